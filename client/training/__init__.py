@@ -1,0 +1,1 @@
+"""Local training loops; torch, MONAI and numpy only."""

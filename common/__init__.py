@@ -1,0 +1,1 @@
+"""What both sides must agree on: studies, tensors, imaging, models, methods, tasks, metrics."""

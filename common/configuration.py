@@ -1,0 +1,109 @@
+"""TOML files written by people -> frozen, typed records; a mistake names its key, the file and the nearest valid key.
+
+Sections are pydantic models, or plain frozen dataclasses where the training core (which does without pydantic) reads them.
+"""
+
+import json
+import tomllib
+from collections.abc import Iterable, Mapping
+from dataclasses import fields, is_dataclass
+from pathlib import Path
+from typing import Any, TypeVar, get_args, get_type_hints
+
+from pydantic import BaseModel, ConfigDict, TypeAdapter, ValidationError
+from pydantic_core import ErrorDetails
+
+from prostafed.common.errors import ConfigurationError, nearest
+
+
+class Section(BaseModel):
+    """A table of a configuration file: frozen, strictly typed, unknown keys forbidden."""
+
+    model_config = ConfigDict(frozen=True, extra="forbid", strict=True)
+
+
+SectionT = TypeVar("SectionT")
+
+
+def read_toml(path: Path, model: type[SectionT]) -> SectionT:
+    """Read `path` into `model`; raises ConfigurationError, one sentence per mistake."""
+    try:
+        values = tomllib.loads(path.read_text(encoding="utf-8"))
+    except OSError as error:
+        raise ConfigurationError(f"Cannot read {path}: {error.strerror}. Check the path.") from error
+    except UnicodeDecodeError as error:
+        raise ConfigurationError(f"{path} is not UTF-8 text. Save it as UTF-8.") from error
+    except tomllib.TOMLDecodeError as error:
+        raise ConfigurationError(f"{path} is not valid TOML: {error}.") from error
+    return parse(values, model, str(path))
+
+
+def parse(values: Mapping[str, Any], model: type[SectionT], where: str) -> SectionT:
+    """Validate `values` against `model`; `where` names their origin in the ConfigurationError.
+
+    Validated as JSON: pydantic's strict mode then still takes arrays for tuples and tables for dataclasses.
+    """
+    try:
+        return TypeAdapter(model).validate_json(json.dumps(values, default=str))
+    except ValidationError as error:
+        details = error.errors()
+        # A list with a wrong item is also reported as too short: only the item's own mistake helps.
+        real = [detail for detail in details if detail["type"] != "too_short"] or details
+        mistakes = [_sentence(detail, model) for detail in real]
+        raise ConfigurationError("\n".join(f"{where}: {mistake}" for mistake in mistakes)) from error
+
+
+def _sentence(detail: ErrorDetails, model: type) -> str:
+    section, key = _follow(model, detail["loc"])
+    context = detail.get("ctx", {})
+    match detail["type"]:
+        case "extra_forbidden" | "unexpected_keyword_argument":
+            return f"unknown key '{key}'{nearest(str(detail['loc'][-1]), _fields(section))}"
+        case "missing":
+            return f"the key '{key}' is missing. Add it."
+        case "union_tag_invalid":
+            return f"{key}: {context['discriminator']} is '{context['tag']}', expected one of {context['expected_tags']}."
+        case "union_tag_not_found":
+            return f"{key}: the key {context['discriminator']} is missing. Add it."
+        case "value_error":
+            return f"{key}: {context['error']}" if key else str(context["error"])
+        case _:
+            found = detail["input"]
+            return f"{key}: {detail['msg'].lower()}, found {found!r} ({type(found).__name__})."
+
+
+def _follow(model: type, location: tuple[int | str, ...]) -> tuple[type, str]:
+    """Return the innermost section an error's location passes through, and the key as its author wrote it."""
+    key: list[str] = []
+    options: list[type] = []
+    for part in location:
+        tagged = [option for option in options if len(options) > 1 and part in _tags(option)]
+        if tagged:  # pydantic names the member of a union by its tag; the author did not write that
+            model, options = tagged[0], []
+            continue
+        key.append(str(part + 1) if isinstance(part, int) else part)
+        if isinstance(part, str) and part in _fields(model):
+            options = list(_sections_in(_fields(model)[part]))
+            model = options[0] if len(options) == 1 else model
+    return model, ".".join(key)
+
+
+def _fields(section: type) -> dict[str, Any]:
+    names = section.model_fields if issubclass(section, BaseModel) else [each.name for each in fields(section)]
+    hints = get_type_hints(section, include_extras=True)
+    return {name: hints[name] for name in names}
+
+
+def _sections_in(annotation: Any) -> Iterable[type]:
+    if isinstance(annotation, type) and (issubclass(annotation, BaseModel) or is_dataclass(annotation)):
+        yield annotation
+    for argument in get_args(annotation):
+        yield from _sections_in(argument)
+
+
+def _tags(section: type) -> tuple[Any, ...]:
+    """The values of a union member's tag: its first field of literal type."""
+    for annotation in _fields(section).values():
+        if literals := [value for value in get_args(annotation) if isinstance(value, str)]:
+            return tuple(literals)
+    return ()

@@ -1,0 +1,43 @@
+"""The errors prostafed raises on purpose. Each message says what was expected, what was found, where, and what to do.
+
+ProstafedError
+├── ConfigurationError   a study, federation or site file, or a command's arguments        exit code 2
+├── DataError            an image, a mask, a table or a case folder                         exit code 1
+├── CheckpointError      tensors that do not fit the model or the study they are loaded for  exit code 1
+└── RoundError           a round that could not be aggregated                                exit code 1
+"""
+
+import difflib
+from collections.abc import Iterable
+
+
+class ProstafedError(Exception):
+    """Base of every error raised on purpose; `exit_code` is what a command ends with."""
+
+    exit_code = 1
+
+
+class ConfigurationError(ProstafedError):
+    """A file or argument written by a person is wrong."""
+
+    exit_code = 2
+
+
+class DataError(ProstafedError):
+    """An image, a mask, a table or a case folder cannot be used."""
+
+
+class CheckpointError(ProstafedError):
+    """Tensors do not fit the model or the study they are loaded for."""
+
+
+class RoundError(ProstafedError):
+    """A round could not be aggregated."""
+
+
+def nearest(name: str, valid: Iterable[str]) -> str:
+    """Return the end of a sentence about an unknown name: the closest valid one, then all of them."""
+    names = sorted(valid)
+    close = difflib.get_close_matches(name, names, n=1, cutoff=0.5)
+    hint = f"; did you mean '{close[0]}'?" if close else "."
+    return f"{hint} Valid: {', '.join(names)}."

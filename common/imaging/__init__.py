@@ -1,0 +1,1 @@
+"""Images: geometry, intensity, ADC, cases and augmentation."""

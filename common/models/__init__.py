@@ -1,0 +1,1 @@
+"""The network: encoder, decoder, projection and task heads, checkpoints."""

@@ -1,0 +1,1 @@
+"""The coordinator: stages, rounds, aggregation, checkpoints, report."""

@@ -1,0 +1,1 @@
+"""The AGGREGATORS table: how the server combines the sites."""

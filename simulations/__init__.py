@@ -1,0 +1,1 @@
+"""The researcher: emulated hospitals from generated or public data."""

@@ -1,0 +1,1 @@
+"""Importers of public prostate MRI sets, one file each."""

@@ -1,0 +1,1 @@
+"""The ENGINES table: where a simulated federation runs."""

@@ -1,0 +1,1 @@
+"""Generated biparametric prostate studies, a pure function of a seed."""
