@@ -17,7 +17,7 @@ from prostafed.common.tasks import TASKS
 
 Sequence = Literal["t2w", "adc", "hbv"]
 Triple = tuple[float, float, float]
-Group = Literal["encoder", "projection", "decoder"]
+Group = Literal["encoder", "projection"]  # what may travel; heads and decoders never do
 
 
 class Data(Section):
@@ -99,7 +99,14 @@ class Pretrain(Stage):
             parameters = parse(values.get("parameters", {}), entry.parameters, "parameters")
         except ConfigurationError as error:
             raise ValueError(str(error)) from error
-        return {**values, "parameters": asdict(parameters), "share": tuple(values.get("share") or entry.shared)}
+        return {**values, "parameters": asdict(parameters), "share": tuple(values.get("share", entry.shared))}
+
+    @model_validator(mode="after")
+    def _shareable(self) -> "Pretrain":
+        shared = METHODS[self.method].shared
+        if "encoder" not in self.share or not set(self.share) <= set(shared):
+            raise ValueError(f"share must hold encoder and, for {self.method}, be among {list(shared)}; found {list(self.share)}.")
+        return self
 
     def method_parameters(self) -> Parameters:
         """Return `parameters` as the class its method declares."""
@@ -111,7 +118,7 @@ class Finetune(Stage):
 
     kind: Literal["finetune"] = Field(description="supervised, needs the task's labels")
     task: str = Field("lesion", description=f"one of {', '.join(TASKS)}")
-    share: tuple[Group, ...] = Field(("encoder",), description="tensor groups that travel; heads never do")
+    share: tuple[Literal["encoder"]] = Field(("encoder",), description="tensor groups that travel; heads never do")
     evaluate_every: int = Field(1, ge=1, description="rounds between evaluations on the validation patients")
 
     @field_validator("task")

@@ -15,17 +15,21 @@ MAX_ADC = 4000.0
 def fit_adc(signals: FloatArray, b_values_s_per_mm2: Sequence[float]) -> tuple[FloatArray, FloatArray]:
     """Return (ADC in 1e-6 mm2/s clipped to [0, 4000], S0) by log-linear least squares, S_b = S0 exp(-b ADC).
 
-    `signals` is (b, z, y, x), one volume per b-value. Uses b <= 1000 only, leaving out b < 50 where a b of 50-100 exists
-    (perfusion). Dark voxels are kept: zeroing them biases high ADC. Raises ValueError if the b-values span under 400.
+    `signals` is (b, z, y, x), one volume per b-value. Uses b <= 1000 only, leaving out b < 50 where a b of 50-100
+    exists (perfusion). Dark voxels are kept: zeroing them biases high ADC. Raises ValueError if there is not one volume
+    per b-value, or if the b-values used span under 400.
     """
     b_values = np.asarray(b_values_s_per_mm2, dtype=np.float64)
+    if b_values.shape != signals.shape[:1]:
+        raise ValueError(f"An ADC fit needs one volume per b-value, found {len(signals)} and {b_values.size}.")
     used = b_values <= MAX_FIT_B_VALUE_S_PER_MM2
     if np.any((b_values >= 50) & (b_values <= 100)):
         used &= b_values >= 50
     b = b_values[used]
     if b.size < 2 or b.max() - b.min() < MIN_FIT_SPAN_S_PER_MM2:
         raise ValueError(
-            f"An ADC fit needs b-values up to 1000 that span at least 400 s/mm2, found {b_values.tolist()}."
+            f"An ADC fit needs b-values up to 1000 that span at least 400 s/mm2, found {b_values.tolist()}, "
+            f"of which it would use {b.tolist()}."
         )
     log_signal = np.log(np.maximum(signals[used], 1e-3))
     weights = (b - b.mean()) / np.sum((b - b.mean()) ** 2)
@@ -37,4 +41,4 @@ def fit_adc(signals: FloatArray, b_values_s_per_mm2: Sequence[float]) -> tuple[F
 
 def compute_high_b(s0: FloatArray, adc: FloatArray, b_value_s_per_mm2: float) -> FloatArray:
     """Return S0 exp(-b ADC), the high-b image a scanner did not acquire; `adc` in 1e-6 mm2/s."""
-    return (s0 * np.exp(-b_value_s_per_mm2 * adc * 1e-6)).astype(np.float32)
+    return np.asarray(s0 * np.exp(-b_value_s_per_mm2 * adc * 1e-6), dtype=np.float32)

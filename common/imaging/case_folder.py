@@ -1,8 +1,12 @@
-"""A folder of cases: one safetensors file per case (float16 image, uint8 masks, record as metadata), each written atomically."""
+"""A folder of cases, one safetensors file each: float16 image, uint8 masks, record as metadata; written atomically."""
 
 import json
+import re
+from collections.abc import Iterator
+from contextlib import contextmanager
 from dataclasses import asdict, dataclass
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 from safetensors import SafetensorError, safe_open
@@ -13,6 +17,7 @@ from prostafed.common.files import replacing
 from prostafed.common.imaging.cases import MASKS, CaseRecord, Grid, Image, Masks
 
 _SUFFIX = ".safetensors"
+_CASE_ID = re.compile(r"[A-Za-z0-9_-][A-Za-z0-9_.-]*")  # it becomes a file name
 
 
 @dataclass(frozen=True)
@@ -35,27 +40,36 @@ def case_path(folder: Path, case_id: str) -> Path:
     return folder / f"{case_id}{_SUFFIX}"
 
 
-def write_case(
+def write_case(  # noqa: PLR0917
     folder: Path, record: CaseRecord, image: Image, masks: Masks, grid: Grid, sequences: tuple[str, ...]
 ) -> Path:
-    """Write one case and return its file; raises DataError if the arrays do not fit the grid or hold non-finite values."""
+    """Write one case and return its file; raises DataError if it does not fit the grid or is not finite in float16."""
+    if not _CASE_ID.fullmatch(record.case_id):
+        raise DataError(f"Case id {record.case_id!r}: expected letters, digits and _ - . only. Rename the case.")
     if image.shape != (len(sequences), *grid.size) or masks.shape != (len(MASKS), *grid.size):
         raise DataError(
             f"Case {record.case_id}: expected {len(sequences)} sequences and {len(MASKS)} masks on {grid.size}, "
             f"found {image.shape} and {masks.shape}."
         )
-    if not np.isfinite(image).all():
-        raise DataError(f"Case {record.case_id}: the image holds values that are not finite. Check its source files.")
+    with np.errstate(over="ignore"):  # what overflows is refused below
+        voxels = {
+            "image": np.ascontiguousarray(image, dtype=np.float16),  # safetensors would scramble another memory order
+            "masks": np.ascontiguousarray(masks, dtype=np.uint8),
+        }
+    if not np.isfinite(voxels["image"]).all():
+        raise DataError(
+            f"Case {record.case_id}: the image holds values that are not finite in float16. Check its source files."
+        )
     path = case_path(folder, record.case_id)
-    metadata = {"record": json.dumps(asdict(record)), "grid": json.dumps(asdict(grid)), "sequences": json.dumps(sequences)}
+    header = {"record": asdict(record), "grid": asdict(grid), "sequences": sequences}
     with replacing(path) as temporary:
-        save_file({"image": image.astype(np.float16), "masks": masks.astype(np.uint8)}, temporary, metadata)
+        save_file(voxels, temporary, {key: json.dumps(value) for key, value in header.items()})
     return path
 
 
 def open_case_folder(folder: Path) -> CaseFolder:
     """Return the cases of `folder`; raises DataError where there is none, or where they lie on different grids."""
-    files = sorted(folder.glob(f"[!.]*{_SUFFIX}"))
+    files = sorted(folder.glob(f"[!.]*{_SUFFIX}"), key=lambda path: path.stem)
     if not files:
         raise DataError(f"No cases in {folder}: expected *{_SUFFIX} files. Index the site's images into it first.")
     headers = [_read_header(path) for path in files]
@@ -63,8 +77,8 @@ def open_case_folder(folder: Path) -> CaseFolder:
     for path, (_, other_grid, other_sequences) in zip(files, headers, strict=True):
         if (other_grid, other_sequences) != (grid, sequences):
             raise DataError(
-                f"{path.name} lies on {other_grid} with {other_sequences}, but {files[0].name} on {grid} with {sequences}. "
-                "Index the folder again for one study."
+                f"{path.name} lies on {other_grid} with {other_sequences}, but {files[0].name} on {grid} with "
+                f"{sequences}. Index the folder again for one study."
             )
     return CaseFolder(folder, grid, sequences, tuple(record for record, _, _ in headers))
 
@@ -72,14 +86,27 @@ def open_case_folder(folder: Path) -> CaseFolder:
 def _read_header(path: Path) -> tuple[CaseRecord, Grid, tuple[str, ...]]:
     with _opened(path) as file:
         metadata = file.metadata()
-    values = {key: tuple(value) if isinstance(value, list) else value for key, value in json.loads(metadata["record"]).items()}
-    grid = json.loads(metadata["grid"])
-    return CaseRecord(**values), Grid(tuple(grid["spacing_mm"]), tuple(grid["size"])), tuple(json.loads(metadata["sequences"]))
-
-
-def _opened(path: Path) -> "safe_open":
     try:
-        return safe_open(path, framework="numpy")
+        values = {key: json.loads(metadata[key]) for key in ("record", "grid", "sequences")}
+        record = CaseRecord(**{key: _as_tuple(value) for key, value in values["record"].items()})
+        grid = Grid(**{key: _as_tuple(value) for key, value in values["grid"].items()})
+    except (KeyError, TypeError, ValueError) as error:  # another program's file, or another release's
+        raise DataError(
+            f"Case file {path.name} has no case header this release reads. Index the case again."
+        ) from error
+    if record.case_id != path.stem:
+        raise DataError(f"Case file {path.name} holds case {record.case_id}. Give it back its name, or index it again.")
+    return record, grid, tuple(values["sequences"])
+
+
+def _as_tuple(value: Any) -> Any:
+    return tuple(value) if isinstance(value, list) else value
+
+
+@contextmanager
+def _opened(path: Path) -> Iterator[safe_open]:
+    try:
+        with safe_open(path, framework="numpy") as file:
+            yield file
     except (SafetensorError, OSError) as error:
         raise DataError(f"Case file {path.name} cannot be read. Delete it and index again.") from error
-

@@ -7,11 +7,11 @@ import numpy.typing as npt
 def normalise(volume: npt.NDArray[np.float32]) -> npt.NDArray[np.float32]:
     """Return `volume` clipped to its 0.5 and 99.5 percentiles, then scaled to mean 0 and standard deviation 1.
 
-    As in the PI-CAI baseline (Bosma et al. 2023). A constant volume becomes zeros.
+    As in the PI-CAI baseline (Bosma et al. 2023). A volume that is constant between those percentiles becomes zeros.
     """
-    low, high = np.percentile(volume, (0.5, 99.5))
-    clipped = np.clip(volume, low, high)
-    deviation = clipped.std()
-    if deviation == 0:
+    low, high = np.percentile(volume, (0.5, 99.5)).tolist()
+    if low == high:  # asked before the deviation, which rounding keeps above 0 for a constant such as 0.1
         return np.zeros_like(volume)
-    return np.asarray((clipped - clipped.mean()) / deviation, dtype=np.float32)
+    clipped = np.clip(volume, low, high)
+    mean, deviation = clipped.mean(dtype=np.float64), clipped.std(dtype=np.float64)
+    return np.asarray((clipped - np.float32(mean)) / np.float32(deviation), dtype=np.float32)

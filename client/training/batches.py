@@ -1,0 +1,19 @@
+"""Cases -> tensors."""
+
+from collections.abc import Sequence
+
+import numpy as np
+import torch
+from torch import Tensor
+
+from prostafed.common.imaging.cases import CaseRecord, Cases
+
+
+def load_batch(cases: Cases, indices: Sequence[int], device: torch.device) -> tuple[Tensor, Tensor, list[CaseRecord]]:
+    """Return images (batch, sequence, z, y, x) float32, masks (batch, MASKS, z, y, x) uint8 and the records."""
+    images, masks = zip(*(cases.load(index) for index in indices), strict=True)
+    return (
+        torch.from_numpy(np.stack(images)).to(device).float(),
+        torch.from_numpy(np.stack(masks)).to(device),
+        [cases.records[index] for index in indices],
+    )

@@ -1,0 +1,155 @@
+"""A site's answer to a request: build the network, load what was sent and what was kept, train or evaluate, keep, release."""
+
+import json
+from collections.abc import Sequence
+from dataclasses import asdict, dataclass
+from functools import lru_cache
+from pathlib import Path
+
+import torch
+from torch import nn
+
+from prostafed.client.memory import recall, remember, stage_folder
+from prostafed.client.release import release
+from prostafed.client.site import Site, read_site
+from prostafed.client.training.evaluate import assess
+from prostafed.client.training.finetune import finetune
+from prostafed.client.training.optimise import Optimisation, TrainingRecord, decayed
+from prostafed.client.training.pretrain import pretrain
+from prostafed.common.errors import CheckpointError, DataError
+from prostafed.common.files import write_text
+from prostafed.common.imaging.case_folder import CaseFolder, open_case_folder
+from prostafed.common.imaging.cases import Grid
+from prostafed.common.imaging.folds import split_cases
+from prostafed.common.messages import Reply, Request
+from prostafed.common.metrics.predictions import CasePrediction
+from prostafed.common.metrics.summary import summarise
+from prostafed.common.progress import Step, tell
+from prostafed.common.seeding import derive_seed
+from prostafed.common.ssl import build_method
+from prostafed.common.study import Finetune, Pretrain, Study, parse_study
+from prostafed.common.study_network import build_stage_network
+from prostafed.common.tasks import build_task
+from prostafed.common.tensors import read_tensors, select_groups, write_tensors
+
+
+@dataclass(frozen=True)
+class Workplace:
+    """A site, opened for a study."""
+
+    site: Site
+    study: Study
+    cases: CaseFolder
+    splits: dict[str, list[int]]
+    device: torch.device
+
+
+@lru_cache(maxsize=64)
+def open_workplace(site_file: Path, canonical: str) -> Workplace:
+    """Open a site's cases for a study in canonical form; raises DataError where they lie on another grid."""
+    site, study = read_site(site_file), parse_study(canonical)
+    cases = open_case_folder(site.cases)
+    data = study.data
+    if (cases.grid, cases.sequences) != (Grid(data.spacing_mm, data.size), data.sequences):
+        raise DataError(
+            f"The cases in {site.cases} lie on {cases.grid} with {cases.sequences}; the study wants {data.size} voxels of "
+            f"{data.spacing_mm} mm with {data.sequences}. Index them again for this study."
+        )
+    if site.threads:
+        torch.set_num_threads(site.threads)
+    name = ("cuda" if torch.cuda.is_available() else "cpu") if site.device == "auto" else site.device
+    splits = split_cases(cases.records, study.seed, data.validation_fraction, data.test_fraction)
+    return Workplace(site, study, cases, {side: list(chosen) for side, chosen in splits.items()}, torch.device(name))
+
+
+def load_network(workplace: Workplace, request: Request, memory_round: int) -> nn.ModuleDict:
+    """Return the stage's network with the tensors that were sent and those the site kept up to `memory_round`."""
+    network = build_stage_network(workplace.study, request.stage)
+    kept = recall(stage_folder(workplace.site.memory, request.run, request.stage), memory_round, request.study_hash)
+    if kept:
+        write_tensors(network, kept)
+    write_tensors(network, request.tensors)
+    return network
+
+
+def train(workplace: Workplace, request: Request) -> Reply:
+    """Train one round; what does not travel is kept on the site's disk before anything is sent."""
+    study = workplace.study
+    _check_request(study, request)
+    stage = study.stage[request.stage - 1]
+    network = load_network(workplace, request, request.round - 1)
+    record = _train(workplace, request, network)
+    tensors = read_tensors(network.to("cpu"))
+    shared = select_groups(tensors, stage.share)
+    kept = {name: array for name, array in tensors.items() if name not in shared}
+    folder = stage_folder(workplace.site.memory, request.run, request.stage)
+    remember(folder, request.round, kept, request.study_hash)
+    reply = _reply(workplace, request, cases=record.cases, tensors=shared, metrics={"train/loss": record.loss})
+    return release(reply, tensors, stage.share)
+
+
+def _train(workplace: Workplace, request: Request, network: nn.ModuleDict) -> TrainingRecord:
+    study = workplace.study
+    stage = study.stage[request.stage - 1]
+    settings = Optimisation(
+        epochs=stage.epochs,
+        batch_size=stage.batch_size,
+        learning_rate=decayed(stage.learning_rate, request.round, stage.rounds),
+        weight_decay=stage.weight_decay,
+        seed=derive_seed(study.seed, request.stage, request.round, workplace.site.name, "training"),
+    )
+
+    def on_step(step: int, steps: int, loss: float) -> None:
+        tell(Step(workplace.site.name, request.stage, request.round, step, steps, loss))
+
+    chosen, spacing_mm, device = workplace.splits["train"], study.data.spacing_mm, workplace.device
+    if isinstance(stage, Pretrain):
+        method = build_method(stage.method, stage.method_parameters())
+        return pretrain(network, method, workplace.cases, chosen, spacing_mm, settings, device, on_step)
+    return finetune(network, build_task(stage.task), workplace.cases, chosen, spacing_mm, settings, device, on_step)
+
+
+def evaluate(workplace: Workplace, request: Request) -> Reply:
+    """Evaluate what was sent, with the heads kept after this round; predictions stay at the site, their summary leaves."""
+    study = workplace.study
+    _check_request(study, request)
+    stage = study.stage[request.stage - 1]
+    if not isinstance(stage, Finetune):
+        raise DataError(f"Stage {request.stage} is self-supervised: there is nothing to evaluate.")
+    network = load_network(workplace, request, request.round)
+    task, metrics, cases = build_task(stage.task), {}, 0
+    for split in request.splits:
+        predictions = assess(network, task, workplace.cases, workplace.splits[split], stage.batch_size, workplace.device)
+        _write_predictions(predictions_file(workplace.site, request, split), predictions)
+        cases += len(predictions)
+        summary = summarise(predictions, derive_seed(study.seed, request.stage, workplace.site.name, "bootstrap"))
+        positives = sum(prediction.label for prediction in predictions)
+        metrics.update({f"{split}/n": float(len(predictions)), f"{split}/positives": float(positives)})
+        metrics.update({f"{split}/{name}": value for name, value in summary.items()})
+    return release(_reply(workplace, request, cases=cases, metrics=metrics), {}, ())
+
+
+def predictions_file(site: Site, request: Request, split: str) -> Path:
+    """Return where a site keeps its last predictions of a split."""
+    return stage_folder(site.memory, request.run, request.stage) / f"predictions-{split}.jsonl"
+
+
+def _write_predictions(path: Path, predictions: Sequence[CasePrediction]) -> None:
+    write_text(path, "".join(json.dumps(asdict(prediction)) + "\n" for prediction in predictions))
+
+
+def _reply(workplace: Workplace, request: Request, **content: object) -> Reply:
+    return Reply(
+        site=workplace.site.name,
+        study_hash=request.study_hash,
+        stage=request.stage,
+        round=request.round,
+        **content,  # type: ignore[arg-type]
+    )
+
+
+def _check_request(study: Study, request: Request) -> None:
+    if request.study_hash != study.hash():
+        raise CheckpointError("The request names another study than the one this run was started with. Start the run again.")
+    if not 1 <= request.stage <= len(study.stage):
+        raise CheckpointError(f"The request names stage {request.stage}; the study has {len(study.stage)}.")

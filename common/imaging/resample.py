@@ -1,0 +1,142 @@
+"""Resampling onto a box: the grid of a study laid in the patient, in millimetres LPS. Each image is interpolated once.
+
+SimpleITK orders axes and points (x, y, z); arrays here are (z, y, x) as everywhere. A box is a SimpleITK image whose
+voxels are never read: it carries origin, spacing, axes and size.
+"""
+
+import numpy as np
+import numpy.typing as npt
+import SimpleITK as sitk  # noqa: N813
+
+from prostafed.common.imaging.cases import Grid
+
+Float32Array = npt.NDArray[np.float32]
+BoolArray = npt.NDArray[np.bool_]
+Point = tuple[float, float, float]  # (x, y, z) in mm, LPS: x grows to the left, y to the back, z to the head
+
+_MARGIN = 8  # voxels kept around a box: what lies further changes a cubic B-spline by less than 1e-4 of its value
+
+
+def lay_box(reference: sitk.Image, grid: Grid, center_mm: Point | None = None) -> sitk.Image:
+    """Return the box of `grid` on the axes of `reference`, centred at `center_mm` or at the centre of `reference`.
+
+    Axes are permuted and flipped to the nearest patient axes (x left, y back, z head), so that a scan stored feet first
+    and one stored head first come out alike.
+    """
+    axes = np.array(sitk.DICOMOrient(reference, "LPS").GetDirection()).reshape(3, 3)
+    spacing = np.array(grid.spacing_mm[::-1])
+    size = np.array(grid.size[::-1])
+    origin = np.array(middle_of(reference) if center_mm is None else center_mm) - axes @ ((size - 1) / 2 * spacing)
+    box = sitk.Image(size.tolist(), sitk.sitkUInt8)
+    box.SetSpacing(spacing.tolist())
+    box.SetOrigin(origin.tolist())
+    box.SetDirection(axes.ravel().tolist())
+    return box
+
+
+def middle_of(image: sitk.Image) -> Point:
+    """Return the centre of an image, as a point."""
+    x, y, z = image.TransformContinuousIndexToPhysicalPoint([(size - 1) / 2 for size in image.GetSize()])
+    return x, y, z
+
+
+def keep_inside(center_mm: Point, reference: sitk.Image, grid: Grid) -> Point:
+    """Return the point nearest to `center_mm` at which the box of `grid` does not leave `reference`.
+
+    Along an axis on which `reference` is the shorter of the two, that is its own centre. A crop on a gland near the
+    edge, or on a gland mask with a stray blob, then holds as many acquired slices as a crop on the middle.
+    """
+    oriented = sitk.DICOMOrient(reference, "LPS")
+    size, spacing = np.array(oriented.GetSize()), np.array(oriented.GetSpacing())
+    slack = np.maximum((size * spacing - np.array(grid.extent_mm[::-1])) / 2 / spacing, 0)
+    middle = (size - 1) / 2
+    index = np.clip(oriented.TransformPhysicalPointToContinuousIndex(center_mm), middle - slack, middle + slack)
+    x, y, z = oriented.TransformContinuousIndexToPhysicalPoint(index.tolist())
+    return x, y, z
+
+
+def covered(box: sitk.Image, image: sitk.Image) -> BoolArray:
+    """Return which voxel centres of `box` lie within `image`, (z, y, x)."""
+    to_index = np.linalg.inv(_voxel_axes(image))
+    step = to_index @ _voxel_axes(box)
+    start = to_index @ (np.array(box.GetOrigin()) - np.array(image.GetOrigin()))
+    i, j, k = (np.arange(size, dtype=np.float64) for size in box.GetSize())
+    inside = np.ones(box.GetSize()[::-1], dtype=np.bool_)
+    for axis, size in enumerate(image.GetSize()):
+        in_plane = step[axis, 1] * j[:, None] + step[axis, 0] * i[None, :]
+        position = (start[axis] + step[axis, 2] * k)[:, None, None] + in_plane
+        inside &= (position > -0.5 + 1e-3) & (position < size - 0.5 - 1e-3)
+    return inside
+
+
+def resample(image: sitk.Image, box: sitk.Image, spline: bool) -> Float32Array:
+    """Return `image` on `box`, (z, y, x) float32: linear, or cubic B-spline clamped to the range of the input.
+
+    What stands outside `image` means nothing; see `covered`.
+    """
+    part = sitk.Cast(_crop(image, box), sitk.sitkFloat32)
+    if not spline:
+        return _interpolate(part, box, sitk.sitkLinear)
+    acquired = sitk.GetArrayViewFromImage(part)  # a cubic B-spline overshoots its range at edges
+    return np.clip(_interpolate(part, box, sitk.sitkBSpline), acquired.min(), acquired.max())
+
+
+def resample_labels(mask: sitk.Image, box: sitk.Image) -> npt.NDArray[np.uint8]:
+    """Return a label image on `box`, (z, y, x) uint8: linear per label.
+
+    A voxel is foreground where the labels together reach 0.5, and takes the strongest of them: between two labels that
+    touch no gap opens.
+    """
+    labels = np.zeros(box.GetSize()[::-1], dtype=np.uint8)
+    part = crop_to_foreground(mask)
+    if part is None:
+        return labels
+    values = sitk.GetArrayViewFromImage(part)
+    strongest = np.zeros(labels.shape, dtype=np.float32)
+    together = np.zeros(labels.shape, dtype=np.float32)
+    for label in np.unique(values[values != 0]).tolist():
+        share = _interpolate(sitk.Cast(part == label, sitk.sitkFloat32), box, sitk.sitkLinear)
+        labels[share > strongest] = label
+        np.maximum(strongest, share, out=strongest)
+        together += share
+    labels[together < 0.5] = 0
+    return labels
+
+
+def crop_to_foreground(mask: sitk.Image) -> sitk.Image | None:
+    """Return the part of `mask` that holds its non-zero voxels and one voxel around them; None where all are zero."""
+    foreground = sitk.GetArrayViewFromImage(mask) != 0
+    planes = [np.flatnonzero(foreground.any(axis=others)) for others in ((0, 1), (0, 2), (1, 2))]
+    if not planes[0].size:
+        return None
+    lower = np.array([plane[0] - 1 for plane in planes])
+    upper = np.array([plane[-1] + 2 for plane in planes])
+    return _cut(mask, lower, upper)
+
+
+def _interpolate(image: sitk.Image, box: sitk.Image, interpolator: int) -> Float32Array:
+    values: Float32Array = sitk.GetArrayFromImage(
+        sitk.Resample(image, box, sitk.Transform(), interpolator, 0.0, sitk.sitkFloat32)
+    )
+    return values
+
+
+def _voxel_axes(image: sitk.Image) -> npt.NDArray[np.float64]:
+    axes = np.array(image.GetDirection(), dtype=np.float64).reshape(3, 3)
+    return np.asarray(axes * np.array(image.GetSpacing()), dtype=np.float64)
+
+
+def _crop(image: sitk.Image, box: sitk.Image) -> sitk.Image:
+    """Return the part of `image` that `box` touches, with a margin; all of it where they do not meet."""
+    last = np.array(box.GetSize()) - 1
+    points = [box.TransformIndexToPhysicalPoint((last * side).tolist()) for side in np.ndindex(2, 2, 2)]
+    indices = np.array([image.TransformPhysicalPointToContinuousIndex(point) for point in points])
+    lower, upper = np.floor(indices.min(axis=0)) - _MARGIN, np.ceil(indices.max(axis=0)) + _MARGIN + 1
+    return _cut(image, lower.astype(int), upper.astype(int))
+
+
+def _cut(image: sitk.Image, lower: npt.NDArray[np.int_], upper: npt.NDArray[np.int_]) -> sitk.Image:
+    lower, upper = np.maximum(lower, 0), np.minimum(upper, image.GetSize())
+    if np.any(upper <= lower):
+        return image
+    return sitk.RegionOfInterest(image, (upper - lower).tolist(), lower.tolist())

@@ -1,0 +1,40 @@
+"""A U-Net decoder over the encoder's feature maps."""
+
+from collections.abc import Sequence
+
+import torch
+from monai.networks.blocks import Convolution
+from torch import Tensor, nn
+
+from prostafed.common.models.encoder import StagePlan, residual_block
+
+
+class UNetDecoder(nn.Module):
+    """Maps the encoder's feature maps back to full resolution: (batch, channels of the first stage, z, y, x)."""
+
+    def __init__(self, plans: Sequence[StagePlan], norm: str) -> None:
+        super().__init__()
+        deep, shallow = list(plans[:0:-1]), list(plans[-2::-1])
+        self.ups = nn.ModuleList(
+            Convolution(
+                spatial_dims=3,
+                in_channels=below.channels,
+                out_channels=above.channels,
+                strides=below.stride,
+                kernel_size=below.stride,
+                padding=0,
+                is_transposed=True,
+                conv_only=True,
+            )
+            for below, above in zip(deep, shallow, strict=True)
+        )
+        self.blocks = nn.ModuleList(residual_block(2 * plan.channels, plan, norm, subunits=1) for plan in shallow)
+
+    def forward(self, features: Sequence[Tensor]) -> Tensor:
+        """Return full-resolution features; `features` finest first, as the encoder gives them."""
+        current = features[-1]
+        for up, block, skip in zip(self.ups, self.blocks, features[-2::-1], strict=True):
+            z, y, x = skip.shape[2:]
+            risen = up(current)[:, :, :z, :y, :x]  # an odd axis was rounded up when it was halved
+            current = block(torch.cat([risen, skip], dim=1))
+        return current

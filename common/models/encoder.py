@@ -1,0 +1,97 @@
+"""A 3D residual encoder whose strides and kernels follow the anisotropy of the grid."""
+
+import math
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+import torch
+from monai.networks.blocks import ResidualUnit
+from torch import Tensor, nn
+
+MAX_CHANNELS = 320
+MIN_VOXELS_TO_HALVE = 8  # an axis is halved while at least four voxels remain
+
+Triple = tuple[int, int, int]
+
+
+@dataclass(frozen=True)
+class StagePlan:
+    """One resolution: its channels, the stride it is entered with and its kernel, both (z, y, x)."""
+
+    channels: int
+    stride: Triple
+    kernel: Triple
+
+
+def plan_stages(spacing_mm: Sequence[float], size: Sequence[int], width: int, stages: int) -> tuple[StagePlan, ...]:
+    """Return the stages of an encoder for a grid: coarse axes are neither halved nor convolved until the others caught up.
+
+    The rule of nnU-Net (Isensee et al. 2021): an axis takes part while its spacing is below twice the finest one.
+    """
+    spacing, voxels, plans = list(spacing_mm), list(size), []
+    for stage in range(stages):
+        fine = [axis < 2 * min(spacing) for axis in spacing]
+        halved = [stage > 0 and is_fine and count >= MIN_VOXELS_TO_HALVE for is_fine, count in zip(fine, voxels, strict=True)]
+        spacing = [axis * (2 if half else 1) for axis, half in zip(spacing, halved, strict=True)]
+        voxels = [math.ceil(count / 2) if half else count for count, half in zip(voxels, halved, strict=True)]
+        z, y, x = (2 if half else 1 for half in halved)
+        kz, ky, kx = (3 if is_fine else 1 for is_fine in fine)
+        plans.append(StagePlan(min(width * 2**stage, MAX_CHANNELS), (z, y, x), (kz, ky, kx)))
+    return tuple(plans)
+
+
+def norm_layer(norm: str, channels: int) -> tuple[str, dict[str, object]]:
+    """Return MONAI's description of a normalisation that survives averaging and per-sample gradients (no BatchNorm)."""
+    if norm == "group":
+        return "GROUP", {"num_groups": math.gcd(8, channels), "num_channels": channels}
+    return "INSTANCE", {"affine": True}
+
+
+def residual_block(inputs: int, plan: StagePlan, norm: str, subunits: int = 2, stride: Triple = (1, 1, 1)) -> nn.Module:
+    """Return MONAI's residual unit; out of place throughout, so that per-sample gradient hooks work on it."""
+    block: nn.Module = ResidualUnit(
+        spatial_dims=3,
+        in_channels=inputs,
+        out_channels=plan.channels,
+        strides=stride,
+        kernel_size=plan.kernel,
+        subunits=subunits,
+        act=("LEAKYRELU", {"negative_slope": 0.01, "inplace": False}),
+        norm=norm_layer(norm, plan.channels),
+    )
+    return block
+
+
+class ResidualEncoder(nn.Module):
+    """Maps images (batch, sequence, z, y, x) to one feature map per stage, finest first."""
+
+    def __init__(self, sequences: int, plans: Sequence[StagePlan], norm: str) -> None:
+        super().__init__()
+        inputs = [sequences, *(plan.channels for plan in plans[:-1])]
+        self.stages = nn.ModuleList(
+            residual_block(channels, plan, norm, stride=plan.stride) for channels, plan in zip(inputs, plans, strict=True)
+        )
+        self.plans = tuple(plans)
+        self.norm = norm
+        self.sequences = sequences
+
+    @property
+    def vector_size(self) -> int:
+        """Length of what `describe` returns for one image."""
+        return 2 * self.plans[-1].channels
+
+    def forward(self, images: Tensor) -> list[Tensor]:
+        """Return the feature maps (batch, channels, z, y, x) of every stage."""
+        features = []
+        for stage in self.stages:
+            images = stage(images)
+            features.append(images)
+        return features
+
+    def describe(self, images: Tensor) -> Tensor:
+        """Return one vector per image, (batch, vector_size): mean and maximum of the deepest features.
+
+        The maximum keeps what a lesion of a few voxels says, which the mean over a whole prostate drowns.
+        """
+        deepest: Tensor = self(images)[-1].flatten(start_dim=2)
+        return torch.cat([deepest.mean(dim=2), deepest.amax(dim=2)], dim=1)

@@ -1,0 +1,46 @@
+"""A network: named groups of modules (encoder, projection, decoder, head), each initialised from its own seed."""
+
+from collections.abc import Callable, Iterator, Mapping
+from contextlib import contextmanager
+
+import torch
+from torch import nn
+
+from prostafed.common.models.encoder import ResidualEncoder, plan_stages
+from prostafed.common.seeding import derive_seed
+
+# Given the encoder, returns the module of one group.
+GroupBuilder = Callable[[ResidualEncoder], nn.Module]
+
+
+def build_network(
+    *,
+    sequences: int,
+    spacing_mm: tuple[float, float, float],
+    size: tuple[int, int, int],
+    width: int,
+    stages: int,
+    norm: str,
+    groups: Mapping[str, GroupBuilder],
+    seed: int,
+    stage: int,
+) -> nn.ModuleDict:
+    """Return the encoder and the stage's other `groups` as a ModuleDict; tensor names are `group.rest`.
+
+    Every group has a seed of its own, so sites and server build the same initial tensors whatever else they build.
+    """
+    with _seeded(derive_seed(seed, "encoder")):
+        encoder = ResidualEncoder(sequences, plan_stages(spacing_mm, size, width, stages), norm)
+    network = nn.ModuleDict({"encoder": encoder})
+    for name, build in groups.items():
+        with _seeded(derive_seed(seed, stage, name)):
+            network[name] = build(encoder)
+    return network
+
+
+@contextmanager
+def _seeded(seed: int) -> Iterator[None]:
+    """Seed torch's global generator, which layer initialisation reads, and restore it."""
+    with torch.random.fork_rng(devices=[]):
+        torch.manual_seed(seed)
+        yield

@@ -1,0 +1,40 @@
+"""Classification: clinically significant cancer (ISUP >= 2) per case; two minutes of a radiologist, or none with histology."""
+
+from collections.abc import Sequence
+
+import numpy as np
+import numpy.typing as npt
+import torch
+from torch import Tensor, nn
+from torch.nn.functional import binary_cross_entropy_with_logits
+
+from prostafed.common.imaging.cases import CaseRecord, Masks
+from prostafed.common.metrics.predictions import CasePrediction
+from prostafed.common.models.heads import ClassificationHead
+from prostafed.common.tasks.task import Task
+
+
+def build() -> Task:
+    """Return the task: image vector -> one logit, binary cross-entropy."""
+    return Task(
+        heads={"head": lambda encoder: ClassificationHead(encoder.vector_size)},
+        usable=lambda record: record.cspca is not None,
+        targets=_targets,
+        outputs=_outputs,
+        loss=lambda logits, target: binary_cross_entropy_with_logits(logits, target.to(logits)),
+        predict=lambda logit: logit.sigmoid().float().numpy(force=True),
+        assess=_assess,
+    )
+
+
+def _targets(records: Sequence[CaseRecord], masks: Tensor) -> Tensor:
+    return torch.tensor([float(bool(record.cspca)) for record in records])
+
+
+def _outputs(network: nn.ModuleDict, images: Tensor) -> Tensor:
+    logits: Tensor = network["head"](network["encoder"].describe(images))  # type: ignore[operator]
+    return logits
+
+
+def _assess(probability: npt.NDArray[np.float32], record: CaseRecord, masks: Masks) -> CasePrediction:
+    return CasePrediction(record.case_id, record.patient_id, bool(record.cspca), float(probability))

@@ -1,0 +1,71 @@
+"""Lesion detection: a map of the probability of clinically significant cancer, scored by candidates as PI-CAI does."""
+
+from collections.abc import Sequence
+
+import numpy as np
+import numpy.typing as npt
+import torch
+from torch import Tensor, nn
+from torch.nn.functional import binary_cross_entropy_with_logits
+
+from prostafed.common.imaging.cases import MASKS, CaseRecord, Masks
+from prostafed.common.metrics.detection import detect
+from prostafed.common.metrics.predictions import CasePrediction
+from prostafed.common.models.decoder import UNetDecoder
+from prostafed.common.models.encoder import ResidualEncoder
+from prostafed.common.models.heads import VoxelHead
+from prostafed.common.tasks.task import Task
+
+FOCUS = 1.0  # gamma of the focal loss, PI-CAI baseline
+LESION_WEIGHT = 0.9  # alpha: of lesion voxels against all others
+PRIOR = 0.01  # share of lesion voxels the untrained head assumes
+LESION = MASKS.index("lesion")
+
+
+class DetectionHead(nn.Module):
+    """U-Net decoder and one logit per voxel."""
+
+    def __init__(self, encoder: ResidualEncoder) -> None:
+        super().__init__()
+        self.decoder = UNetDecoder(encoder.plans, encoder.norm)
+        self.voxels = VoxelHead(encoder.plans[0].channels, 1, prior=PRIOR)
+
+    def forward(self, features: Sequence[Tensor]) -> Tensor:
+        """Return logits (batch, z, y, x)."""
+        logits: Tensor = self.voxels(self.decoder(features))
+        return logits[:, 0]
+
+
+def focal_loss(logits: Tensor, target: Tensor) -> Tensor:
+    """Return the focal loss (Lin et al. 2017), mean over voxels: -alpha_t (1 - p_t)^gamma log p_t."""
+    entropy = binary_cross_entropy_with_logits(logits, target, reduction="none")
+    right = torch.exp(-entropy)  # probability given to the truth
+    weight = torch.where(target > 0, LESION_WEIGHT, 1 - LESION_WEIGHT)
+    return (weight * (1 - right) ** FOCUS * entropy).mean()
+
+
+def soft_dice_loss(logits: Tensor, target: Tensor) -> Tensor:
+    """Return 1 - soft Dice over the whole batch, so that cases without a lesion count only through false positives."""
+    probability = logits.sigmoid()
+    overlap = 2 * (probability * target).sum() + 1
+    return 1 - overlap / (probability.sum() + target.sum() + 1)
+
+
+def build() -> Task:
+    """Return the task: encoder, U-Net decoder, focal + Dice loss; the case's score is its best candidate's confidence."""
+    return Task(
+        heads={"head": DetectionHead},
+        usable=lambda record: "lesion" in record.masks and record.cspca is not None,
+        targets=lambda records, masks: (masks[:, LESION] > 0).float(),
+        outputs=lambda network, images: network["head"](network["encoder"](images)),
+        loss=lambda logits, target: focal_loss(logits.float(), target) + soft_dice_loss(logits.float(), target),
+        predict=lambda logits: logits.sigmoid().float().numpy(force=True),
+        assess=_assess,
+    )
+
+
+def _assess(detection_map: npt.NDArray[np.float32], record: CaseRecord, masks: Masks) -> CasePrediction:
+    found = detect(detection_map, masks[LESION])
+    return CasePrediction(
+        record.case_id, record.patient_id, bool(record.cspca), found.score, found.detections, found.lesions
+    )

@@ -1,0 +1,34 @@
+"""A supervised task as a value: its heads, what it learns from, its loss, and what it says of a case."""
+
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass
+
+import numpy as np
+import numpy.typing as npt
+from torch import Tensor, nn
+
+from prostafed.common.imaging.cases import CaseRecord, Masks
+from prostafed.common.metrics.predictions import CasePrediction
+from prostafed.common.models.network import GroupBuilder
+
+
+@dataclass(frozen=True)
+class Task:
+    """One line of TASKS, built.
+
+    heads     builders of the tensor groups beside "encoder"; they stay at the site
+    usable    whether a case carries what the task learns from
+    targets   (records, masks (batch, MASKS, z, y, x)) -> target
+    outputs   (network, images) -> logits
+    loss      (logits, target) -> scalar
+    predict   logits of one case -> prediction, a probability or a map (z, y, x) in [0, 1]
+    assess    (prediction, record, masks) -> what is compared over cases
+    """
+
+    heads: Mapping[str, GroupBuilder]
+    usable: Callable[[CaseRecord], bool]
+    targets: Callable[[Sequence[CaseRecord], Tensor], Tensor]
+    outputs: Callable[[nn.ModuleDict, Tensor], Tensor]
+    loss: Callable[[Tensor, Tensor], Tensor]
+    predict: Callable[[Tensor], npt.NDArray[np.float32]]
+    assess: Callable[[npt.NDArray[np.float32], CaseRecord, Masks], CasePrediction]

@@ -1,0 +1,78 @@
+"""Requests and replies <-> Flower messages. ConfigRecords carry names, MetricRecords numbers, ArrayRecords tensors by name."""
+
+import numpy as np
+from flwr.app import Array, ArrayRecord, ConfigRecord, Error, Message, MetricRecord, RecordDict
+
+from prostafed.common.messages import Refusal, Reply, Request
+from prostafed.common.tensors import Tensors
+
+MESSAGE_TYPES = {"hello": "query.hello", "train": "train.round", "evaluate": "evaluate.round"}
+REFUSED = 100  # Flower's own error codes lie below
+_FLOWER_ERRORS = {3: "NODE_UNAVAILABLE", 5: "NODE_LOST", 8: "SITE_CRASHED"}
+
+
+def pack_request(request: Request, node_id: int) -> Message:
+    """Return the message that asks `node_id`."""
+    ask = ConfigRecord(
+        {
+            "run": request.run,
+            "study_hash": request.study_hash,
+            "stage": request.stage,
+            "round": request.round,
+            "splits": list(request.splits),
+        }
+    )
+    content = RecordDict({"ask": ask, "tensors": _pack(request.tensors)})
+    group = f"{request.stage}.{request.round}"
+    return Message(content, dst_node_id=node_id, message_type=MESSAGE_TYPES[request.action], group_id=group)
+
+
+def unpack_request(message: Message) -> Request:
+    """Return the request a message holds."""
+    ask = message.content.config_records["ask"]
+    actions = {message_type: action for action, message_type in MESSAGE_TYPES.items()}
+    return Request(
+        action=actions[message.metadata.message_type],
+        run=str(ask["run"]),
+        study_hash=str(ask["study_hash"]),
+        stage=int(ask["stage"]),  # type: ignore[arg-type]
+        round=int(ask["round"]),  # type: ignore[arg-type]
+        tensors=_unpack(message.content.array_records["tensors"]),
+        splits=tuple(ask["splits"]),  # type: ignore[arg-type]
+    )
+
+
+def pack_reply(reply: Reply | Refusal, request: Message) -> Message:
+    """Return the message that answers `request`."""
+    if isinstance(reply, Refusal):
+        return Message(Error(REFUSED, reply.code), reply_to=request)
+    answer = ConfigRecord(
+        {"site": reply.site, "study_hash": reply.study_hash, "stage": reply.stage, "round": reply.round, "cases": reply.cases}
+    )
+    content = RecordDict({"answer": answer, "tensors": _pack(reply.tensors), "metrics": MetricRecord(dict(reply.metrics))})
+    return Message(content, reply_to=request)
+
+
+def unpack_reply(message: Message) -> Reply | Refusal:
+    """Return the reply a message holds, or the refusal its error stands for."""
+    if message.has_error():
+        code = message.error.code
+        return Refusal(message.error.reason if code == REFUSED else _FLOWER_ERRORS.get(code, f"FLOWER_ERROR_{code}"))
+    answer = message.content.config_records["answer"]
+    return Reply(
+        site=str(answer["site"]),
+        study_hash=str(answer["study_hash"]),
+        stage=int(answer["stage"]),  # type: ignore[arg-type]
+        round=int(answer["round"]),  # type: ignore[arg-type]
+        cases=int(answer["cases"]),  # type: ignore[arg-type]
+        tensors=_unpack(message.content.array_records["tensors"]),
+        metrics={name: float(value) for name, value in message.content.metric_records["metrics"].items()},  # type: ignore[arg-type]
+    )
+
+
+def _pack(tensors: Tensors) -> ArrayRecord:
+    return ArrayRecord({name: Array(np.ascontiguousarray(array)) for name, array in tensors.items()})
+
+
+def _unpack(record: ArrayRecord) -> Tensors:
+    return {name: array.numpy() for name, array in record.items()}

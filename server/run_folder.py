@@ -1,0 +1,84 @@
+"""The folder of a run: what was asked for, what every round gave, where it stands. Every file is written whole or not at all."""
+
+import csv
+import io
+import json
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from prostafed.common.errors import CheckpointError
+from prostafed.common.files import make_folder, write_json, write_text
+from prostafed.common.models.checkpoint import read_checkpoint, save_checkpoint
+from prostafed.common.study import Study
+from prostafed.common.tensors import Tensors
+
+METRIC_COLUMNS = ("stage", "round", "site", "split", "metric", "value", "n")
+Row = dict[str, Any]
+
+
+@dataclass(frozen=True)
+class Standing:
+    """Where a run stands: the last round that is complete on disk, its tensors, and the records up to it."""
+
+    stage: int
+    round: int
+    tensors: Tensors
+    rounds: list[Row]
+    metrics: list[Row]
+
+
+def open_run(folder: Path, study: Study) -> Standing | None:
+    """Make `folder` ready for `study` and return where its run stands, None for a new one.
+
+    Raises CheckpointError if it holds a run of another study, ConfigurationError if it cannot be written to.
+    """
+    make_folder(folder)
+    study_file = folder / "study.json"
+    if study_file.exists() and json.loads(study_file.read_text())["hash"] != study.hash():
+        raise CheckpointError(f"{folder} holds a run of another study. Choose another folder, or go back to that study.")
+    write_json(study_file, {"study": study.model_dump(mode="json"), "hash": study.hash()})
+    if not (folder / "checkpoint.safetensors").exists():
+        return None
+    tensors, metadata = read_checkpoint(folder / "checkpoint.safetensors")
+    stage, round_number = int(metadata["stage"]), int(metadata["round"])
+    # Records are written before the checkpoint: those of a round that did not complete are dropped here.
+    rounds = [row for row in _read_lines(folder / "rounds.jsonl") if (row["stage"], row["round"]) <= (stage, round_number)]
+    metrics = [row for row in read_metrics(folder / "metrics.csv") if (row["stage"], row["round"]) <= (stage, round_number)]
+    return Standing(stage, round_number, tensors, rounds, metrics)
+
+
+def write_records(folder: Path, rounds: list[Row], metrics: list[Row]) -> None:
+    """Write rounds.jsonl and metrics.csv."""
+    write_text(folder / "rounds.jsonl", "".join(json.dumps(row, sort_keys=True) + "\n" for row in rounds))
+    write_metrics(folder / "metrics.csv", metrics, METRIC_COLUMNS)
+
+
+def write_standing(folder: Path, study: Study, stage: int, round_number: int, tensors: Tensors) -> None:
+    """Write the checkpoint that says: this round is complete."""
+    metadata = {"study_hash": study.hash(), "stage": str(stage), "round": str(round_number)}
+    save_checkpoint(folder / "checkpoint.safetensors", tensors, metadata)
+
+
+def write_metrics(path: Path, rows: list[Row], columns: tuple[str, ...]) -> None:
+    """Write metric rows as CSV."""
+    text = io.StringIO()
+    writer = csv.DictWriter(text, columns, lineterminator="\n")
+    writer.writeheader()
+    writer.writerows(rows)
+    write_text(path, text.getvalue())
+
+
+def read_metrics(path: Path) -> list[Row]:
+    """Read metric rows, numbers as numbers; an absent file has none."""
+    if not path.exists():
+        return []
+    with path.open(newline="", encoding="utf-8") as file:
+        return [
+            {**row, "stage": int(row["stage"]), "round": int(row["round"]), "value": float(row["value"]), "n": int(row["n"])}
+            for row in csv.DictReader(file)
+        ]
+
+
+def _read_lines(path: Path) -> list[Row]:
+    return [json.loads(line) for line in path.read_text(encoding="utf-8").splitlines()] if path.exists() else []
