@@ -21,6 +21,9 @@ class Site(Section):
 
     name: str = Field(pattern=r"^[a-z0-9][a-z0-9-]{0,40}$", description="stable name: lower case, digits, hyphens")
     cases: Path = Field(Path("cases"), strict=False, description="folder of indexed cases")
+    splits: Path | None = Field(
+        None, strict=False, description="CSV of case_id, split (train, validation, test); by default drawn from the study's seed"
+    )
     memory: Path = Field(Path("memory"), strict=False, description="folder for what the site keeps between rounds")
     device: str = Field("auto", pattern=r"^(auto|cpu|cuda(:\d+)?)$", description="auto, cpu, cuda or cuda:N")
     threads: int = Field(0, ge=0, description="CPU threads for training; 0 leaves it to torch")
@@ -32,6 +35,8 @@ def read_site(path: Path) -> Site:
     site = read_toml(path, Site)
     folder = path.resolve().parent
     site = site.model_copy(update={"cases": folder / site.cases, "memory": folder / site.memory})
+    if site.splits is not None:
+        site = site.model_copy(update={"splits": folder / site.splits})
     if site.server is not None:
         files = {"root_certificates": folder / site.server.root_certificates, "key": folder / site.server.key}
         site = site.model_copy(update={"server": site.server.model_copy(update=files)})

@@ -20,7 +20,7 @@ from prostafed.common.errors import CheckpointError, DataError
 from prostafed.common.files import write_text
 from prostafed.common.imaging.case_folder import CaseFolder, open_case_folder
 from prostafed.common.imaging.cases import Grid
-from prostafed.common.imaging.folds import split_cases
+from prostafed.common.imaging.folds import Splits, read_splits, split_cases
 from prostafed.common.messages import Reply, Request
 from prostafed.common.metrics.predictions import CasePrediction
 from prostafed.common.metrics.summary import summarise
@@ -40,7 +40,7 @@ class Workplace:
     site: Site
     study: Study
     cases: CaseFolder
-    splits: dict[str, list[int]]
+    splits: Splits
     device: torch.device
 
 
@@ -58,8 +58,11 @@ def open_workplace(site_file: Path, canonical: str) -> Workplace:
     if site.threads:
         torch.set_num_threads(site.threads)
     name = ("cuda" if torch.cuda.is_available() else "cpu") if site.device == "auto" else site.device
-    splits = split_cases(cases.records, study.seed, data.validation_fraction, data.test_fraction)
-    return Workplace(site, study, cases, {side: list(chosen) for side, chosen in splits.items()}, torch.device(name))
+    if site.splits:
+        splits = read_splits(site.splits, cases.records)
+    else:
+        splits = split_cases(cases.records, study.seed, data.validation_fraction, data.test_fraction)
+    return Workplace(site, study, cases, splits, torch.device(name))
 
 
 def load_network(workplace: Workplace, request: Request, memory_round: int) -> nn.ModuleDict:

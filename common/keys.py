@@ -1,4 +1,4 @@
-"""Key files: written once, whole, readable by their owner alone; and a site's key pair, by which the coordinator knows it."""
+"""Key files, written once and readable by their owner alone; a site's key pair, by which the coordinator knows it."""
 
 import os
 import tempfile
@@ -19,7 +19,7 @@ from prostafed.common.files import make_folder
 
 
 def write_once(path: Path, content: bytes, mode: int = 0o600) -> None:
-    """Write `content` to `path`, whole or not at all; raises ConfigurationError if it exists: a lost key cannot be had again."""
+    """Write `content` to `path`, whole or not at all; raises ConfigurationError if it exists: lost keys stay lost."""
     make_folder(path.parent)
     handle, name = tempfile.mkstemp(dir=path.parent, prefix=f".{path.name}.", suffix=".part")  # created 0600
     try:
@@ -57,7 +57,9 @@ def read_public_key(path: Path) -> bytes:
     except OSError as error:
         raise ConfigurationError(f"Cannot read the public key {path}: {error.strerror}. Check the path.") from error
     except (ValueError, UnsupportedAlgorithm) as error:
-        raise ConfigurationError(f"{path} is not an OpenSSH public key. Ask the site for its file site.key.pub.") from error
+        raise ConfigurationError(
+            f"{path} is not an OpenSSH public key. Ask the site for its file site.key.pub."
+        ) from error
     if not isinstance(key, ec.EllipticCurvePublicKey) or not isinstance(key.curve, ec.SECP384R1):
         raise ConfigurationError(f"{path} is not an ECDSA key on P-384. Make one with `ssh-keygen -t ecdsa -b 384`.")
     return key.public_bytes(Encoding.OpenSSH, PublicFormat.OpenSSH)

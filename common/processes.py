@@ -1,7 +1,7 @@
-"""Child processes: each in a session of its own, logged to a file, and ended with all its descendants whatever happens.
+"""Child processes: each in a session of its own, logged to a file, and ended with its descendants whatever happens.
 
-Flower's programs start further programs (SuperExec, apps, Ray), some in process groups of their own; they all stay in the
-session their first ancestor was started in, so a session's id is what they are ended by.
+Flower's programs start further programs (apps, Ray), some in process groups of their own; they all stay in the session
+their first ancestor was started in, so a session's id is what they are ended by.
 """
 
 import os
@@ -9,7 +9,6 @@ import re
 import signal
 import socket
 import subprocess
-import sys
 import threading
 import time
 from collections.abc import Iterator, Mapping, Sequence
@@ -18,12 +17,12 @@ from dataclasses import dataclass
 from pathlib import Path
 from types import FrameType
 
-from prostafed.common.errors import ConfigurationError, RoundError
+from prostafed.common.errors import RoundError
 from prostafed.common.files import make_folder
 
 LOOPBACK = "127.0.0.1"
 _COLOURS = re.compile(r"\x1b\[[0-9;]*m")
-_ERRORS = re.compile(r"^(ERROR|CRITICAL)\b|^Traceback|^\S*(Error|Exception)\b|^Exit Code")
+_ERROR = re.compile(r"(ERROR|CRITICAL)\b|\S*(Error|Exception)\b")
 
 
 @dataclass(frozen=True)
@@ -45,7 +44,9 @@ def children() -> Iterator[list[Child]]:
         end_children(started[::-1])
 
 
-def start_child(name: str, command: Sequence[str | Path], log: Path, environment: Mapping[str, str], folder: Path) -> Child:
+def start_child(
+    name: str, command: Sequence[str | Path], log: Path, environment: Mapping[str, str], folder: Path
+) -> Child:
     """Start `command` in `folder` and return it; its output is appended to `log`."""
     make_folder(log.parent)
     with log.open("ab") as output:
@@ -81,44 +82,17 @@ def require_alive(started: Sequence[Child]) -> None:
     """Raise RoundError if a child has ended, with the reason its log gives."""
     for child in started:
         if child.process.poll() is not None:
-            raise RoundError(
-                f"{child.name} ended with code {child.process.returncode}: {read_reason(child.log)} Whole log: {child.log}."
-            )
+            ended = f"{child.name} ended with code {child.process.returncode}"
+            raise RoundError(f"{ended}: {read_reason(child.log)}\nWhole log: {child.log}.")
 
 
-def read_reason(log: Path, lines: int = 8) -> str:
-    """Return the last lines of `log` from its last error on, or simply its last lines where none stands out."""
+def read_reason(log: Path, lines: int = 5) -> str:
+    """Return `lines` lines of `log` from its last error on, or its last lines where no error stands out."""
     text = _COLOURS.sub("", log.read_text(encoding="utf-8", errors="replace")) if log.exists() else ""
     written = [line.strip() for line in text.splitlines() if line.strip()]
-    errors = [index for index, line in enumerate(written) if _ERRORS.match(line)]
-    start = max(errors[-1], 0) if errors else max(len(written) - lines, 0)
-    return "\n".join(written[start : start + lines]) or "(nothing was logged)."
-
-
-def find_program(name: str) -> Path:
-    """Return the program `name` that belongs to this Python, never one that PATH happens to hold."""
-    path = Path(sys.executable).parent / name
-    if not path.exists():
-        raise ConfigurationError(f"Expected the program {path}, which comes with flwr. Install prostafed again.")
-    return path
-
-
-def flower_environment(flower_home: Path, **more: str) -> dict[str, str]:
-    """Return the environment of Flower's programs: own settings folder, no telemetry, nothing fetched, no proxy to ourselves."""
-    environment = dict(os.environ)
-    without_proxy = ",".join(filter(None, [environment.get("NO_PROXY") or environment.get("no_proxy"), LOOPBACK, "localhost"]))
-    return environment | {
-        "PATH": os.pathsep.join([str(Path(sys.executable).parent), environment.get("PATH", os.defpath)]),
-        "FLWR_HOME": str(flower_home),
-        "FLWR_TELEMETRY_ENABLED": "0",
-        "FLWR_DISABLE_UPDATE_CHECK": "1",
-        "FLWR_DISABLE_RUNTIME_DEPENDENCY_INSTALLATION": "1",
-        "FLWR_SUPEREXEC_TASK_POLL_INTERVAL": "0.2",
-        "NO_PROXY": without_proxy,
-        "no_proxy": without_proxy,
-        "PYTHONUTF8": "1",
-        **more,
-    }
+    errors = [number for number, line in enumerate(written) if _ERROR.match(line)]
+    start = errors[-1] if errors else max(len(written) - lines, 0)
+    return "\n".join(written[start : start + lines]) or "nothing was logged."
 
 
 def find_free_port(host: str = LOOPBACK) -> int:

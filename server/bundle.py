@@ -1,7 +1,7 @@
 """The app bundle Flower asks for: names the two apps and the run's keys, and holds no code.
 
-Sites run the release they installed, never code that arrives by wire. The bundle of a release is the same for every run,
-byte for byte, so that its hash can be approved once.
+Sites run the release they installed, not code that arrives by wire. The bundle of a release is the same for every
+run, so that its hash can be approved once.
 """
 
 from importlib.metadata import version
@@ -11,6 +11,9 @@ from prostafed.common.files import make_folder, write_text
 
 SERVER_APP = "prostafed.server.app:app"
 CLIENT_APP = "prostafed.client.app:app"
+HOME_VARIABLE = (
+    "PROSTAFED_SERVER_HOME"  # environment variable: the ServerApp writes into its runs/ where `out` is empty
+)
 RUN_KEYS = ("study", "run", "out", "sites", "sites_expected")  # all text; Flower refuses keys not declared here
 
 _README = "The apps of this bundle are those of the installed prostafed release; the bundle itself holds no code.\n"

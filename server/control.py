@@ -1,4 +1,4 @@
-"""Flower's `flwr` command towards one SuperLink: register sites, submit a run, ask for its status, follow its rounds."""
+"""Flower's `flwr` command towards one SuperLink: register sites, submit a run, ask for its status, follow it."""
 
 import json
 import re
@@ -14,7 +14,8 @@ from typing import Any
 
 from prostafed.common.errors import RoundError
 from prostafed.common.files import make_folder, write_text
-from prostafed.common.processes import Child, find_program, flower_environment, require_alive
+from prostafed.common.flower_programs import find_program, flower_environment
+from prostafed.common.processes import Child, require_alive
 
 _NAME = "prostafed"  # of the connection, in Flower's configuration file
 _ANSWER_S = 60.0  # deadline of one `flwr` command
@@ -34,7 +35,8 @@ class Connection:
 def write_connection(connection: Connection) -> None:
     """Write Flower's configuration file: the one connection there is, so that no other SuperLink can be meant."""
     make_folder(connection.flower_home)
-    trust = f"root-certificates = {json.dumps(str(connection.authority))}" if connection.authority else "insecure = true"
+    authority = connection.authority
+    trust = f"root-certificates = {json.dumps(str(authority))}" if authority else "insecure = true"
     write_text(
         connection.flower_home / "config.toml",
         f'[superlink]\ndefault = "{_NAME}"\n\n[superlink.{_NAME}]\naddress = "{connection.address}"\n{trust}\n',
@@ -101,14 +103,15 @@ def follow(
     out: Path,
     connection: Connection,
     run_id: str,
+    *,
     on_round: Callable[[dict[str, Any]], None] | None = None,
     seen: Collection[str] = (),
     started: Sequence[Child] = (),
 ) -> None:
     """Report each line of out/rounds.jsonl that is not in `seen`, until out/state.json says how the run ended.
 
-    Raises RoundError with the run's own reason if it failed, if it ended without one, or if a child or the SuperLink is gone.
-    The run's log is saved as out/logs/run.log.
+    Raises RoundError with the run's own reason if it failed, if it ended without one, or if a child or the SuperLink is
+    gone. The run's log is saved as out/logs/run.log.
     """
     reported, asked, ended = set(seen), time.monotonic(), ""
     try:
@@ -119,11 +122,13 @@ def follow(
                     on_round(json.loads(line))
                 reported.add(line)
             if state.get("state") == "finished":
-                return
+                break
             if state.get("state") == "failed":
                 raise RoundError(str(state.get("error") or "The run failed and gave no reason."))
             if ended:
-                raise RoundError(f"The run ended before it was finished: {_save_log(connection, run_id, out) or ended}")
+                raise RoundError(
+                    f"The run ended before it was finished: {find_cause(read_log(connection, run_id)) or ended}"
+                )
             require_alive(started)
             if time.monotonic() - asked > _ASK_EVERY_S:
                 status, details = read_status(connection, run_id)
@@ -131,8 +136,8 @@ def follow(
                 asked = time.monotonic()
             time.sleep(0.3)
     finally:
-        with suppress(RoundError):  # what the run said is the reason to report, not that its log could not be had
-            _save_log(connection, run_id, out)
+        with suppress(RoundError):  # how the run ended is what to report, not that its log could not be had
+            write_text(make_folder(out / "logs") / "run.log", read_log(connection, run_id))
 
 
 def read_rounds(out: Path) -> list[str]:
@@ -146,14 +151,13 @@ def _read_state(out: Path) -> dict[str, Any]:
     return dict(json.loads(path.read_text(encoding="utf-8"))) if path.exists() else {}
 
 
-def _save_log(connection: Connection, run_id: str, out: Path) -> str:
-    """Write what the run has logged to out/logs/run.log and return the first cause of its end, "" where none is logged."""
-    text = read_log(connection, run_id)
-    path = make_folder(out / "logs") / "run.log"
-    write_text(path, text)
-    # Flower logs the exception that ended the app last; in its chain of tracebacks the first cause stands first.
-    cause = _EXCEPTION.search(text[max(text.rfind("raised an exception"), 0) :])
-    return f"{cause[0]} Whole log: {path}." if cause else ""
+def find_cause(log: str) -> str:
+    """Return the line that says why a run ended, "" where none does.
+
+    Flower logs the exception that ended the app last; in its chain of tracebacks the first cause stands first.
+    """
+    cause = _EXCEPTION.search(log[max(log.rfind("raised an exception"), 0) :])
+    return cause[0] if cause else ""
 
 
 def _last_lines(text: str, lines: int = 20) -> str:
@@ -191,4 +195,5 @@ def _run(connection: Connection, *arguments: str | Path) -> "subprocess.Complete
             cwd=connection.flower_home,
         )
     except subprocess.TimeoutExpired as error:
-        raise RoundError(f"The SuperLink {connection.address} gave no answer to `flwr {arguments[0]}` in {_ANSWER_S:.0f} s.") from error
+        asked = f"`flwr {arguments[0]}`"
+        raise RoundError(f"{connection.address} gave no answer to {asked} within {_ANSWER_S:.0f} s.") from error

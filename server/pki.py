@@ -1,6 +1,6 @@
 """The coordinator's own certificate authority and the server certificate it issues: EC P-384, no third party.
 
-The sites need ca.crt and nothing else. ca.key issues the next server certificate; whoever has it can pose as the server.
+The sites need ca.crt and nothing else. ca.key issues the next server certificate; who has it can pose as the server.
 """
 
 import ipaddress
@@ -71,14 +71,16 @@ def create_pki(folder: Path, hosts: Sequence[str] = ()) -> Pki:
 
 
 def issue_server_certificate(pki: Pki, hosts: Sequence[str]) -> None:
-    """Write a server key and a certificate for localhost, 127.0.0.1 and `hosts` (names or addresses), good for 825 days.
+    """Write a server key and a certificate for localhost, 127.0.0.1 and `hosts` (names or addresses), valid 825 days.
 
     To renew it, move server.key and server.crt away first; the sites keep the ca.crt they have.
     """
     authority = x509.load_pem_x509_certificate(pki.ca_certificate.read_bytes())
     authority_key = load_pem_private_key(pki.ca_key.read_bytes(), password=None)
     if not isinstance(authority_key, ec.EllipticCurvePrivateKey):
-        raise ConfigurationError(f"{pki.ca_key} is not the EC key prostafed writes. Make an authority in another folder.")
+        raise ConfigurationError(
+            f"{pki.ca_key} is not the EC key prostafed writes. Make an authority in another folder."
+        )
     key = ec.generate_private_key(ec.SECP384R1())
     name = x509.Name([x509.NameAttribute(NameOID.COMMON_NAME, "prostafed server")])
     certificate = (

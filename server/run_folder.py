@@ -43,7 +43,7 @@ def open_run(folder: Path, study: Study) -> Standing | None:
     tensors, metadata = read_checkpoint(folder / "checkpoint.safetensors")
     stage, round_number = int(metadata["stage"]), int(metadata["round"])
     # Records are written before the checkpoint: those of a round that did not complete are dropped here.
-    rounds = [row for row in _read_lines(folder / "rounds.jsonl") if (row["stage"], row["round"]) <= (stage, round_number)]
+    rounds = [row for row in read_rounds(folder) if (row["stage"], row["round"]) <= (stage, round_number)]
     metrics = [row for row in read_metrics(folder / "metrics.csv") if (row["stage"], row["round"]) <= (stage, round_number)]
     return Standing(stage, round_number, tensors, rounds, metrics)
 
@@ -80,5 +80,7 @@ def read_metrics(path: Path) -> list[Row]:
         ]
 
 
-def _read_lines(path: Path) -> list[Row]:
+def read_rounds(folder: Path) -> list[Row]:
+    """Read the round records of a run folder; an absent file has none."""
+    path = folder / "rounds.jsonl"
     return [json.loads(line) for line in path.read_text(encoding="utf-8").splitlines()] if path.exists() else []

@@ -52,17 +52,15 @@ def write_case(  # noqa: PLR0917
             f"found {image.shape} and {masks.shape}."
         )
     with np.errstate(over="ignore"):  # what overflows is refused below
-        voxels = {
-            "image": np.ascontiguousarray(image, dtype=np.float16),  # safetensors would scramble another memory order
-            "masks": np.ascontiguousarray(masks, dtype=np.uint8),
-        }
-    if not np.isfinite(voxels["image"]).all():
+        stored = np.ascontiguousarray(image, dtype=np.float16)  # safetensors would scramble another memory order
+    if not np.isfinite(stored).all():
         raise DataError(
             f"Case {record.case_id}: the image holds values that are not finite in float16. Check its source files."
         )
     path = case_path(folder, record.case_id)
     header = {"record": asdict(record), "grid": asdict(grid), "sequences": sequences}
     with replacing(path) as temporary:
+        voxels = {"image": stored, "masks": np.ascontiguousarray(masks, dtype=np.uint8)}
         save_file(voxels, temporary, {key: json.dumps(value) for key, value in header.items()})
     return path
 
@@ -104,7 +102,7 @@ def _as_tuple(value: Any) -> Any:
 
 
 @contextmanager
-def _opened(path: Path) -> Iterator[safe_open]:
+def _opened(path: Path) -> Iterator[Any]:
     try:
         with safe_open(path, framework="numpy") as file:
             yield file

@@ -13,7 +13,7 @@ from prostafed.common.errors import DataError
 from prostafed.common.imaging.cases import MASKS, Grid, Image, Masks
 from prostafed.common.imaging.intensity import normalise
 from prostafed.common.imaging.masks import center_of_mass, check_labels, check_space, prepare_mask
-from prostafed.common.imaging.resample import BoolArray, Point, covered, keep_inside, lay_box, resample
+from prostafed.common.imaging.resample import BoolArray, Point, covered, lay_box, resample, settle_center
 
 MIN_COVERAGE = 0.75  # of the box, or
 MIN_GLAND_COVERAGE = 0.95  # of the gland: a reduced field of view may leave the box as long as it holds the gland
@@ -31,9 +31,9 @@ def prepare_case(
     """Return the image (sequence, z, y, x) float16, normalised, and the masks (MASKS, z, y, x) uint8 of one study.
 
     The grid lies on the axes of `reference`: by default the t2w, or without one the first sequence. Its centre is
-    `center_mm` (x, y, z in mm, LPS) where given; else the gland's centre of mass, moved no further than needed for the
-    box to stay on the reference; without a gland the reference's centre. In PI-CAI the gland lies up to 60 mm off the
-    centre of the scan: a crop on it spends its voxels on the prostate.
+    `center_mm` (x, y, z in mm, LPS) where given; else near the gland's centre of mass, or without a gland near the
+    reference's centre (see `settle_center`). In PI-CAI the gland lies up to 60 mm off the centre of the scan: a crop on
+    it spends its voxels on the prostate.
 
     Each sequence, in the order of `sequences`, is interpolated once in float32 (t2w: cubic B-spline clamped to the
     range of its input; others: linear) and normalised over the voxels it covers; the others take its lowest value, as
@@ -47,8 +47,9 @@ def prepare_case(
     for name, mask in masks.items():
         check_labels(case_id, name, mask)
         check_space(case_id, name, mask, reference)
-    if center_mm is None and "gland" in masks and (center := center_of_mass(masks["gland"])) is not None:
-        center_mm = keep_inside(center, reference, grid)
+    if center_mm is None:
+        gland_mm = center_of_mass(masks["gland"]) if "gland" in masks else None
+        center_mm = settle_center(gland_mm, reference, grid)
     box = lay_box(reference, grid, center_mm)
     voxels = np.zeros((len(MASKS), *grid.size), dtype=np.uint8)
     for name, mask in masks.items():

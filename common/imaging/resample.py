@@ -17,8 +17,8 @@ Point = tuple[float, float, float]  # (x, y, z) in mm, LPS: x grows to the left,
 _MARGIN = 8  # voxels kept around a box: what lies further changes a cubic B-spline by less than 1e-4 of its value
 
 
-def lay_box(reference: sitk.Image, grid: Grid, center_mm: Point | None = None) -> sitk.Image:
-    """Return the box of `grid` on the axes of `reference`, centred at `center_mm` or at the centre of `reference`.
+def lay_box(reference: sitk.Image, grid: Grid, center_mm: Point) -> sitk.Image:
+    """Return the box of `grid` on the axes of `reference`, centred at `center_mm`.
 
     Axes are permuted and flipped to the nearest patient axes (x left, y back, z head), so that a scan stored feet first
     and one stored head first come out alike.
@@ -26,7 +26,7 @@ def lay_box(reference: sitk.Image, grid: Grid, center_mm: Point | None = None) -
     axes = np.array(sitk.DICOMOrient(reference, "LPS").GetDirection()).reshape(3, 3)
     spacing = np.array(grid.spacing_mm[::-1])
     size = np.array(grid.size[::-1])
-    origin = np.array(middle_of(reference) if center_mm is None else center_mm) - axes @ ((size - 1) / 2 * spacing)
+    origin = np.array(center_mm) - axes @ ((size - 1) / 2 * spacing)
     box = sitk.Image(size.tolist(), sitk.sitkUInt8)
     box.SetSpacing(spacing.tolist())
     box.SetOrigin(origin.tolist())
@@ -34,24 +34,23 @@ def lay_box(reference: sitk.Image, grid: Grid, center_mm: Point | None = None) -
     return box
 
 
-def middle_of(image: sitk.Image) -> Point:
-    """Return the centre of an image, as a point."""
-    x, y, z = image.TransformContinuousIndexToPhysicalPoint([(size - 1) / 2 for size in image.GetSize()])
-    return x, y, z
+def settle_center(wanted_mm: Point | None, reference: sitk.Image, grid: Grid) -> Point:
+    """Return where to centre the box of `grid`: near `wanted_mm`, or near the centre of `reference`.
 
-
-def keep_inside(center_mm: Point, reference: sitk.Image, grid: Grid) -> Point:
-    """Return the point nearest to `center_mm` at which the box of `grid` does not leave `reference`.
-
-    Along an axis on which `reference` is the shorter of the two, that is its own centre. A crop on a gland near the
-    edge, or on a gland mask with a stray blob, then holds as many acquired slices as a crop on the middle.
+    The box stays on `reference`: it is moved back by what it would stick out; along an axis on which `reference` is the
+    shorter of the two, to its centre. A crop on a gland at the edge, or on a gland mask with a stray blob, then holds
+    as many acquired slices as a crop on the middle. Last, it is moved by up to half a voxel of `reference`, so that its
+    first voxel lies on one: with equal spacings nothing is interpolated (else 19 slices under a box of 20 would all be
+    mixed with their neighbours, and the two at the ends lost).
     """
     oriented = sitk.DICOMOrient(reference, "LPS")
-    size, spacing = np.array(oriented.GetSize()), np.array(oriented.GetSpacing())
-    slack = np.maximum((size * spacing - np.array(grid.extent_mm[::-1])) / 2 / spacing, 0)
+    size, step = np.array(oriented.GetSize()), np.array(grid.spacing_mm[::-1]) / np.array(oriented.GetSpacing())
     middle = (size - 1) / 2
-    index = np.clip(oriented.TransformPhysicalPointToContinuousIndex(center_mm), middle - slack, middle + slack)
-    x, y, z = oriented.TransformContinuousIndexToPhysicalPoint(index.tolist())
+    wanted = middle if wanted_mm is None else np.array(oriented.TransformPhysicalPointToContinuousIndex(wanted_mm))
+    slack = np.maximum((size - np.array(grid.size[::-1]) * step) / 2, 0)
+    center = np.clip(wanted, middle - slack, middle + slack)
+    first = center - (np.array(grid.size[::-1]) - 1) / 2 * step
+    x, y, z = oriented.TransformContinuousIndexToPhysicalPoint((center + np.round(first) - first).tolist())
     return x, y, z
 
 
@@ -72,9 +71,12 @@ def covered(box: sitk.Image, image: sitk.Image) -> BoolArray:
 def resample(image: sitk.Image, box: sitk.Image, spline: bool) -> Float32Array:
     """Return `image` on `box`, (z, y, x) float32: linear, or cubic B-spline clamped to the range of the input.
 
-    What stands outside `image` means nothing; see `covered`.
+    Along axes on which the box is the coarser, the image is first smoothed to the resolution of the box: a Gaussian
+    whose full width at half maximum, added in squares to the image's voxel, gives the box's (Cardoso et al. 2015,
+    "Scale factor point spread function matching"). Otherwise each voxel would be one noisy sample, and noisier from the
+    scanner with the finer pixels. What stands outside `image` means nothing; see `covered`.
     """
-    part = sitk.Cast(_crop(image, box), sitk.sitkFloat32)
+    part = _smooth(sitk.Cast(_crop(image, box), sitk.sitkFloat32), box)
     if not spline:
         return _interpolate(part, box, sitk.sitkLinear)
     acquired = sitk.GetArrayViewFromImage(part)  # a cubic B-spline overshoots its range at edges
@@ -119,6 +121,16 @@ def _interpolate(image: sitk.Image, box: sitk.Image, interpolator: int) -> Float
         sitk.Resample(image, box, sitk.Transform(), interpolator, 0.0, sitk.sitkFloat32)
     )
     return values
+
+
+def _smooth(image: sitk.Image, box: sitk.Image) -> sitk.Image:
+    cosines = np.array(image.GetDirection()).reshape(3, 3).T @ np.array(box.GetDirection()).reshape(3, 3)
+    aimed = np.array(box.GetSpacing())[np.abs(cosines).argmax(axis=1)]  # the box's spacing along each image axis
+    own = np.array(image.GetSpacing())
+    if np.all(aimed <= 1.01 * own):
+        return image
+    variance = np.maximum(aimed**2 - own**2, 0) / (8 * np.log(2))
+    return sitk.DiscreteGaussian(image, variance.tolist(), useImageSpacing=True)
 
 
 def _voxel_axes(image: sitk.Image) -> npt.NDArray[np.float64]:

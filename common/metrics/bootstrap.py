@@ -50,7 +50,7 @@ def bootstrap(
     if isinstance(statistic, Statistic):
         return statistic.rows(predictions, weights)
     repeats = weights.astype(np.intp)
-    drawn = (np.repeat(np.arange(len(predictions)), row) for row in repeats)
+    drawn = (np.repeat(np.arange(len(predictions)), row).tolist() for row in repeats)
     values = (statistic([predictions[index] for index in indices]) for indices in drawn)
     return np.array([np.nan if value is None else value for value in values])
 

@@ -49,7 +49,8 @@ def retrieved(hits: BoolArray, scores: FloatArray, weights: FloatArray) -> tuple
 
 def ratio(numerator: FloatArray, denominator: FloatArray) -> FloatArray:
     """Return `numerator / denominator`, NaN where the denominator is 0."""
-    return np.divide(numerator, denominator, out=np.full(numerator.shape, np.nan), where=denominator > 0)
+    result: FloatArray = np.full(numerator.shape, np.nan)
+    return np.divide(numerator, denominator, out=result, where=denominator > 0)
 
 
 def _thresholds(scores: FloatArray) -> tuple[npt.NDArray[np.intp], npt.NDArray[np.intp]]:

@@ -1,1 +1,25 @@
-"""The report of a run, rebuilt from its run folder alone."""
+"""The report of a run, rebuilt from its run folder alone. Plotting is loaded when a report is written, not before."""
+
+from pathlib import Path
+from typing import Any
+
+
+def write_report(run: Path) -> Path:
+    """Write `run`/report.html, with each plot beside it as CSV and SVG in `run`/plots, and return its path.
+
+    Raises DataError where `run` is not a run folder.
+    """
+    from prostafed.server.report.page import write_page
+
+    return write_page(run)
+
+
+def summary_table(run: Path) -> list[dict[str, Any]]:
+    """Return one row per stage, metric, arm and site (or mean over sites, or worst site); ready for JSON.
+
+    Raises DataError where `run` is not a run folder.
+    """
+    from prostafed.server.report.results import measure
+    from prostafed.server.report.run_folder import read_run
+
+    return [result.as_row() for result in measure(read_run(run))]

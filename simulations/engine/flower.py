@@ -1,8 +1,8 @@
-"""The federation on Flower's simulation runtime: one Ray actor per site at work, over several GPUs or machines if there are.
+"""The federation on Flower's simulation runtime: one Ray actor per site at work, over several GPUs or machines.
 
-A SuperLink of our own is started for the run and ended with it. Flower would otherwise share one lingering SuperLink between all
-users of the machine. Ours listens on loopback, unencrypted, while the run lasts: whoever has a login on this machine could
-submit runs to it, so simulate on machines whose users you trust.
+A SuperLink of our own is started for the run and ended with it: Flower would share one lingering SuperLink between all
+users of the machine. Ours listens on loopback, unencrypted, while the run lasts: whoever has a login on this machine
+could submit runs to it, so simulate on machines whose users you trust.
 """
 
 import importlib.util
@@ -18,13 +18,12 @@ from typing import Any
 
 from prostafed.common.errors import ConfigurationError
 from prostafed.common.files import make_folder
+from prostafed.common.flower_programs import find_program, flower_environment
 from prostafed.common.processes import (
     LOOPBACK,
     Child,
     children,
     find_free_port,
-    find_program,
-    flower_environment,
     interrupted_by_sigterm,
     start_child,
 )
@@ -46,14 +45,16 @@ def run_on_flower(
     out: Path,
     sites: Path,
     site_count: int,
+    *,
     on_round: Callable[[dict[str, Any]], None] | None = None,
     resources: Resources = Resources(),
 ) -> None:
     """Run the study over the emulated hospitals of the folder `sites`; the ServerApp writes its results into `out`.
 
-    `on_round` is called with each round record as it is written. Logs stay in out/logs. The environment variable RAY_ADDRESS
-    names a Ray cluster to use; without it Ray starts on this machine and ends with the run. Raises RoundError with the run's
-    own reason if it fails, ConfigurationError if Ray is not installed.
+    `sites` holds one <name>/site.toml per hospital. `on_round` is called with each round record as it is written. Logs
+    stay in out/logs. The environment variable RAY_ADDRESS names a Ray cluster to use; without it Ray starts on this
+    machine and ends with the run. Raises RoundError with the run's own reason if it fails, ConfigurationError if Ray
+    is not installed.
     """
     if importlib.util.find_spec("ray") is None:
         raise ConfigurationError("The engine 'flower' needs Ray, which is not installed: pip install 'prostafed[sim]'.")
@@ -62,7 +63,7 @@ def run_on_flower(
         (out / "state.json").unlink()  # of an earlier run, or it would be taken for this one's end
     seen = read_rounds(out)  # by a run that is resumed now
     # A socket path may hold 107 characters and Ray spends 70 of them: a short folder outside `out`.
-    scratch = Path(tempfile.mkdtemp(prefix="pf-", dir="/tmp" if os.name == "posix" else None))
+    scratch = Path(tempfile.mkdtemp(prefix=f"pf-{os.getpid()}-", dir="/tmp" if os.name == "posix" else None))
     try:
         with interrupted_by_sigterm(), children() as started:
             connection = _start_runtime(scratch, logs, resources, started)
@@ -73,7 +74,7 @@ def run_on_flower(
                 values | {"sites_expected": str(site_count)},
                 _describe_federation(site_count, resources),
             )
-            follow(out, connection, run_id, on_round, seen, started)
+            follow(out, connection, run_id, on_round=on_round, seen=seen, started=started)
     finally:
         shutil.rmtree(scratch, ignore_errors=True)
 
@@ -92,10 +93,11 @@ def _start_runtime(scratch: Path, logs: Path, resources: Resources, started: lis
         RAY_USAGE_STATS_ENABLED="0",
         OMP_NUM_THREADS=str(resources.cpus_per_site),
     )
-    common = ["--superexec-auth-secret-file", secret, "--insecure"]
+    common: list[str | Path] = ["--superexec-auth-secret-file", secret, "--insecure"]
     host, port = address.split(":")
-    link = [find_program("flower-superlink"), *common, "--simulation", "--isolation", "process", "--host", host, "--port", port]
-    executor = [find_program("flower-superexec"), *common, "--runtime-api-address", address]
+    link: list[str | Path] = [find_program("flower-superlink"), *common, "--simulation", "--isolation", "process"]
+    link += ["--host", host, "--port", port]
+    executor: list[str | Path] = [find_program("flower-superexec"), *common, "--runtime-api-address", address]
     # Ray's workers import from the folder they are started in first: an empty one.
     folder = make_folder(scratch / "empty")
     started.append(start_child("The SuperLink", link, logs / "superlink.log", environment, folder))
@@ -105,7 +107,7 @@ def _start_runtime(scratch: Path, logs: Path, resources: Resources, started: lis
 
 
 def _describe_federation(site_count: int, resources: Resources) -> str:
-    """Flower's federation configuration. Without the bound on CPUs it would start an actor per CPU, however few the sites."""
+    """Return Flower's federation configuration; unbounded, Ray would start an actor per CPU, however few the sites."""
     options = {
         "num-supernodes": site_count,
         "client-resources-num-cpus": resources.cpus_per_site,

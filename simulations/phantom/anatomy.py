@@ -61,7 +61,7 @@ def draw_anatomy(patient: Patient, rng: Generator) -> Anatomy:
     tissues = dict(TISSUES)
     tissues["pz"] = vary(TISSUES["pz"], rng, 0.22, 0.09)
     tissues["tz"] = vary(TISSUES["tz"], rng, 0.12, 0.07)
-    surroundings, rectum, gas = draw_surroundings(gland.semi_axes, rng)
+    surroundings, rectum, gas = draw_surroundings(gland.semi_axes, gland.back_mm, gland.lean, rng)
     inside = (*_draw_nodules(gland, sites, patient, rng), *_draw_fixed(gland, tissues, rng), *_draw_mimics(sites, rng))
     return Anatomy(
         gland=gland,
@@ -72,7 +72,7 @@ def draw_anatomy(patient: Patient, rng: Generator) -> Anatomy:
         rectum=rectum,
         gas=gas,
         fine=draw_field(rng, gland.reach, (3.0, 1.7, 1.7)),
-        coarse=draw_field(rng, (60.0, 130.0, 130.0), (8.0, 7.0, 7.0)),
+        coarse=draw_field(rng, (60.0, 110.0, 110.0), (8.0, 5.0, 5.0)),
     )
 
 

@@ -14,7 +14,8 @@ from prostafed.simulations.phantom.tissue import Tissue
 Channels = Callable[[Tissue], tuple[float, ...]]
 
 _BODY = Ellipsoid((0.0, 18.0, 0.0), (1e5, 112.0, 185.0))
-_PZ_TEXTURE, _TZ_TEXTURE, _COARSE_TEXTURE = np.float32(0.13), np.float32(0.17), np.float32(0.07)
+_PZ_TEXTURE, _TZ_TEXTURE, _COARSE_TEXTURE = np.float32(0.14), np.float32(0.15), np.float32(0.06)
+_STRANDS = np.float32(0.22)  # of fat: dark where the coarse texture crosses 0
 
 
 def paint(
@@ -28,10 +29,11 @@ def paint(
     tissues = anatomy.tissues
     maps = np.empty((len(texture_gains), *points.shape), dtype=np.float32)
     coarse = anatomy.coarse.sample(points.axes)
+    strands = np.maximum(1 - np.abs(coarse) * np.float32(1.6), 0) * _STRANDS
     for channel, value in zip(maps, channels(tissues["fat"]), strict=True):
-        channel[...] = value
+        np.multiply(1 - strands, np.float32(value), out=channel)
     for part in anatomy.surroundings:
-        _paint_part(maps, points, part, channels, width_mm)
+        _paint_part(maps, points, part, anatomy, channels, width_mm)
     for channel, gain in zip(maps, texture_gains, strict=True):
         channel *= 1 + coarse * (_COARSE_TEXTURE * np.float32(gain))
     if abs(points.axes[1][0] - 18) > 90 or abs(points.axes[1][-1] - 18) > 90 or abs(points.axes[2]).max() > 130:
@@ -56,16 +58,21 @@ def make_masks(anatomy: Anatomy, points: Points) -> tuple[npt.NDArray[np.uint8],
     return gland, zones, grades
 
 
-def _paint_part(maps: FloatArray, points: Points, part: Part, channels: Channels, width_mm: float) -> None:
+def _paint_part(
+    maps: FloatArray, points: Points, part: Part, anatomy: Anatomy, channels: Channels, width_mm: float
+) -> None:
     reach = _grown(part, width_mm)
     region, local = points.around(part.shape.center, reach)
     if min(local.shape) == 0:
         return
-    depth = part.shape.depth(local)
+    depth = _depth(part, local, anatomy)
     block = maps[(slice(None), *region)]
-    if part.rim is not None:
-        _blend(block, ramp(depth + np.float32(part.rim_mm), width_mm) * np.float32(part.weight), channels(part.rim))
-    _blend(block, ramp(depth, width_mm) * np.float32(part.weight), channels(part.tissue))
+    inside, weight = ramp(depth, width_mm), np.float32(part.weight)
+    if part.hollow:
+        inside = ramp(depth + np.float32(part.rim_mm), width_mm) - inside
+    elif part.rim is not None:
+        _blend(block, ramp(depth + np.float32(part.rim_mm), width_mm) * weight, channels(part.rim))
+    _blend(block, inside * weight, channels(part.tissue))
 
 
 def _paint_gland(
@@ -119,7 +126,7 @@ def _paint_inside(
 
 def _depth(part: Part, points: Points, anatomy: Anatomy) -> FloatArray:
     depth = part.shape.depth(points)
-    return depth + anatomy.fine.sample(points.axes) * np.float32(part.roughness_mm) if part.roughness_mm else depth
+    return depth + anatomy.coarse.sample(points.axes) * np.float32(part.roughness_mm) if part.roughness_mm else depth
 
 
 def _grown(part: Part, width_mm: float = 0.0) -> Triple:

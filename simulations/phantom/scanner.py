@@ -44,22 +44,22 @@ class Protocol:
 # What each vendor's images usually look like; ours, after PI-RADS v2.1 protocols and common vendor defaults.
 VENDORS: dict[str, dict[str, Any]] = {
     "siemens": {
-        "t2_echo_ms": 101.0, "dwi_echo_ms": 68.0, "coil_bias": 0.30, "t2_noise": 0.07, "dwi_noise": 0.055, "smoothing": 0.04,
+        "t2_echo_ms": 101.0, "dwi_echo_ms": 68.0, "coil_bias": 0.30, "t2_noise": 0.07, "dwi_noise": 0.045, "smoothing": 0.04,
         "dwi_in_plane_mm": 2.0, "b_values": (50.0, 400.0, 800.0), "high_b": 1400.0, "high_b_source": "computed",
         "distortion_mm": 2.5, "zeroes_dark_adc": True, "scale": 900.0,
     },
     "ge": {
-        "t2_echo_ms": 118.0, "dwi_echo_ms": 76.0, "coil_bias": 0.45, "t2_noise": 0.10, "dwi_noise": 0.070, "smoothing": -0.05,
+        "t2_echo_ms": 118.0, "dwi_echo_ms": 76.0, "coil_bias": 0.45, "t2_noise": 0.10, "dwi_noise": 0.055, "smoothing": -0.05,
         "dwi_in_plane_mm": 1.6, "b_values": (0.0, 800.0), "high_b": 1400.0, "high_b_source": "acquired",
         "distortion_mm": 4.0, "zeroes_dark_adc": False, "scale": 5200.0,
     },
     "philips": {
-        "t2_echo_ms": 110.0, "dwi_echo_ms": 72.0, "coil_bias": 0.12, "t2_noise": 0.06, "dwi_noise": 0.060, "smoothing": 0.12,
+        "t2_echo_ms": 110.0, "dwi_echo_ms": 72.0, "coil_bias": 0.12, "t2_noise": 0.06, "dwi_noise": 0.048, "smoothing": 0.12,
         "dwi_in_plane_mm": 1.37, "b_values": (0.0, 100.0, 400.0, 800.0), "high_b": 1400.0, "high_b_source": "acquired",
         "distortion_mm": 3.0, "zeroes_dark_adc": True, "scale": 1800.0,
     },
     "uih": {
-        "t2_echo_ms": 92.0, "dwi_echo_ms": 70.0, "coil_bias": 0.25, "t2_noise": 0.09, "dwi_noise": 0.065, "smoothing": 0.0,
+        "t2_echo_ms": 92.0, "dwi_echo_ms": 70.0, "coil_bias": 0.25, "t2_noise": 0.09, "dwi_noise": 0.050, "smoothing": 0.0,
         "dwi_in_plane_mm": 1.8, "b_values": (50.0, 1000.0), "high_b": 1500.0, "high_b_source": "computed",
         "distortion_mm": 3.0, "zeroes_dark_adc": False, "scale": 3000.0,
     },
@@ -141,7 +141,7 @@ def acquire_diffusion(anatomy: Anatomy, protocol: Protocol, axes: Axes, rng: Gen
     acquired = (*protocol.b_values, protocol.high_b) if protocol.high_b_acquired else protocol.b_values
     # More averages at higher b, as every protocol has it.
     signals = np.stack(
-        [add_rician_noise(s0 * np.exp(adc * np.float32(-b * 1e-6)), sigma / np.sqrt(1 + b / 250), rng) for b in acquired]
+        [add_rician_noise(s0 * np.exp(adc * np.float32(-b * 1e-6)), sigma / np.sqrt(1 + b / 150), rng) for b in acquired]
     )
     low = signals[: len(protocol.b_values)]
     fitted, fitted_s0 = fit_adc(low, protocol.b_values)

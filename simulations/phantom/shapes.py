@@ -101,6 +101,11 @@ class Gland:
     tz_radius: float = 1.0  # where the TZ ends in the units of `tz_depth`; set from the TZ fraction
 
     @property
+    def back_mm(self) -> float:
+        """How far the gland reaches backwards in the midline."""
+        return self.semi_axes[1] / (1.12 + 0.5 * self.notch)
+
+    @property
     def reach(self) -> Triple:
         """Half edges of a box that holds it."""
         z, y, x = self.semi_axes
@@ -113,12 +118,12 @@ class Gland:
         narrowing = 1 - np.float32(self.taper) * np.clip(-w, 0, 1.2)
         u = points.x / (semi_x * narrowing)
         v = (points.y - np.float32(self.lean) * points.z) / (semi_y * (0.5 + 0.5 * narrowing))
-        across = u * u
+        across = u * u * (1 - np.float32(0.22) * v)  # narrower in front
         back = np.maximum(v, 0)
         v_flat = v + back * (np.float32(0.12) + np.float32(self.notch) * (np.float32(0.5) - across))
         along = v_flat * v_flat
         squared = across + along
-        squared -= np.float32(0.3) * across * along / (squared + np.float32(1e-3))  # fuller corners
+        squared -= np.float32(0.15) * across * along / (squared + np.float32(1e-3))  # fuller corners
         xy, xz, yz = self.skew
         squared += w * w + np.float32(xy) * u * v + np.float32(xz) * u * w + np.float32(yz) * v * w
         gland = (1 - np.sqrt(np.maximum(squared, 0))) * np.float32(np.mean(self.semi_axes))

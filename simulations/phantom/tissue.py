@@ -15,14 +15,14 @@ class Tissue:
     fat: bool = False
 
 
-FAT_SUPPRESSION = 0.10  # of fat signal left in diffusion images
+FAT_SUPPRESSION = 0.04  # of fat signal left in diffusion images
 
 # ADC: PZ 1300-1700, TZ 1200-1400, cancer 700-1100 (PI-RADS v2.1 atlas range); T2 and density chosen so that the order and
 # rough ratios of T2W intensities are those of axial T2W TSE: urine > fat > PZ > TZ > stroma > muscle > cortical bone.
 TISSUES = {
     "air": Tissue(1.0, 0.0, 0.0),
-    "fat": Tissue(165.0, 0.90, 250.0, fat=True),
-    "marrow": Tissue(120.0, 0.70, 400.0, fat=True),
+    "fat": Tissue(140.0, 0.90, 250.0, fat=True),
+    "marrow": Tissue(105.0, 0.68, 400.0, fat=True),
     "cortex": Tissue(8.0, 0.2, 500.0),
     "muscle": Tissue(38.0, 0.90, 1250.0),
     "urine": Tissue(1200.0, 1.0, 2900.0),
@@ -30,10 +30,10 @@ TISSUES = {
     "rectal_wall": Tissue(62.0, 0.85, 1250.0),
     "stool": Tissue(45.0, 0.55, 900.0),
     "gel": Tissue(400.0, 0.9, 2300.0),
-    "vessel": Tissue(260.0, 0.88, 2000.0),
+    "vessel": Tissue(240.0, 0.88, 2000.0),
     "flow_void": Tissue(10.0, 0.3, 1500.0),
     "seminal_vesicle": Tissue(230.0, 0.90, 1900.0),
-    "pz": Tissue(135.0, 0.88, 1580.0),
+    "pz": Tissue(160.0, 0.90, 1580.0),
     "tz": Tissue(92.0, 0.85, 1290.0),
     "cz": Tissue(72.0, 0.84, 1080.0),
     "stroma": Tissue(50.0, 0.84, 1100.0),

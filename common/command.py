@@ -1,0 +1,37 @@
+"""What every command has in common: a mistake is one sentence and an exit code, never a traceback; JSON stays one object."""
+
+import json
+import sys
+from typing import Any
+
+import click
+import typer
+
+from prostafed.common.errors import ProstafedError
+
+TYPER: dict[str, Any] = {"add_completion": False, "pretty_exceptions_enable": False}
+
+
+def run_command(app: typer.Typer) -> None:
+    """Call a typer app and end the process: 0 done, 1 failed or interrupted, 2 wrong usage or configuration."""
+    try:
+        sys.exit(app(standalone_mode=False))
+    except click.ClickException as error:
+        error.show()
+        sys.exit(error.exit_code)
+    except ProstafedError as error:
+        _fail(str(error), error.exit_code)
+    except (KeyboardInterrupt, click.Abort):
+        _fail("Interrupted. What was finished is kept; --resume continues a run.", exit_code=1)
+
+
+def print_json(value: Any) -> None:
+    """Print the one object of a --json command."""
+    print(json.dumps(value, indent=2, sort_keys=True))
+
+
+def _fail(text: str, exit_code: int) -> None:
+    if "--json" in sys.argv[1:]:
+        print_json({"error": text, "exit_code": exit_code})
+    print(f"Error: {text}", file=sys.stderr)
+    sys.exit(exit_code)

@@ -1,0 +1,176 @@
+"""What each arm reached on the test patients of each site, with intervals; the mean over sites and the worst site."""
+
+from collections.abc import Sequence
+from dataclasses import asdict, dataclass
+from typing import Any
+
+import numpy as np
+
+from prostafed.common.metrics.bootstrap import bootstrap, percentile_interval
+from prostafed.common.metrics.predictions import CasePrediction
+from prostafed.common.metrics.statistic import FloatArray
+from prostafed.common.metrics.summary import STATISTICS
+from prostafed.common.seeding import derive_seed
+from prostafed.server.report.run_folder import RunFolder
+from prostafed.server.report.vocabulary import METRICS, metric_of, order_arms
+
+CASE_METRICS = ("auroc", "average_precision", "brier")
+LESION_METRICS = ("picai_score", "auroc", "lesion_ap", "lesion_sensitivity", "brier")
+
+
+@dataclass(frozen=True)
+class Result:
+    """One number of the table of arms; None where undefined or not known."""
+
+    stage: int
+    task: str
+    metric: str
+    arm: str
+    scope: str  # "site", "mean" over sites, or "worst" of the sites
+    site: str  # of a mean: the sites it is over, joined by ", "
+    value: float | None
+    low: float | None = None
+    high: float | None = None
+    patients: int | None = None
+    cases: int | None = None
+    positives: int | None = None
+    resamples: FloatArray | None = None  # of the bootstrap, the same patients in the same order in every arm
+
+    def as_row(self) -> dict[str, Any]:
+        """Return the result as plain values."""
+        return {name: value for name, value in asdict(self).items() if name != "resamples"}
+
+
+def list_sites(run: RunFolder) -> list[str]:
+    """Return the sites in the order of the federation, else by name."""
+    if run.sites:
+        return [site.name for site in run.sites]
+    named = {site for line in run.rounds for site in line.participants}
+    return sorted(named or {line.site for line in run.metrics if line.arm == "federated"})
+
+
+def list_arms(run: RunFolder) -> list[str]:
+    """Return the arms with records, federated first."""
+    return order_arms(
+        {line.arm for line in run.rounds} | {line.arm for line in run.metrics} | {arm for _, arm, _ in run.predictions}
+    )
+
+
+def metrics_of(task: str) -> tuple[str, ...]:
+    """Return the metrics of a task, the one it is judged by first."""
+    return LESION_METRICS if task == "lesion" else CASE_METRICS
+
+
+def measure(run: RunFolder) -> list[Result]:
+    """Return every result on the test split, by stage, metric, arm; sites, then their mean, then the worst."""
+    results = []
+    for number, stage in enumerate(run.stages, start=1):
+        if stage.get("kind") != "finetune":
+            continue
+        task = str(stage.get("task", ""))
+        for metric in metrics_of(task):
+            found = {arm: _measure_sites(run, number, task, metric, arm) for arm in list_arms(run)}
+            tested = {arm: sites for arm, sites in found.items() if sites}
+            common = _defined_everywhere(list(tested.values()))
+            for sites in tested.values():
+                results += [*sites, *_over_sites([site for site in sites if site.site in common])]
+    return results
+
+
+def _measure_sites(run: RunFolder, stage: int, task: str, metric: str, arm: str) -> list[Result]:
+    results = []
+    for site in list_sites(run):
+        predictions = run.predictions.get((stage, arm, site))
+        result = (
+            _from_predictions(run, (stage, task, metric, arm), site, predictions)
+            if predictions
+            else _from_metrics(run, (stage, task, metric, arm), site)
+        )
+        if result is not None:
+            results.append(result)
+    return results
+
+
+def _from_predictions(
+    run: RunFolder, key: tuple[int, str, str, str], site: str, predictions: Sequence[CasePrediction]
+) -> Result:
+    stage, task, metric, arm = key
+    statistic = STATISTICS[metric]
+    # The arm is left out of the seed: every arm is resampled alike, so that differences are paired.
+    seed = derive_seed(int(run.study.get("seed", 0)), "report", stage, site)
+    value = statistic(predictions)
+    resamples = bootstrap(predictions, statistic, seed) if value is not None else None
+    interval = percentile_interval(resamples) if resamples is not None else None
+    low, high = interval or (None, None)
+    patients = len({prediction.patient_id for prediction in predictions})
+    positives = sum(prediction.label for prediction in predictions)
+    return Result(
+        stage, task, metric, arm, "site", site, value, low, high, patients, len(predictions), positives, resamples
+    )
+
+
+def _from_metrics(run: RunFolder, key: tuple[int, str, str, str], site: str) -> Result | None:
+    """What a hospital sent: its value and interval, not its patients."""
+    stage, task, metric, arm = key
+    lines = [
+        line
+        for line in run.metrics
+        if (line.stage, line.arm, line.site, line.split) == (stage, arm, site, "test")
+    ]
+    last = max((line.round for line in lines), default=0)
+    values = {line.metric: line.value for line in lines if line.round == last}
+    if not values:
+        return None
+    cases = max(line.n for line in lines)
+    positives = int(values["positives"]) if "positives" in values else None
+    low, high = values.get(f"{metric}_low"), values.get(f"{metric}_high")
+    return Result(stage, task, metric, arm, "site", site, values.get(metric), low, high, None, cases, positives)
+
+
+def _defined_everywhere(arms: Sequence[Sequence[Result]]) -> set[str]:
+    """Return the sites where the metric is defined in every arm: means are over the same sites or not comparable."""
+    defined = [{result.site for result in sites if result.value is not None} for sites in arms]
+    return set.intersection(*defined) if defined else set()
+
+
+def _over_sites(sites: Sequence[Result]) -> list[Result]:
+    values = [site.value for site in sites if site.value is not None]
+    if len(values) < 2:
+        return []
+    first = sites[0]
+    mean = Result(
+        first.stage,
+        first.task,
+        first.metric,
+        first.arm,
+        "mean",
+        ", ".join(site.site for site in sites),
+        float(np.mean(values)),
+        patients=_total([site.patients for site in sites]),
+        cases=_total([site.cases for site in sites]),
+        positives=_total([site.positives for site in sites]),
+        resamples=_mean_resamples(sites),
+    )
+    if mean.resamples is not None and (interval := percentile_interval(mean.resamples)):
+        mean = Result(**{**_fields(mean), "low": interval[0], "high": interval[1]})
+    pick = min if metric_of(first.metric).higher_is_better else max
+    worst = pick(sites, key=lambda site: site.value if site.value is not None else np.nan)
+    return [mean, Result(**{**_fields(worst), "scope": "worst"})]
+
+
+def _mean_resamples(sites: Sequence[Result]) -> FloatArray | None:
+    """Sites are resampled on their own, so row k of each is one resample stratified by site."""
+    rows = [site.resamples for site in sites if site.resamples is not None and site.resamples.size]
+    return np.mean(rows, axis=0) if len(rows) == len(sites) else None
+
+
+def _total(counts: Sequence[int | None]) -> int | None:
+    known = [count for count in counts if count is not None]
+    return sum(known) if len(known) == len(counts) else None
+
+
+def _fields(result: Result) -> dict[str, Any]:
+    return {name: getattr(result, name) for name in result.__dataclass_fields__}
+
+
+assert set(CASE_METRICS) | set(LESION_METRICS) <= set(METRICS) & set(STATISTICS)

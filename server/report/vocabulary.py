@@ -1,0 +1,72 @@
+"""Names, units, colours: one word and one colour for one thing, wherever it is shown."""
+
+from collections.abc import Iterable, Sequence
+from dataclasses import dataclass
+
+
+@dataclass(frozen=True)
+class Arm:
+    """How an arm is shown; colours are those of Okabe & Ito (2008), told apart by the colour-blind."""
+
+    label: str
+    meaning: str
+    colour: str
+    marker: str
+    dash: str
+
+
+@dataclass(frozen=True)
+class Metric:
+    """How a metric is shown."""
+
+    label: str
+    meaning: str
+    higher_is_better: bool = True
+
+
+ARMS: dict[str, Arm] = {
+    "federated": Arm("Federated", "sites learn together; images stay at each site", "#0072B2", "o", "-"),
+    "local": Arm("Local only", "each site learns from its own cases", "#D55E00", "s", "--"),
+    "pooled": Arm("Pooled", "all cases in one place, which hospitals cannot do; an upper reference", "#009E73", "^", "-."),
+}
+
+METRICS: dict[str, Metric] = {
+    "picai_score": Metric("PI-CAI score", "mean of AUROC and lesion average precision, 0 to 1"),
+    "auroc": Metric(
+        "AUROC", "how often a patient with csPCa is ranked above one without; 0.5 is chance, 1 is perfect"
+    ),
+    "lesion_ap": Metric("Lesion average precision", "area under precision against recall over lesions, 0 to 1"),
+    "lesion_sensitivity": Metric("Lesion sensitivity", "share of lesions found at 1 false positive per case, 0 to 1"),
+    "average_precision": Metric("Average precision", "area under precision against recall over cases, 0 to 1"),
+    "brier": Metric("Brier score", "squared error of the predicted probability, 0 is perfect", higher_is_better=False),
+}
+
+SOURCES = {
+    "phantom": "generated images",
+    "picai": "real, PI-CAI",
+    "cases": "real, indexed by the site",
+}
+
+# Told apart from the arms' colours, so that a line is never taken for an arm.
+SITE_COLOURS = ("#332288", "#CC79A7", "#56B4E9", "#999933", "#882255", "#44AA99", "#DDCC77", "#555555")
+
+
+def arm_of(name: str) -> Arm:
+    """Return how an arm is shown; one that is not in ARMS by its own name, in grey."""
+    return ARMS.get(name) or Arm(name, "", "#777777", "D", ":")
+
+
+def metric_of(name: str) -> Metric:
+    """Return how a metric is shown; one that is not in METRICS by its own name."""
+    return METRICS.get(name) or Metric(name, "")
+
+
+def order_arms(names: Iterable[str]) -> list[str]:
+    """Return the arms, federated first."""
+    known = list(ARMS)
+    return sorted(set(names), key=lambda name: (known.index(name) if name in known else len(known), name))
+
+
+def colour_sites(names: Sequence[str]) -> dict[str, str]:
+    """Return a colour per site, by its place in the federation; repeats after eight."""
+    return {name: SITE_COLOURS[index % len(SITE_COLOURS)] for index, name in enumerate(names)}

@@ -1,0 +1,112 @@
+"""prostafed-sim: emulated hospitals on one machine."""
+
+import shlex
+import sys
+from datetime import UTC, datetime
+from pathlib import Path
+from typing import Annotated
+
+import typer
+
+from prostafed.common.command import TYPER, print_json, run_command
+from prostafed.common.errors import ConfigurationError
+from prostafed.common.study import read_study
+
+app = typer.Typer(help="Emulate a federation of hospitals on this machine.", no_args_is_help=True, **TYPER)
+DEFAULT_CACHE = Path.home() / ".cache" / "prostafed"
+
+Json = Annotated[bool, typer.Option("--json", help="Print one JSON object on stdout; progress stays on stderr.")]
+Out = Annotated[Path | None, typer.Option("--out", help="Run folder; by default a new one in runs/.")]
+Cache = Annotated[Path, typer.Option("--cache", help="Where prepared cases are kept between runs.", envvar="PROSTAFED_CACHE")]
+Engine = Annotated[str, typer.Option("--engine", help="local (in this process) or flower (Flower's simulation runtime on Ray).")]
+
+
+@app.command()
+def demo(out: Out = None, cache: Cache = DEFAULT_CACHE, as_json: Json = False) -> None:
+    """Three emulated hospitals pretrain and fine-tune together, on generated images, beside local and pooled training."""
+    studies = Path(__file__).parent / "studies"
+    run(studies / "demo.toml", studies / "demo-federation.toml", out=out, cache=cache, as_json=as_json)
+
+
+@app.command()
+def run(
+    study_file: Annotated[Path, typer.Argument(metavar="STUDY.toml", help="What is learnt, and how.")],
+    federation_file: Annotated[Path, typer.Argument(metavar="FEDERATION.toml", help="Who takes part.")],
+    out: Out = None,
+    engine: Engine = "local",
+    resume: Annotated[bool, typer.Option("--resume", help="Continue the run that --out holds.")] = False,
+    cpus_per_site: Annotated[int, typer.Option(help="Engine flower: CPUs per emulated site.", min=1)] = 1,
+    gpus_per_site: Annotated[float, typer.Option(help="Engine flower: GPUs per emulated site, fractions allowed.", min=0)] = 0.0,
+    cache: Cache = DEFAULT_CACHE,
+    as_json: Json = False,
+) -> None:
+    """Run a study over an emulated federation, to a run folder with a report."""
+    study = read_study(study_file)
+    if resume and out is None:
+        raise ConfigurationError("--resume needs --out: the folder of the run to continue.")
+    from prostafed.simulations.engine import ENGINES
+    from prostafed.simulations.federation import read_federation
+
+    if engine not in ENGINES:
+        raise ConfigurationError(f"--engine is '{engine}', expected one of {', '.join(ENGINES)}.")
+    federation = read_federation(federation_file)
+    folder = out or Path("runs") / f"{study.name}-{datetime.now(UTC):%Y%m%d-%H%M%S}"
+
+    from prostafed.simulations.run import Simulation, run_simulation
+    from prostafed.simulations.show import showing
+
+    command = shlex.join(["prostafed-sim", *sys.argv[1:]])
+    simulation = Simulation(study, federation, folder, cache, engine, cpus_per_site, gpus_per_site, command)
+    with showing(study) as watchers:
+        written = run_simulation(simulation, resume, watchers)
+    _print_report(folder, written, as_json)
+
+
+@app.command()
+def phantom(
+    cases: Annotated[int, typer.Option("--cases", help="How many studies.", min=1)],
+    out: Annotated[Path, typer.Option("--out", help="Folder to write to.")],
+    seed: Annotated[int, typer.Option("--seed", help="Another seed, other patients.", min=0)] = 0,
+    center: Annotated[str, typer.Option("--center", help="RUMC, ZGT, PCNN: whose published rates to follow; all mixes them.")] = "all",
+    vendor: Annotated[str, typer.Option("--vendor", help="siemens, ge, philips or uih: the look of the images.")] = "siemens",
+    readers: Annotated[int, typer.Option("--readers", help="PI-RADS reads per case.", min=1, max=7)] = 1,
+    as_json: Json = False,
+) -> None:
+    """Write generated biparametric studies in the PI-CAI layout."""
+    from rich.console import Console
+    from rich.progress import Progress
+
+    from prostafed.simulations.phantom.picai_layout import write_picai_layout
+
+    with Progress(console=Console(stderr=True)) as bars:
+        task = bars.add_task("Generating studies", total=cases)
+        write_picai_layout(out, cases, seed, progress=lambda done, count: bars.update(task, completed=done, total=count))
+    if as_json:
+        print_json({"out": str(out), "cases": cases, "generated": True})
+    else:
+        print(f"{cases} generated studies in the PI-CAI layout: {out}")
+
+
+@app.command()
+def report(
+    folder: Annotated[Path, typer.Argument(metavar="RUN", help="A run folder.")],
+    as_json: Json = False,
+) -> None:
+    """Write RUN/report.html again, from the run folder alone."""
+    from prostafed.server.report import write_report
+
+    _print_report(folder, write_report(folder), as_json)
+
+
+def _print_report(folder: Path, written: Path, as_json: bool) -> None:
+    from prostafed.server.report import summary_table
+
+    if as_json:
+        print_json({"run": str(folder), "report": str(written), "results": summary_table(folder)})
+    else:
+        print(f"Report: {written}")
+
+
+def main() -> None:
+    """Entry point."""
+    run_command(app)

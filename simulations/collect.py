@@ -1,0 +1,67 @@
+"""From the arms' own run folders to the simulation's: records with an arm column, predictions, the federated model."""
+
+import json
+import shutil
+from collections import defaultdict
+from collections.abc import Iterator, Sequence
+from pathlib import Path
+
+from prostafed.common.files import replacing, write_text
+from prostafed.common.metrics.predictions import CasePrediction
+from prostafed.common.metrics.summary import summarise
+from prostafed.common.seeding import derive_seed
+from prostafed.common.study import Finetune, Study
+from prostafed.server.run_folder import METRIC_COLUMNS, Row, read_metrics, read_rounds, write_metrics
+from prostafed.simulations.arms import ArmRun
+from prostafed.simulations.hospitals import POOLED, Hospital
+
+
+def is_finished(arm: ArmRun) -> bool:
+    """Return whether the arm's run came to its end."""
+    state = arm.folder / "state.json"
+    return state.exists() and json.loads(state.read_text())["state"] == "finished"
+
+
+def collect_arms(study: Study, arms: Sequence[ArmRun], hospitals: Sequence[Hospital], out: Path) -> dict[str, int]:
+    """Write rounds.jsonl, metrics.csv, predictions.jsonl and model.safetensors of `out`; return the federation's bytes on the wire."""
+    rounds = [{"arm": arm.arm, **row} for arm in arms for row in read_rounds(arm.folder)]
+    metrics = [{"arm": arm.arm, **row} for arm in arms for row in read_metrics(arm.folder / "metrics.csv")]
+    predictions = [row for arm in arms for row in _read_predictions(study, arm, hospitals)]
+    metrics += _score_pooled(study, predictions)
+    write_text(out / "rounds.jsonl", "".join(json.dumps(row, sort_keys=True) + "\n" for row in rounds))
+    write_metrics(out / "metrics.csv", metrics, ("arm", *METRIC_COLUMNS))
+    write_text(out / "predictions.jsonl", "".join(json.dumps(row) + "\n" for row in predictions))
+    if arms and (arms[0].folder / "model.safetensors").exists():
+        with replacing(out / "model.safetensors") as temporary:
+            shutil.copyfile(arms[0].folder / "model.safetensors", temporary)
+    federated = [row for row in rounds if row["arm"] == "federated"]
+    return {way: sum(row[f"bytes_{way}"] for row in federated) for way in ("up", "down")}
+
+
+def _read_predictions(study: Study, arm: ArmRun, hospitals: Sequence[Hospital]) -> Iterator[Row]:
+    """Yield the test predictions that lie at the arm's sites, each under the hospital the case came from."""
+    home = {record.case_id: hospital.name for hospital in hospitals for record in hospital.cases.records}
+    for number, stage in enumerate(study.stage, start=1):
+        if not isinstance(stage, Finetune):
+            continue
+        for site_file in arm.site_files:
+            path = site_file.parent / "memory" / arm.run / f"stage-{number}" / "predictions-test.jsonl"
+            for line in path.read_text().splitlines() if path.exists() else ():
+                row = json.loads(line)
+                key = {"arm": arm.arm, "stage": number, "site": home[row["case_id"]], "split": "test", "task": stage.task}
+                yield key | row
+
+
+def _score_pooled(study: Study, predictions: Sequence[Row]) -> list[Row]:
+    """Return the pooled model's test metrics per hospital, which its one site cannot tell apart."""
+    groups: dict[tuple[int, str], list[CasePrediction]] = defaultdict(list)
+    names = CasePrediction.__dataclass_fields__
+    for row in predictions:
+        if row["arm"] == POOLED:
+            groups[row["stage"], row["site"]].append(CasePrediction(**{name: row[name] for name in names}))
+    rows = []
+    for (number, site), members in sorted(groups.items()):
+        summary = summarise(members, derive_seed(study.seed, number, site, "bootstrap"))
+        key = {"arm": POOLED, "stage": number, "round": study.stage[number - 1].rounds, "site": site, "split": "test"}
+        rows += [{**key, "metric": name, "value": value, "n": len(members)} for name, value in summary.items()]
+    return rows

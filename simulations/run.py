@@ -1,0 +1,109 @@
+"""A simulation from study and federation to a run folder: hospitals, arms, merged records, examples, report."""
+
+import json
+import time
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from datetime import UTC, datetime
+from pathlib import Path
+
+from prostafed.common.errors import CheckpointError, ConfigurationError
+from prostafed.common.files import make_folder, write_json
+from prostafed.common.progress import Event, listening
+from prostafed.common.provenance import read_commit, read_versions
+from prostafed.common.study import Study
+from prostafed.server.aggregation import check_aggregators
+from prostafed.server.report import write_report
+from prostafed.server.run_folder import Row
+from prostafed.simulations.arms import ArmRun, plan_arms
+from prostafed.simulations.collect import collect_arms, is_finished
+from prostafed.simulations.engine import ENGINES
+from prostafed.simulations.examples import write_examples
+from prostafed.simulations.federation import Federation
+from prostafed.simulations.hospitals import OnCase, combine_fingerprints, prepare_hospital
+
+
+@dataclass(frozen=True)
+class Simulation:
+    """What is to be run, and where."""
+
+    study: Study
+    federation: Federation
+    out: Path
+    cache: Path
+    engine: str = "local"
+    cpus_per_site: int = 1
+    gpus_per_site: float = 0.0
+    command: str = ""
+
+
+@dataclass(frozen=True)
+class Watchers:
+    """Who is told of progress; nobody by default."""
+
+    on_case: OnCase = lambda site, done, count: None
+    on_plan: Callable[[Sequence[ArmRun]], None] = lambda arms: None
+    on_arm: Callable[[ArmRun], None] = lambda arm: None
+    on_event: Callable[[Event], None] = lambda event: None
+    on_round: Callable[[Row], None] = lambda row: None
+
+
+def run_simulation(simulation: Simulation, resume: bool, watchers: Watchers) -> Path:
+    """Run every arm and return the report's path. Interrupted at any moment, it goes on when called again with `resume`.
+
+    Raises ConfigurationError where `out` holds a run and `resume` is False, CheckpointError where that run is another one.
+    """
+    check_aggregators(simulation.study)
+    record = _open(simulation, resume)
+    started = time.monotonic()
+    hospitals, arms = [], []
+    try:
+        for site in simulation.federation.site:
+            hospitals.append(prepare_hospital(site, simulation.study, simulation.cache, watchers.on_case))
+        record["data_fingerprint"] = combine_fingerprints(hospitals)
+        arms = plan_arms(simulation.study, hospitals, simulation.out / "arms")
+        watchers.on_plan(arms)
+        engine = ENGINES[simulation.engine](simulation.cpus_per_site, simulation.gpus_per_site)
+        for arm in arms:
+            watchers.on_arm(arm)
+            if not is_finished(arm):
+                with listening(watchers.on_event):
+                    engine(simulation.study, arm, watchers.on_round)
+        write_examples(simulation.study, arms[0], hospitals, simulation.out / "examples")
+        record["state"] = "finished"
+    finally:
+        record["bytes"] = collect_arms(simulation.study, arms, hospitals, simulation.out)
+        record["seconds"] += time.monotonic() - started
+        record["finished"] = datetime.now(UTC).isoformat(timespec="seconds")
+        write_json(simulation.out / "run.json", record)
+    return write_report(simulation.out)
+
+
+def _open(simulation: Simulation, resume: bool) -> Row:
+    """Make the run folder ready and return its run record, "interrupted" until it is finished."""
+    out, study = make_folder(simulation.out), simulation.study
+    asked = {"study": study.model_dump(mode="json"), "hash": study.hash()}
+    federation = {"sites": [site.model_dump(mode="json") for site in simulation.federation.site]}
+    record: Row = {"seconds": 0.0, "started": datetime.now(UTC).isoformat(timespec="seconds"), "bytes": {"up": 0, "down": 0}}
+    if (out / "run.json").exists():
+        if not resume:
+            raise ConfigurationError(f"{out} holds a run already. Add --resume to continue it, or name another --out.")
+        before = [json.loads((out / name).read_text()) for name in ("study.json", "federation.json")]
+        if before != [asked, federation]:
+            raise CheckpointError(f"{out} holds a run of another study or federation. Name another --out for this one.")
+        record = json.loads((out / "run.json").read_text())
+    elif any(out.iterdir()):
+        raise ConfigurationError(f"{out} holds files that are not a run's. Name an empty or new folder as --out.")
+    record |= {
+        "versions": read_versions(),
+        "commit": read_commit(),
+        "engine": simulation.engine,
+        "command": simulation.command,
+        "data_fingerprint": "",
+        "finished": None,
+        "state": "interrupted",
+    }
+    write_json(out / "study.json", asked)
+    write_json(out / "federation.json", federation)
+    write_json(out / "run.json", record)
+    return record

@@ -1,0 +1,99 @@
+import time
+from collections.abc import Sequence
+from dataclasses import replace
+
+import numpy as np
+import pytest
+
+from prostafed.common.metrics.bootstrap import bootstrap, bootstrap_interval, percentile_interval
+from prostafed.common.metrics.detection import LESION_AP
+from prostafed.common.metrics.diagnosis import AUROC, auroc
+from prostafed.common.metrics.predictions import CasePrediction
+from prostafed.common.metrics.statistic import Statistic
+
+
+def make_predictions(count: int, seed: int = 0, cases_per_patient: int = 1) -> list[CasePrediction]:
+    generator = np.random.default_rng(seed)
+    labels = generator.random(count) < 0.4
+    scores = np.clip(generator.normal(0.4 + 0.2 * labels, 0.2), 0, 1)
+    return [
+        CasePrediction(str(i), str(i // cases_per_patient), bool(label), float(score))
+        for i, (label, score) in enumerate(zip(labels, scores, strict=True))
+    ]
+
+
+def mean_score(predictions: Sequence[CasePrediction]) -> float:
+    return float(np.mean([prediction.score for prediction in predictions]))
+
+
+def slow_auroc(predictions: Sequence[CasePrediction]) -> float | None:
+    return auroc([p.label for p in predictions], [p.score for p in predictions])
+
+
+def test_a_constant_has_no_width() -> None:
+    assert bootstrap_interval(make_predictions(20), lambda predictions: 0.25, seed=1) == (0.25, 0.25)
+
+
+def test_the_fast_way_equals_the_plain_one() -> None:
+    predictions = make_predictions(40, cases_per_patient=2)
+    fast, slow = (bootstrap(predictions, way, 5, resamples=200) for way in (AUROC, slow_auroc))
+    np.testing.assert_allclose(fast, slow, atol=1e-12)
+
+
+def test_same_seed_same_interval() -> None:
+    predictions = make_predictions(30)
+    assert bootstrap_interval(predictions, AUROC, 3) == bootstrap_interval(predictions, AUROC, 3)
+    assert bootstrap_interval(predictions, AUROC, 3) != bootstrap_interval(predictions, AUROC, 4)
+
+
+def test_the_order_of_cases_is_irrelevant() -> None:
+    predictions = make_predictions(30)
+    np.testing.assert_allclose(bootstrap(predictions, AUROC, 3), bootstrap(predictions[::-1], AUROC, 3), atol=1e-12)
+
+
+def test_the_width_is_that_of_the_mean() -> None:
+    predictions = make_predictions(400)
+    low, high = bootstrap_interval(predictions, mean_score, 0, resamples=2000) or (0, 0)
+    expected = 2 * 1.96 * np.std([prediction.score for prediction in predictions]) / np.sqrt(400)
+    assert high - low == pytest.approx(expected, rel=0.1)
+
+
+def test_cases_of_one_patient_are_drawn_together() -> None:
+    ten_times = [CasePrediction(str(i), str(i // 10), False, float(i // 10)) for i in range(100)]
+    once = [CasePrediction(str(i), str(i), False, float(i)) for i in range(10)]
+    np.testing.assert_allclose(bootstrap(ten_times, mean_score, 0), bootstrap(once, mean_score, 0))
+
+
+def test_sites_keep_their_number_of_patients() -> None:
+    predictions = [CasePrediction(str(i), str(i % 5), False, float(i < 5)) for i in range(25)]  # patient names repeat
+    groups = ["a" if i < 5 else "b" for i in range(25)]
+    assert bootstrap(predictions, mean_score, 0, groups=groups) == pytest.approx(0.2)
+    strangers = [replace(prediction, patient_id=prediction.case_id) for prediction in predictions]
+    assert bootstrap(strangers, mean_score, 0).std() > 0.05
+
+
+@pytest.mark.parametrize("count", [0, 1])
+def test_no_interval_without_two_patients(count: int) -> None:
+    assert bootstrap_interval(make_predictions(count), AUROC, 0) is None
+
+
+def test_no_interval_where_most_resamples_are_undefined() -> None:
+    one_positive = [CasePrediction(str(i), str(i), i == 0, i / 4) for i in range(4)]  # 68 % of resamples hold it
+    assert bootstrap_interval(one_positive, AUROC, 0) is not None
+    all_positive = [CasePrediction(str(i), str(i), True, i / 4) for i in range(4)]
+    assert bootstrap_interval(all_positive, AUROC, 0) is None
+    nan = np.nan
+    assert percentile_interval(np.array([nan, nan, 1.0])) is None
+    assert percentile_interval(np.array([nan, 1.0])) == (1.0, 1.0)
+
+
+def test_the_level_is_that_of_the_middle() -> None:
+    assert percentile_interval(np.arange(101.0), level=0.9) == pytest.approx((5, 95))
+
+
+@pytest.mark.parametrize("statistic", [AUROC, LESION_AP, slow_auroc])
+def test_a_thousand_resamples_take_less_than_a_second(statistic: Statistic) -> None:
+    predictions = make_predictions(300)
+    started = time.perf_counter()
+    bootstrap(predictions, statistic, 0)
+    assert time.perf_counter() - started < 1

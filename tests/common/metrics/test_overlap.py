@@ -1,0 +1,24 @@
+import pytest
+
+from prostafed.common.metrics.overlap import dice
+
+
+@pytest.mark.parametrize(
+    ("predicted", "true", "expected"),
+    [
+        ([1, 1, 0], [1, 1, 0], 1),
+        ([1, 1, 0], [0, 0, 1], 0),
+        ([1, 1, 0], [0, 1, 1], 1 / 2),
+        ([2, 0, 0], [1, 1, 0], 2 / 3),  # any value above 0 is inside
+        ([0, 0, 0], [1, 0, 0], 0),
+        ([0, 0, 0], [0, 0, 0], None),
+    ],
+)
+def test_dice_by_hand(predicted: list[int], true: list[int], expected: float | None) -> None:
+    assert dice(predicted, true) == expected
+    assert dice(true, predicted) == expected
+
+
+def test_masks_must_have_one_shape() -> None:
+    with pytest.raises(ValueError, match="one shape"):
+        dice([1], [1, 0])

@@ -1,0 +1,48 @@
+import math
+
+import pytest
+
+from prostafed.common.errors import DataError
+from prostafed.common.metrics.predictions import CasePrediction
+from prostafed.common.metrics.summary import CASE_STATISTICS, STATISTICS, SUMMARY_KEYS, summarise
+
+POSITIVE = CasePrediction("p", "p", True, 0.9, ((0.9, True),), 1)
+NEGATIVE = CasePrediction("n", "n", False, 0.2, ((0.2, False),), 0)
+
+
+def bare(name: str, label: bool, score: float) -> CasePrediction:
+    return CasePrediction(name, name, label, score)
+
+
+@pytest.mark.parametrize(
+    ("predictions", "expected"),
+    [
+        ([], set()),
+        ([bare("a", True, 0.9), bare("b", False, 0.1)], set(CASE_STATISTICS)),  # no lesions in this task
+        ([bare("a", False, 0.9), bare("b", False, 0.1)], {"brier"}),  # one class
+        ([POSITIVE, NEGATIVE], set(STATISTICS)),
+        ([NEGATIVE, bare("b", False, 0.1)], {"brier"}),  # a detection task without a lesion
+        ([POSITIVE, bare("b", True, 0.1)], {"average_precision", "brier", "lesion_ap", "lesion_sensitivity"}),
+    ],
+)
+def test_only_what_is_defined_is_present(predictions: list[CasePrediction], expected: set[str]) -> None:
+    summary = summarise(predictions, seed=0)
+    assert {key for key in summary if not key.endswith(("_low", "_high"))} == expected
+    assert set(summary) <= set(SUMMARY_KEYS)
+    assert all(math.isfinite(value) for value in summary.values())
+
+
+def test_values_lie_within_their_intervals() -> None:
+    predictions = [CasePrediction(str(i), str(i), i % 3 == 0, (i * 7 % 10) / 10) for i in range(40)]
+    summary = summarise(predictions, seed=0)
+    for name in CASE_STATISTICS:
+        assert summary[f"{name}_low"] <= summary[name] <= summary[f"{name}_high"]
+
+
+def test_nothing_of_a_case_is_in_a_summary() -> None:
+    assert all(isinstance(value, float) for value in summarise([POSITIVE, NEGATIVE], seed=0).values())
+
+
+def test_a_diverged_model_is_said_to_be_one() -> None:
+    with pytest.raises(DataError, match="diverged"):
+        summarise([bare("a", True, math.nan), bare("b", False, 0.1)], seed=0)
