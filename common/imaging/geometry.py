@@ -42,7 +42,7 @@ def prepare_case(
     """
     if reference is None:
         reference = sequences["t2w"] if "t2w" in sequences else next(iter(sequences.values()))
-    for name, image in (("reference", reference), *sequences.items(), *masks.items()):
+    for name, image in (*sequences.items(), *masks.items(), ("reference", reference)):
         _check_geometry(case_id, name, image)
     for name, mask in masks.items():
         check_labels(case_id, name, mask)

@@ -10,7 +10,7 @@ def normalise(volume: npt.NDArray[np.float32]) -> npt.NDArray[np.float32]:
     As in the PI-CAI baseline (Bosma et al. 2023). A volume that is constant between those percentiles becomes zeros.
     """
     low, high = np.percentile(volume, (0.5, 99.5)).tolist()
-    if low == high:  # asked before the deviation, which rounding keeps above 0 for a constant such as 0.1
+    if high - low <= 1e-5 * np.abs(volume).max():  # rounding, such as that of an interpolated constant, is no contrast
         return np.zeros_like(volume)
     clipped = np.clip(volume, low, high)
     mean, deviation = clipped.mean(dtype=np.float64), clipped.std(dtype=np.float64)

@@ -26,18 +26,26 @@ class StagePlan:
 def plan_stages(spacing_mm: Sequence[float], size: Sequence[int], width: int, stages: int) -> tuple[StagePlan, ...]:
     """Return the stages of an encoder for a grid: coarse axes are neither halved nor convolved until the others caught up.
 
-    The rule of nnU-Net (Isensee et al. 2021): an axis takes part while its spacing is below twice the finest one.
+    The rules of nnU-Net (Isensee et al. 2021): an axis is halved while its spacing is below twice the finest one that can
+    still be halved; it is convolved from the stage on at which its spacing is below twice the finest one.
     """
-    spacing, voxels, plans = list(spacing_mm), list(size), []
+    spacing, voxels, kernel, plans = list(spacing_mm), list(size), [1, 1, 1], []
     for stage in range(stages):
-        fine = [axis < 2 * min(spacing) for axis in spacing]
-        halved = [stage > 0 and is_fine and count >= MIN_VOXELS_TO_HALVE for is_fine, count in zip(fine, voxels, strict=True)]
-        spacing = [axis * (2 if half else 1) for axis, half in zip(spacing, halved, strict=True)]
-        voxels = [math.ceil(count / 2) if half else count for count, half in zip(voxels, halved, strict=True)]
-        z, y, x = (2 if half else 1 for half in halved)
-        kz, ky, kx = (3 if is_fine else 1 for is_fine in fine)
-        plans.append(StagePlan(min(width * 2**stage, MAX_CHANNELS), (z, y, x), (kz, ky, kx)))
+        kernel = [3 if axis < 2 * min(spacing) else before for axis, before in zip(spacing, kernel, strict=True)]
+        open_to_halve = [axis for axis, count in zip(spacing, voxels, strict=True) if count >= MIN_VOXELS_TO_HALVE]
+        stride = [
+            2 if stage > 0 and count >= MIN_VOXELS_TO_HALVE and axis < 2 * min(open_to_halve) else 1
+            for axis, count in zip(spacing, voxels, strict=True)
+        ]
+        spacing = [axis * step for axis, step in zip(spacing, stride, strict=True)]
+        voxels = [math.ceil(count / step) for count, step in zip(voxels, stride, strict=True)]
+        plans.append(StagePlan(min(width * 2**stage, MAX_CHANNELS), _triple(stride), _triple(kernel)))
     return tuple(plans)
+
+
+def _triple(values: Sequence[int]) -> Triple:
+    z, y, x = values
+    return z, y, x
 
 
 def norm_layer(norm: str, channels: int) -> tuple[str, dict[str, object]]:

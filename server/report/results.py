@@ -1,7 +1,7 @@
 """What each arm reached on the test patients of each site, with intervals; the mean over sites and the worst site."""
 
 from collections.abc import Sequence
-from dataclasses import asdict, dataclass
+from dataclasses import dataclass, fields, replace
 from typing import Any
 
 import numpy as np
@@ -12,10 +12,10 @@ from prostafed.common.metrics.statistic import FloatArray
 from prostafed.common.metrics.summary import STATISTICS
 from prostafed.common.seeding import derive_seed
 from prostafed.server.report.run_folder import RunFolder
-from prostafed.server.report.vocabulary import METRICS, metric_of, order_arms
+from prostafed.server.report.vocabulary import metric_of, order_arms
 
 CASE_METRICS = ("auroc", "average_precision", "brier")
-LESION_METRICS = ("picai_score", "auroc", "lesion_ap", "lesion_sensitivity", "brier")
+LESION_METRICS = ("picai_score", "auroc", "lesion_ap", "lesion_sensitivity")
 
 
 @dataclass(frozen=True)
@@ -38,7 +38,7 @@ class Result:
 
     def as_row(self) -> dict[str, Any]:
         """Return the result as plain values."""
-        return {name: value for name, value in asdict(self).items() if name != "resamples"}
+        return {each.name: getattr(self, each.name) for each in fields(self) if each.name != "resamples"}
 
 
 def list_sites(run: RunFolder) -> list[str]:
@@ -152,10 +152,10 @@ def _over_sites(sites: Sequence[Result]) -> list[Result]:
         resamples=_mean_resamples(sites),
     )
     if mean.resamples is not None and (interval := percentile_interval(mean.resamples)):
-        mean = Result(**{**_fields(mean), "low": interval[0], "high": interval[1]})
+        mean = replace(mean, low=interval[0], high=interval[1])
     pick = min if metric_of(first.metric).higher_is_better else max
     worst = pick(sites, key=lambda site: site.value if site.value is not None else np.nan)
-    return [mean, Result(**{**_fields(worst), "scope": "worst"})]
+    return [mean, replace(worst, scope="worst")]
 
 
 def _mean_resamples(sites: Sequence[Result]) -> FloatArray | None:
@@ -167,10 +167,3 @@ def _mean_resamples(sites: Sequence[Result]) -> FloatArray | None:
 def _total(counts: Sequence[int | None]) -> int | None:
     known = [count for count in counts if count is not None]
     return sum(known) if len(known) == len(counts) else None
-
-
-def _fields(result: Result) -> dict[str, Any]:
-    return {name: getattr(result, name) for name in result.__dataclass_fields__}
-
-
-assert set(CASE_METRICS) | set(LESION_METRICS) <= set(METRICS) & set(STATISTICS)

@@ -126,7 +126,7 @@ def read_run(path: Path) -> RunFolder:
     """Read a run folder; raises DataError where `path` is none, or a file of it is damaged."""
     if not (path / "study.json").is_file():
         raise DataError(
-            f"{path} is not a run folder: it holds no study.json. Give the folder a run was told to write to (its --out)."
+            f"{path} is not a run folder: it holds no study.json. Give the folder that a run was told to write to."
         )
     study = _read_json(path / "study.json", StudyRecord)
     federation, record = path / "federation.json", path / "run.json"
@@ -182,6 +182,6 @@ def _damaged(path: Path, error: Exception) -> DataError:
         reason = f"{where}: {first['msg'].lower()}" if where else first["msg"].lower()
     else:
         reason = "not UTF-8 text"
-    return DataError(f"{path} cannot be read ({reason}). Resume the run, or restore the file from a copy of the folder.")
+    return DataError(f"{path} cannot be read ({reason}). Resume the run, or restore the file from a copy.")
 
 

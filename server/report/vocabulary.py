@@ -27,7 +27,7 @@ class Metric:
 ARMS: dict[str, Arm] = {
     "federated": Arm("Federated", "sites learn together; images stay at each site", "#0072B2", "o", "-"),
     "local": Arm("Local only", "each site learns from its own cases", "#D55E00", "s", "--"),
-    "pooled": Arm("Pooled", "all cases in one place, which hospitals cannot do; an upper reference", "#009E73", "^", "-."),
+    "pooled": Arm("Pooled", "all cases in one place, which hospitals cannot do; a reference", "#009E73", "^", "-."),
 }
 
 METRICS: dict[str, Metric] = {

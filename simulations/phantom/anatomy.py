@@ -1,15 +1,14 @@
 """One patient's pelvis: the gland with its zones, nodules, mimics and lesions, drawn to fit the patient's facts."""
 
 from collections.abc import Mapping
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 
 import numpy as np
-import numpy.typing as npt
 
-from prostafed.simulations.phantom.centers import GLAND_EXTENT_MM
-from prostafed.simulations.phantom.fields import Field, FloatArray, draw_field, make_axis
+from prostafed.simulations.phantom.fields import Field, FloatArray, draw_field
+from prostafed.simulations.phantom.gland import Gland, Sites, draw_gland, fit_gland
 from prostafed.simulations.phantom.patient import Finding, Patient
-from prostafed.simulations.phantom.shapes import Ellipsoid, Gland, Triple, make_points
+from prostafed.simulations.phantom.shapes import Ellipsoid, Points
 from prostafed.simulations.phantom.surroundings import Part, draw_surroundings
 from prostafed.simulations.phantom.tissue import TISSUES, Tissue, mix, vary
 
@@ -36,28 +35,17 @@ class Anatomy:
     rectum: Ellipsoid
     gas: float  # of the rectum, 0-1
     fine: Field  # texture within the gland
-    coarse: Field  # texture everywhere
+    coarse: Field  # texture everywhere, and the roughness of surfaces
 
-
-@dataclass(frozen=True)
-class _Sites:
-    """Positions inside the gland where something may lie, and how deep they are in gland and TZ."""
-
-    positions: npt.NDArray[np.float32]  # (n, 3)
-    gland_mm: FloatArray
-    tz_mm: FloatArray
-
-    def choose(self, weights: FloatArray, rng: Generator) -> Triple:
-        """Return a position drawn with these weights; the deepest in the gland if all are 0."""
-        total = float(weights.sum())
-        index = rng.choice(weights.size, p=weights / total) if total > 0 else int(self.gland_mm.argmax())
-        z, y, x = (float(value) for value in self.positions[index])
-        return z, y, x
+    def depth_of(self, part: Part, points: Points) -> FloatArray:
+        """Return about the mm inside the part's surface, (z, y, x); negative outside."""
+        depth = part.shape.depth(points)
+        return depth + self.coarse.sample(points.axes) * np.float32(part.roughness_mm) if part.roughness_mm else depth
 
 
 def draw_anatomy(patient: Patient, rng: Generator) -> Anatomy:
     """Return the anatomy of `patient`; gland volume and TZ fraction are met to about 1 %."""
-    gland, sites = _fit_gland(_draw_gland(rng), patient.gland_ml, patient.tz_fraction)
+    gland, sites = fit_gland(draw_gland(rng), patient.gland_ml, patient.tz_fraction)
     tissues = dict(TISSUES)
     tissues["pz"] = vary(TISSUES["pz"], rng, 0.22, 0.09)
     tissues["tz"] = vary(TISSUES["tz"], rng, 0.12, 0.07)
@@ -76,36 +64,7 @@ def draw_anatomy(patient: Patient, rng: Generator) -> Anatomy:
     )
 
 
-def _draw_gland(rng: Generator) -> Gland:
-    z, y, x = (max(float(rng.normal(mean, deviation)), mean - 2 * deviation) for mean, deviation in GLAND_EXTENT_MM)
-    skew = tuple(float(value) for value in rng.normal(0, 0.06, size=3))
-    return Gland(
-        semi_axes=(z / 2, y / 2, x / 2),
-        lean=float(rng.normal(-0.15, 0.08)),
-        taper=float(rng.uniform(0.15, 0.35)),
-        notch=float(rng.uniform(0.0, 0.25)),
-        skew=(skew[0], skew[1], skew[2]),
-        tz_split=float(rng.uniform(0.15, 0.3)),
-        tz_forward=float(rng.uniform(0.22, 0.36)),
-    )
-
-
-def _fit_gland(gland: Gland, volume_ml: float, tz_fraction: float) -> tuple[Gland, _Sites]:
-    """Scale the gland to its volume, then end the TZ where it holds its share of it."""
-    axes = tuple(make_axis(25, 2 * reach / 24) for reach in gland.reach)
-    voxel_ml = float(np.prod([axis[1] - axis[0] for axis in axes])) / 1000
-    depth, tz_depth = gland.depths(make_points((axes[0], axes[1], axes[2])))
-    inside = depth > 0
-    scale = (volume_ml / (inside.sum() * voxel_ml)) ** (1 / 3)
-    radii = gland.tz_radius - tz_depth[inside] / (0.8 * np.mean(gland.semi_axes))
-    tz_radius = float(np.quantile(radii, tz_fraction))
-    z, y, x = (semi * scale for semi in gland.semi_axes)
-    fitted = replace(gland, semi_axes=(z, y, x), tz_radius=tz_radius)
-    positions = np.stack(np.meshgrid(*axes, indexing="ij"), axis=-1)[inside] * scale
-    return fitted, _Sites(positions, depth[inside] * scale, (tz_radius - radii) * np.float32(0.8 * (z + y + x) / 3))
-
-
-def _draw_nodules(gland: Gland, sites: _Sites, patient: Patient, rng: Generator) -> list[Part]:
+def _draw_nodules(gland: Gland, sites: Sites, patient: Patient, rng: Generator) -> list[Part]:
     """BPH: round, rimmed, glandular (bright) to stromal (dark, low ADC: the classic mimic)."""
     largest = 0.34 * float(np.mean(gland.semi_axes))
     count = min(3 + int(rng.poisson(patient.gland_ml * patient.tz_fraction / 5)), 24)
@@ -116,15 +75,21 @@ def _draw_nodules(gland: Gland, sites: _Sites, patient: Patient, rng: Generator)
         semi = radius * np.exp(rng.normal(0, 0.15, size=3))
         stromal = float(np.clip(rng.beta(0.9, 0.9), 0, 1))
         tissue = mix(Tissue(165.0, 0.88, 1620.0), Tissue(54.0, 0.85, 930.0), stromal)
-        shape = Ellipsoid(sites.choose(weights, rng), (float(semi[0]), float(semi[1]), float(semi[2])), rng.uniform(-0.6, 0.6))
-        nodules.append(Part(tissue, shape, zone="TZ", weight=float(rng.uniform(0.45, 0.85)), rim=TISSUES["capsule"], rim_mm=0.8))
+        shape = Ellipsoid(
+            sites.choose(weights, rng), (float(semi[0]), float(semi[1]), float(semi[2])), rng.uniform(-0.6, 0.6)
+        )
+        nodules.append(
+            Part(tissue, shape, zone="TZ", weight=float(rng.uniform(0.45, 0.85)), rim=TISSUES["capsule"], rim_mm=0.8)
+        )
     return nodules
 
 
 def _draw_fixed(gland: Gland, tissues: Mapping[str, Tissue], rng: Generator) -> list[Part]:
     """The stroma in front, the central zone at the base behind (dark on both sides), and the urethra."""
     z, y, x = gland.semi_axes
-    front = Ellipsoid((0.1 * z, -0.98 * y, 0.0), (0.9 * z, float(rng.uniform(0.2, 0.38)) * y, float(rng.uniform(0.4, 0.6)) * x))
+    front = Ellipsoid(
+        (0.1 * z, -0.98 * y, 0.0), (0.9 * z, float(rng.uniform(0.2, 0.38)) * y, float(rng.uniform(0.4, 0.6)) * x)
+    )
     size = float(rng.uniform(0.7, 1.15))
     sides = [
         Ellipsoid((0.72 * z, 0.5 * y, side * 0.24 * x), (0.34 * z * size, 0.26 * y * size, 0.26 * x * size), side * 0.3)
@@ -133,13 +98,16 @@ def _draw_fixed(gland: Gland, tissues: Mapping[str, Tissue], rng: Generator) -> 
     urethra = Ellipsoid((-0.35 * z, 0.05 * y, 0.0), (0.6 * z, 2.6, 2.2), lean=-0.1)
     return [
         Part(tissues["stroma"], front, zone="gland", weight=0.85, roughness_mm=1.2),
-        *[Part(tissues["cz"], side, zone="gland", weight=float(rng.uniform(0.4, 0.9)), roughness_mm=0.8) for side in sides],
+        *[
+            Part(tissues["cz"], side, zone="gland", weight=float(rng.uniform(0.4, 0.9)), roughness_mm=0.8)
+            for side in sides
+        ],
         Part(tissues["urethra"], urethra, zone="gland", weight=0.7, rim=tissues["stroma"], rim_mm=1.0),
     ]
 
 
-def _draw_mimics(sites: _Sites, rng: Generator) -> list[Part]:
-    """Inflammation (wedges, patches), and bleeding after biopsy: dark on T2W, ADC lowered, seldom as far as in cancer."""
+def _draw_mimics(sites: Sites, rng: Generator) -> list[Part]:
+    """Inflammation and bleeding after biopsy: dark on T2W, ADC lowered, seldom as far as in cancer."""
     weights = np.where(sites.tz_mm < 0, 1.0, 0.15).astype(np.float32)
     mimics = []
     for _ in range(int(rng.poisson(1.7))):
@@ -153,7 +121,7 @@ def _draw_mimics(sites: _Sites, rng: Generator) -> list[Part]:
     return mimics
 
 
-def _draw_lesion(finding: Finding, sites: _Sites, rng: Generator) -> Lesion:
+def _draw_lesion(finding: Finding, sites: Sites, rng: Generator) -> Lesion:
     radius = (finding.volume_ml * 1000 * 3 / (4 * np.pi)) ** (1 / 3)
     aspect = np.exp(rng.normal(0, 0.18, size=3))
     semi = radius * aspect / np.cbrt(aspect.prod())

@@ -9,10 +9,11 @@ from prostafed.common.imaging.intensity import normalise
 from prostafed.common.seeding import derive_seed
 from prostafed.simulations.phantom.anatomy import Anatomy, draw_anatomy
 from prostafed.simulations.phantom.fields import Axes, FloatArray, covering_axis, make_axis, resample
-from prostafed.simulations.phantom.paint import make_masks
+from prostafed.simulations.phantom.masks import make_masks
 from prostafed.simulations.phantom.patient import Patient, draw_patient
 from prostafed.simulations.phantom.readers import draw_reads
-from prostafed.simulations.phantom.scanner import Protocol, acquire_diffusion, acquire_t2w, draw_protocol
+from prostafed.simulations.phantom.protocol import Protocol, draw_protocol
+from prostafed.simulations.phantom.scanner import acquire_diffusion, acquire_t2w
 from prostafed.simulations.phantom.settings import Readers, Scanner
 from prostafed.simulations.phantom.shapes import make_points
 
@@ -32,7 +33,7 @@ class Study:
 
 
 def draw_study(seed: int, index: int, center: str, scanner: Scanner, readers: Readers) -> Study:
-    """Return patient `index` of `seed` at `center`. Patient and anatomy depend on these three only, not on scanner or readers."""
+    """Return patient `index` of `seed` at `center`; scanner and readers change neither patient nor anatomy."""
 
     def rng(purpose: str) -> np.random.Generator:
         return np.random.default_rng(derive_seed(seed, "phantom", center, index, purpose))
@@ -47,14 +48,14 @@ def draw_study(seed: int, index: int, center: str, scanner: Scanner, readers: Re
     )
 
 
-def generate_case(
+def generate_case(  # noqa: PLR0917
     seed: int, index: int, center: str, scanner: Scanner, readers: Readers, grid: Grid, sequences: tuple[str, ...]
 ) -> tuple[CaseRecord, Image, Masks]:
     """Return record, image (sequence, z, y, x) float16 and masks (MASKS, z, y, x) uint8 of case `index`, index >= 0.
 
     A pure function: equal arguments give equal bytes. Each sequence is acquired on the scanner's own grid around the
-    study's box, resampled onto it and normalised. The lesion mask holds ISUP >= 2 only (PI-CAI's csPCa); lesions of ISUP
-    <= 1 and mimics are in the image but not in the mask. Raises ValueError for an unknown centre or sequence.
+    study's box, resampled onto it and normalised. The lesion mask holds ISUP >= 2 only (PI-CAI's csPCa): lesions of
+    lower ISUP, and mimics, are in the image alone. Raises ValueError for an unknown centre or sequence.
     """
     study = draw_study(seed, index, center, scanner, readers)
     axes = _study_axes(grid, study.seed)

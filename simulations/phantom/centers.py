@@ -1,7 +1,7 @@
 """Published rates per PI-CAI centre: what the generated patients of a centre look like.
 
 Every figure is a count or a moment computed by us from the PI-CAI tables (Saha, Bosma, Twilt et al., Lancet Oncol 2024;
-marksheet and masks of DIAGNijmegen/picai_labels, CC BY-NC 4.0, read July 2026): 1,500 studies, 425 with csPCa (ISUP >= 2).
+marksheet and masks of DIAGNijmegen/picai_labels, CC BY-NC 4.0, as of July 2026): 1,500 studies, 425 with csPCa.
 No row of theirs is kept here.
 """
 
@@ -28,7 +28,9 @@ class Center:
     several_lesions: float  # of the studies with a lesion of PI-RADS >= 3: share with two or more such lesions
     without: Group
     with_cspca: Group
-    tz_on_log_gland: tuple[float, float, float]  # slope, intercept, residual deviation of TZ / (PZ + TZ) (HeviAI23 masks)
+    tz_on_log_gland: tuple[
+        float, float, float
+    ]  # slope, intercept, residual deviation of TZ / (PZ + TZ) (HeviAI23 masks)
     reported_on_gland: tuple[float, float]  # median and deviation of ln(prostate_volume / Bosma22b gland)
     t2_grids: tuple[tuple[float, float, int], ...]  # in-plane mm, slice spacing mm, studies (the common ones)
 

@@ -1,4 +1,4 @@
-"""Axis-aligned sampling: resampling between regular grids, and smooth random fields. Everything is separable: one matrix per axis."""
+"""Resampling between axis-aligned grids, and smooth random fields; all separable, one matrix per axis."""
 
 from dataclasses import dataclass
 
@@ -15,7 +15,7 @@ def make_axis(size: int, spacing_mm: float, center_mm: float = 0.0) -> FloatArra
 
 
 def covering_axis(target: FloatArray, spacing_mm: float, margin_mm: float, phase: float) -> FloatArray:
-    """Return positions `spacing_mm` apart that reach `margin_mm` beyond `target`; `phase` in [0, 1) shifts them by that part."""
+    """Return positions `spacing_mm` apart, from `margin_mm` before `target` to after it; `phase` (0-1) shifts the first."""
     low, high = float(target[0]) - margin_mm, float(target[-1]) + margin_mm
     return (low + (np.arange(int(np.ceil((high - low) / spacing_mm)) + 1) - phase) * spacing_mm).astype(np.float32)
 
@@ -40,10 +40,13 @@ class Field:
         return _apply(self.values, [_spline_weights(s, t) for s, t in zip(self.axes, axes, strict=True)])
 
 
-def draw_field(rng: np.random.Generator, half_extent_mm: tuple[float, float, float], scale_mm: tuple[float, float, float]) -> Field:
+def draw_field(
+    rng: np.random.Generator, half_extent_mm: tuple[float, float, float], scale_mm: tuple[float, float, float]
+) -> Field:
     """Return a field around the origin whose structures are about `scale_mm` wide, (z, y, x)."""
     axes = [
-        make_axis(2 * int(np.ceil(half / scale)) + 3, scale) for half, scale in zip(half_extent_mm, scale_mm, strict=True)
+        make_axis(2 * int(np.ceil(half / scale)) + 3, scale)
+        for half, scale in zip(half_extent_mm, scale_mm, strict=True)
     ]
     values = rng.standard_normal([axis.size for axis in axes], dtype=np.float32)
     # A cubic B-spline of unit spacing averages its neighbours: their squared weights sum to 0.479 on average, per axis.
@@ -54,7 +57,7 @@ def _apply(volume: FloatArray, matrices: list[FloatArray]) -> FloatArray:
     along_z, along_y, along_x = matrices
     size_z, size_y, size_x = volume.shape
     volume = (along_z @ volume.reshape(size_z, -1)).reshape(-1, size_y, size_x)
-    return np.matmul(np.matmul(along_y, volume), along_x.T)
+    return np.asarray(np.matmul(np.matmul(along_y, volume), along_x.T), dtype=np.float32)
 
 
 def _offsets(source: FloatArray, target: FloatArray) -> tuple[FloatArray, float]:

@@ -1,13 +1,14 @@
-"""From anatomy to maps: what each voxel of a grid would give, before any scanner effect; and the masks."""
+"""From anatomy to maps: what each voxel of a grid would give, before any scanner effect."""
 
 from collections.abc import Callable
+from dataclasses import dataclass
 
 import numpy as np
 import numpy.typing as npt
 
 from prostafed.simulations.phantom.anatomy import Anatomy
 from prostafed.simulations.phantom.fields import FloatArray
-from prostafed.simulations.phantom.shapes import Ellipsoid, Points, Triple, ramp
+from prostafed.simulations.phantom.shapes import Ellipsoid, Points, ramp
 from prostafed.simulations.phantom.surroundings import Part
 from prostafed.simulations.phantom.tissue import Tissue
 
@@ -26,116 +27,73 @@ def paint(
     `texture_gains`: how strongly each channel shows the tissues' texture; `width_mm`: of the ramp at tissue borders,
     about a voxel.
     """
-    tissues = anatomy.tissues
-    maps = np.empty((len(texture_gains), *points.shape), dtype=np.float32)
+    brush = _Brush(anatomy, channels, width_mm)
+    gains = _as_column(texture_gains)
     coarse = anatomy.coarse.sample(points.axes)
     strands = np.maximum(1 - np.abs(coarse) * np.float32(1.6), 0) * _STRANDS
-    for channel, value in zip(maps, channels(tissues["fat"]), strict=True):
-        np.multiply(1 - strands, np.float32(value), out=channel)
+    maps = (1 - strands) * brush.values(anatomy.tissues["fat"])
     for part in anatomy.surroundings:
-        _paint_part(maps, points, part, anatomy, channels, width_mm)
-    for channel, gain in zip(maps, texture_gains, strict=True):
-        channel *= 1 + coarse * (_COARSE_TEXTURE * np.float32(gain))
-    if abs(points.axes[1][0] - 18) > 90 or abs(points.axes[1][-1] - 18) > 90 or abs(points.axes[2]).max() > 130:
+        brush.paint(maps, points, part)
+    maps *= 1 + coarse * (_COARSE_TEXTURE * gains)
+    if max(abs(points.axes[1][[0, -1]] - _BODY.center[1])) > 90 or abs(points.axes[2]).max() > 130:
         maps *= ramp(_BODY.depth(points), width_mm)
-    _paint_gland(maps, anatomy, points, channels, texture_gains, width_mm)
+    region, local = points.around((0.0, 0.0, 0.0), anatomy.gland.reach)
+    if min(local.shape) > 0:
+        _paint_gland(maps[(slice(None), *region)], brush, local, gains)
     return maps
 
 
-def make_masks(anatomy: Anatomy, points: Points) -> tuple[npt.NDArray[np.uint8], npt.NDArray[np.uint8], npt.NDArray[np.uint8]]:
-    """Return (gland 0/1, zones 0/1 = PZ/2 = TZ, csPCa lesions 0 or their ISUP 2-5), each (z, y, x) at the voxel centres."""
-    gland, zones, grades = (np.zeros(points.shape, dtype=np.uint8) for _ in range(3))
-    region, local = points.around((0.0, 0.0, 0.0), anatomy.gland.reach)
-    if min(local.shape) == 0:
-        return gland, zones, grades
-    depth, tz_depth = anatomy.gland.depths(local)
-    gland[region] = depth > 0
-    zones[region] = np.where(depth > 0, np.where(tz_depth > 0, 2, 1), 0)
-    for lesion in sorted((lesion for lesion in anatomy.lesions if lesion.isup >= 2), key=lambda lesion: lesion.isup):
-        region, local = points.around(lesion.part.shape.center, _grown(lesion.part))
-        inside = (_depth(lesion.part, local, anatomy) > 0) & (gland[region] > 0)
-        grades[region][inside] = lesion.isup
-    return gland, zones, grades
+@dataclass(frozen=True)
+class _Brush:
+    anatomy: Anatomy
+    channels: Channels
+    width_mm: float
+
+    def values(self, tissue: Tissue) -> FloatArray:
+        """The tissue's value per channel, (channel, 1, 1, 1)."""
+        return _as_column(self.channels(tissue))
+
+    def cover(self, block: FloatArray, weight: FloatArray, tissue: Tissue) -> None:
+        """Replace `weight` (0-1) of what `block` shows by the tissue."""
+        block += weight * (self.values(tissue) - block)
+
+    def paint(self, maps: FloatArray, points: Points, part: Part, clip: FloatArray | None = None) -> None:
+        """Paint the part over `maps`, only where `clip` (0-1) lets it."""
+        region, local = points.around(part.shape.center, part.reach(self.width_mm))
+        if min(local.shape) == 0:
+            return
+        depth = self.anatomy.depth_of(part, local)
+        block = maps[(slice(None), *region)]
+        weight = np.float32(part.weight) if clip is None else clip[region] * np.float32(part.weight)
+        inside = ramp(depth, self.width_mm)
+        with_rim = ramp(depth + np.float32(part.rim_mm), self.width_mm) if part.rim_mm else inside
+        if part.hollow:
+            inside = with_rim - inside
+        elif part.rim is not None:
+            self.cover(block, with_rim * weight, part.rim)
+        self.cover(block, inside * weight, part.tissue)
+
+    def line(self, depth: FloatArray, half_width_mm: float) -> FloatArray:
+        """Weights (0-1) of a thin line along a surface."""
+        return np.maximum(1 - np.abs(depth) / np.float32(half_width_mm + self.width_mm / 2), 0)
 
 
-def _paint_part(
-    maps: FloatArray, points: Points, part: Part, anatomy: Anatomy, channels: Channels, width_mm: float
-) -> None:
-    reach = _grown(part, width_mm)
-    region, local = points.around(part.shape.center, reach)
-    if min(local.shape) == 0:
-        return
-    depth = _depth(part, local, anatomy)
-    block = maps[(slice(None), *region)]
-    inside, weight = ramp(depth, width_mm), np.float32(part.weight)
-    if part.hollow:
-        inside = ramp(depth + np.float32(part.rim_mm), width_mm) - inside
-    elif part.rim is not None:
-        _blend(block, ramp(depth + np.float32(part.rim_mm), width_mm) * weight, channels(part.rim))
-    _blend(block, inside * weight, channels(part.tissue))
-
-
-def _paint_gland(
-    maps: FloatArray, anatomy: Anatomy, points: Points, channels: Channels, gains: tuple[float, ...], width_mm: float
-) -> None:
-    region, local = points.around((0.0, 0.0, 0.0), anatomy.gland.reach)
-    if min(local.shape) == 0:
-        return
-    depth, tz_depth = anatomy.gland.depths(local)
-    in_tz = ramp(tz_depth, width_mm)
-    zones = {"gland": None, "TZ": in_tz, "PZ": 1 - in_tz}
-    fine = anatomy.fine.sample(local.axes)
-    texture = fine * (_PZ_TEXTURE + (_TZ_TEXTURE - _PZ_TEXTURE) * in_tz)
-    inner = np.empty((len(gains), *local.shape), dtype=np.float32)
-    pz, tz, capsule = (channels(anatomy.tissues[name]) for name in ("pz", "tz", "capsule"))
-    for channel, of_pz, of_tz in zip(inner, pz, tz, strict=True):
-        np.add(np.float32(of_pz), in_tz * np.float32(of_tz - of_pz), out=channel)
+def _paint_gland(outer: FloatArray, brush: _Brush, points: Points, gains: FloatArray) -> None:
+    anatomy, tissues = brush.anatomy, brush.anatomy.tissues
+    depth, tz_depth = anatomy.gland.depths(points)
+    in_tz = ramp(tz_depth, brush.width_mm)
+    texture = anatomy.fine.sample(points.axes) * (_PZ_TEXTURE + (_TZ_TEXTURE - _PZ_TEXTURE) * in_tz)
+    pz, tz = brush.values(tissues["pz"]), brush.values(tissues["tz"])
+    inner = pz + in_tz * (tz - pz)
     for part in anatomy.inside:
-        _paint_inside(inner, local, part, zones[part.zone or "gland"], anatomy, channels, width_mm)
-    _blend(inner, np.maximum(1 - np.abs(tz_depth) / np.float32(0.9 + width_mm / 2), 0) * np.float32(0.55), capsule)
+        brush.paint(inner, points, part, in_tz if part.zone == "TZ" else None)
+    brush.cover(inner, brush.line(tz_depth, 0.9) * np.float32(0.55), tissues["capsule"])
     for lesion in anatomy.lesions:
-        _paint_inside(inner, local, lesion.part, None, anatomy, channels, width_mm)
-    for channel, gain in zip(inner, gains, strict=True):
-        channel *= 1 + texture * np.float32(gain)
-    inside = ramp(depth, width_mm)
-    for channel, outer, of_capsule in zip(inner, maps[(slice(None), *region)], capsule, strict=True):
-        outer += inside * (channel - outer)
-        edge = np.maximum(1 - np.abs(depth) / np.float32(0.7 + width_mm / 2), 0) * np.float32(0.5)
-        outer += edge * (np.float32(of_capsule) - outer)
+        brush.paint(inner, points, lesion.part)
+    inner *= 1 + texture * gains
+    outer += ramp(depth, brush.width_mm) * (inner - outer)
+    brush.cover(outer, brush.line(depth, 0.7) * np.float32(0.5), tissues["capsule"])
 
 
-def _paint_inside(
-    inner: FloatArray,
-    points: Points,
-    part: Part,
-    clip: FloatArray | None,
-    anatomy: Anatomy,
-    channels: Channels,
-    width_mm: float,
-) -> None:
-    region, local = points.around(part.shape.center, _grown(part, width_mm))
-    if min(local.shape) == 0:
-        return
-    depth = _depth(part, local, anatomy)
-    block = inner[(slice(None), *region)]
-    within = np.float32(part.weight) if clip is None else clip[region] * np.float32(part.weight)
-    if part.rim is not None:
-        _blend(block, ramp(depth + np.float32(part.rim_mm), width_mm) * within, channels(part.rim))
-    _blend(block, ramp(depth, width_mm) * within, channels(part.tissue))
-
-
-def _depth(part: Part, points: Points, anatomy: Anatomy) -> FloatArray:
-    depth = part.shape.depth(points)
-    return depth + anatomy.coarse.sample(points.axes) * np.float32(part.roughness_mm) if part.roughness_mm else depth
-
-
-def _grown(part: Part, width_mm: float = 0.0) -> Triple:
-    more = part.rim_mm + width_mm + 2.5 * part.roughness_mm
-    thin = min(part.shape.semi_axes)
-    z, y, x = (reach * (1 + more / thin) for reach in part.shape.reach)  # a depth of `more` mm is more than that on long axes
-    return z, y, x
-
-
-def _blend(block: FloatArray, weight: FloatArray, values: tuple[float, ...]) -> None:
-    for channel, value in zip(block, values, strict=True):
-        channel += weight * (np.float32(value) - channel)
+def _as_column(values: npt.ArrayLike) -> FloatArray:
+    return np.asarray(values, dtype=np.float32)[:, None, None, None]

@@ -1,4 +1,4 @@
-"""A generated patient: what the marksheet says (PI-RADS, ISUP, age, PSA, volume) and which lesions the images must hold."""
+"""A generated patient: what the marksheet says (PI-RADS, ISUP, age, PSA, volume), and the lesions its images hold."""
 
 from dataclasses import dataclass
 from statistics import NormalDist
@@ -17,7 +17,7 @@ CONSPICUITY_OF_CANCER = {0: 0.0, 1: 0.03, 2: 0.10, 3: 0.13, 4: 0.17, 5: 0.17}  #
 
 @dataclass(frozen=True)
 class Finding:
-    """One lesion as pathology and the reader know it; ISUP 0 is benign, `conspicuity` in [0, 1] is how far it stands out."""
+    """One lesion; ISUP 0 is benign, `conspicuity` in [0, 1] is how far it stands out of the tissue around."""
 
     pirads: int
     isup: int
@@ -61,7 +61,7 @@ def pirads_thresholds(center: Center) -> tuple[float, ...]:
 
 
 def draw_patient(name: str, rng: Generator) -> Patient:
-    """Return a patient of centre `name`: PI-RADS, then csPCa and ISUP at that PI-RADS, then the rest, all at its rates."""
+    """Return a patient of centre `name`: PI-RADS, csPCa and ISUP at that PI-RADS, then the rest, all at its rates."""
     center = get_center(name)
     rank = rng.uniform(1e-6, 1 - 1e-6)
     suspicion = NormalDist().inv_cdf(rank)
@@ -77,7 +77,9 @@ def draw_patient(name: str, rng: Generator) -> Patient:
         suspicion=suspicion,
         isup=isup,
         age=float(np.clip(np.round(rng.normal(*group.age_years)), 35, 92)),
-        psa=float(np.clip(np.round(np.exp(rng.normal(psa_slope * log_gland + psa_intercept, psa_residual)), 1), 0.1, 500)),
+        psa=float(
+            np.clip(np.round(np.exp(rng.normal(psa_slope * log_gland + psa_intercept, psa_residual)), 1), 0.1, 500)
+        ),
         gland_ml=float(np.exp(log_gland)),
         tz_fraction=float(np.clip(rng.normal(slope * log_gland + intercept, residual), 0.25, 0.88)),
         reported_ml=float(np.round(np.exp(log_gland + rng.normal(*center.reported_on_gland)), 1)),

@@ -1,4 +1,4 @@
-"""What a person may set for a generated site: its scanner and its readers; plain dataclasses, neither torch nor pydantic needed.
+"""What a person may set for a generated site: its scanner and its readers; plain dataclasses, numpy at most.
 
 None means "as the vendor does it" (see `scanner.VENDORS`) or "as the centre does it" (see `centers.CENTERS`), so that
 `vendor = "ge"` alone gives a believable look.
@@ -8,8 +8,6 @@ from dataclasses import dataclass, field
 from typing import Any, ClassVar, Literal
 
 from prostafed.common.imaging.adc import MAX_FIT_B_VALUE_S_PER_MM2, MIN_FIT_SPAN_S_PER_MM2
-
-Vendor = Literal["siemens", "ge", "philips", "uih"]
 
 
 def setting(default: Any, description: str) -> Any:
@@ -23,14 +21,22 @@ class Scanner:
 
     __pydantic_config__: ClassVar[dict[str, Any]] = {"extra": "forbid", "strict": True}
 
-    vendor: Vendor = setting("siemens", "look of the images, and the defaults of what is left out below")
+    vendor: Literal["siemens", "ge", "philips", "uih"] = setting(
+        "siemens", "look of the images, and the defaults of what is left out below"
+    )
     field_strength_t: float = setting(3.0, "tesla, 1 to 7; noise falls and distortion grows with it")
-    coil_bias: float | None = setting(None, "strength of the coil's uneven sensitivity, 0 (even) to 1; default: vendor's")
+    coil_bias: float | None = setting(
+        None, "strength of the coil's uneven sensitivity, 0 (even) to 1; default: vendor's"
+    )
     noise: float | None = setting(None, "noise relative to the vendor's usual, 0 (none) to 5; default: 1")
     t2_in_plane_mm: float | None = setting(None, "T2W pixel, 0.2 to 1.5 mm; default: drawn per case as at the centre")
-    slice_thickness_mm: float | None = setting(None, "of all sequences, 1 to 6 mm; default: drawn per case as at the centre")
+    slice_thickness_mm: float | None = setting(
+        None, "of all sequences, 1 to 6 mm; default: drawn per case as at the centre"
+    )
     dwi_in_plane_mm: float | None = setting(None, "DWI pixel, 0.8 to 4 mm; default: vendor's")
-    b_values_s_per_mm2: tuple[float, ...] | None = setting(None, "ascending b-values the ADC is fitted to; default: vendor's")
+    b_values_s_per_mm2: tuple[float, ...] | None = setting(
+        None, "ascending b-values the ADC is fitted to; default: vendor's"
+    )
     high_b_value_s_per_mm2: float | None = setting(None, "of the hbv sequence, 1000 to 3000; default: vendor's")
     high_b_source: Literal["acquired", "computed"] | None = setting(
         None, "'acquired', or 'computed' from the ADC fit as S0 exp(-b ADC); default: vendor's"

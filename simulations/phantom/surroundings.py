@@ -1,4 +1,4 @@
-"""What lies around the gland: fat, pelvic wall, bones, bladder, rectum, vessels; painted in this order, each over the last."""
+"""What lies around the gland: pelvic wall, bones, bladder, vessels, rectum; painted in this order, one over another."""
 
 from dataclasses import dataclass
 from typing import Literal
@@ -17,15 +17,24 @@ class Part:
 
     tissue: Tissue
     shape: Ellipsoid
-    zone: Literal["", "gland", "PZ", "TZ"] = ""  # clipped to; "" = not clipped
+    zone: Literal["", "gland", "TZ"] = ""  # clipped to; "" = not clipped
     weight: float = 1.0
     rim: Tissue | None = None
     rim_mm: float = 0.0
     hollow: bool = False  # only a shell, `rim_mm` thick, outside the shape
     roughness_mm: float = 0.0  # of its surface, by the coarse texture
 
+    def reach(self, more_mm: float) -> Triple:
+        """Half edges of a box that holds it, its rim and roughness, and `more_mm`."""
+        more = self.rim_mm + more_mm + 2.5 * self.roughness_mm
+        thin = min(self.shape.semi_axes)  # along longer axes a depth of `more` mm lies further out
+        z, y, x = (reach * (1 + more / thin) for reach in self.shape.reach)
+        return z, y, x
 
-def draw_surroundings(gland: Triple, back_mm: float, lean: float, rng: Generator) -> tuple[tuple[Part, ...], Ellipsoid, float]:
+
+def draw_surroundings(
+    gland: Triple, back_mm: float, lean: float, rng: Generator
+) -> tuple[tuple[Part, ...], Ellipsoid, float]:
     """Return the parts, the rectum's content and how much of it is gas (0-1); `gland` are its semi-axes, in mm.
 
     `back_mm` is how far the gland reaches backwards, `lean` its y per z: the rectum follows it.
@@ -58,14 +67,26 @@ def _draw_walls(gland: Triple, size: float, rng: Generator) -> list[Part]:
         vessel_y, vessel_x = front + float(rng.normal(2, 4)), side * (wall + float(rng.normal(6, 4)))
         parts += [
             Part(marrow, Ellipsoid((22, -8, side * (wall + 43)), (27, 25, 25)), rim=cortex, rim_mm=2.0),  # femoral head
-            Part(marrow, Ellipsoid((28, 10, side * (wall + 17)), (40, 42, 9), turn), rim=cortex, rim_mm=1.8),  # acetabulum
-            Part(marrow, Ellipsoid((-22, 36, side * (wall + 13)), (30, 18, 11), turn), rim=cortex, rim_mm=1.8),  # ischium
+            Part(
+                marrow, Ellipsoid((28, 10, side * (wall + 17)), (40, 42, 9), turn), rim=cortex, rim_mm=1.8
+            ),  # acetabulum
+            Part(
+                marrow, Ellipsoid((-22, 36, side * (wall + 13)), (30, 18, 11), turn), rim=cortex, rim_mm=1.8
+            ),  # ischium
             Part(muscle, Ellipsoid((0, 8, x), (60, 42, 10), turn), roughness_mm=0.9),  # obturator internus
-            Part(muscle, Ellipsoid((-30, -24, side * (wall + 12)), (32, 30, 16), side * 0.6), roughness_mm=0.9),  # externus
+            Part(
+                muscle, Ellipsoid((-30, -24, side * (wall + 12)), (32, 30, 16), side * 0.6), roughness_mm=0.9
+            ),  # externus
             Part(muscle, Ellipsoid((10, 84, side * 58), (90, 22, 46), side * -0.45), roughness_mm=2.0),  # gluteus
-            Part(marrow, Ellipsoid((-20, front + 2, side * 24), (19, 12, 22), side * 0.35), rim=cortex, rim_mm=2.0),  # pubis
-            Part(TISSUES["flow_void"], Ellipsoid((20, vessel_y, vessel_x), (80, 4.5, 4.5), lean=-0.4)),  # external iliac artery
-            Part(TISSUES["vessel"], Ellipsoid((20, vessel_y + 9, vessel_x - 3 * side), (80, 5, 6), lean=-0.4), weight=0.6),  # and vein
+            Part(
+                marrow, Ellipsoid((-20, front + 2, side * 24), (19, 12, 22), side * 0.35), rim=cortex, rim_mm=2.0
+            ),  # pubis
+            Part(
+                TISSUES["flow_void"], Ellipsoid((20, vessel_y, vessel_x), (80, 4.5, 4.5), lean=-0.4)
+            ),  # external iliac artery
+            Part(
+                TISSUES["vessel"], Ellipsoid((20, vessel_y + 9, vessel_x - 3 * side), (80, 5, 6), lean=-0.4), weight=0.6
+            ),  # and vein
         ]
     parts.append(Part(marrow, Ellipsoid((34, 88, 0), (34, 9, 15)), rim=cortex, rim_mm=1.5))  # sacrum, coccyx
     return parts
@@ -115,10 +136,14 @@ def _draw_vessels(gland: Triple, rng: Generator) -> list[Part]:
 
 def _draw_rectum(back_mm: float, lean: float, rng: Generator) -> tuple[Part, float]:
     content = str(rng.choice(["gas", "stool", "gel", "empty"], p=[0.4, 0.3, 0.1, 0.2]))
-    width, depth = (rng.uniform(7, 11), rng.uniform(4, 7)) if content == "empty" else (rng.uniform(13, 22), rng.uniform(10, 17))
+    width, depth = (
+        (rng.uniform(7, 11), rng.uniform(4, 7)) if content == "empty" else (rng.uniform(13, 22), rng.uniform(10, 17))
+    )
     wall = float(rng.uniform(2.4, 3.8))
     shape = Ellipsoid(
-        (0.0, back_mm + float(depth) + wall + 0.5, float(rng.normal(0, 2.5))), (85.0, float(depth), float(width)), lean=0.6 * lean
+        (0.0, back_mm + float(depth) + wall + 0.5, float(rng.normal(0, 2.5))),
+        (85.0, float(depth), float(width)),
+        lean=0.6 * lean,
     )
     tissue = TISSUES["air" if content == "gas" else "rectal_wall" if content == "empty" else content]
     gas = {"gas": float(rng.uniform(0.6, 1.0)), "stool": 0.25}.get(content, 0.08)

@@ -17,8 +17,8 @@ class Tissue:
 
 FAT_SUPPRESSION = 0.04  # of fat signal left in diffusion images
 
-# ADC: PZ 1300-1700, TZ 1200-1400, cancer 700-1100 (PI-RADS v2.1 atlas range); T2 and density chosen so that the order and
-# rough ratios of T2W intensities are those of axial T2W TSE: urine > fat > PZ > TZ > stroma > muscle > cortical bone.
+# ADC: usual ranges, PZ 1300-1700, TZ 1200-1400, cancer 700-1100. T2 and density chosen so that T2W intensities come out
+# in the order and rough ratios of axial TSE: urine > fat, PZ > TZ > stroma > muscle > cortical bone.
 TISSUES = {
     "air": Tissue(1.0, 0.0, 0.0),
     "fat": Tissue(140.0, 0.90, 250.0, fat=True),
@@ -63,6 +63,6 @@ def mix(tissue: Tissue, other: Tissue, share: float) -> Tissue:
 
 
 def vary(tissue: Tissue, rng: np.random.Generator, t2_deviation: float, adc_deviation: float) -> Tissue:
-    """Return the tissue of one patient: T2 and ADC scaled by log-normal factors of these deviations, at most two of them."""
+    """Return one patient's tissue: T2 and ADC scaled log-normally by these deviations, by two of them at most."""
     t2, adc = np.exp(np.clip(rng.normal(size=2), -2, 2) * (t2_deviation, adc_deviation))
     return Tissue(tissue.t2_ms * float(t2), tissue.proton_density, tissue.adc * float(adc), tissue.fat)

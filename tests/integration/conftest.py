@@ -9,25 +9,40 @@ import pytest
 import torch
 from safetensors.numpy import load_file
 
-from prostafed.common.study import Study, parse_study
+from prostafed.common.study import Study, read_study
 from prostafed.simulations.federation import PhantomSite
 from prostafed.simulations.hospitals import Hospital, prepare_hospital, write_site_folder
 
-STUDY = """{
-    "name": "tiny",
-    "seed": 3,
-    "data": {"size": [8, 32, 32], "spacing_mm": [6.0, 2.0, 2.0], "validation_fraction": 0.25, "test_fraction": 0.25},
-    "model": {"width": 4, "stages": 3},
-    "stage": [
-        {"kind": "pretrain", "method": "conditional", "rounds": 1, "batch_size": 2},
-        {"kind": "finetune", "task": "lesion", "rounds": 1, "batch_size": 2}
-    ],
-    "round": {"quorum": 2, "deadline_s": 120.0}
-}"""
+STUDY = """
+name = "tiny"
+seed = 3
+[data]
+size = [8, 32, 32]
+spacing_mm = [6.0, 2.0, 2.0]
+validation_fraction = 0.25
+test_fraction = 0.25
+[model]
+width = 4
+stages = 3
+[[stage]]
+kind = "pretrain"
+method = "conditional"
+rounds = 1
+batch_size = 2
+[[stage]]
+kind = "finetune"
+task = "lesion"
+rounds = 1
+batch_size = 2
+[round]
+quorum = 2
+deadline_s = 120.0
+"""
 
 
 @dataclass(frozen=True)
 class TinyFederation:
+    study_file: Path
     study: Study
     hospitals: tuple[Hospital, ...]
 
@@ -41,10 +56,13 @@ class TinyFederation:
 
 @pytest.fixture(scope="session")
 def tiny_federation(tmp_path_factory: pytest.TempPathFactory) -> TinyFederation:
-    study, cache = parse_study(STUDY), tmp_path_factory.mktemp("cache")
+    cache = tmp_path_factory.mktemp("cache")
+    study_file = cache / "study.toml"
+    study_file.write_text(STUDY)
+    study = read_study(study_file)
     sites = [PhantomSite(source="phantom", name=name, cases=8) for name in ("north", "south")]
     hospitals = tuple(prepare_hospital(site, study, cache, lambda site, done, count: None) for site in sites)
-    return TinyFederation(study, hospitals)
+    return TinyFederation(study_file, study, hospitals)
 
 
 @pytest.fixture(scope="session")
@@ -73,4 +91,6 @@ def assert_same_result(run: Path, expected: Path) -> None:
 def read_metric_values(run: Path) -> dict[tuple[str, ...], float]:
     with (run / "metrics.csv").open(newline="") as file:
         rows = list(csv.DictReader(file))
-    return {tuple(row[key] for key in ("stage", "round", "site", "split", "metric")): float(row["value"]) for row in rows}
+    return {
+        tuple(row[key] for key in ("stage", "round", "site", "split", "metric")): float(row["value"]) for row in rows
+    }

@@ -1,0 +1,115 @@
+"""prostafed-server: the coordinator of a federation."""
+
+from pathlib import Path
+from typing import Annotated, Any
+
+import typer
+
+from prostafed.common.command import TYPER, print_json, run_command
+from prostafed.common.study import read_study
+
+app = typer.Typer(help="Coordinate a federation of hospitals.", no_args_is_help=True, **TYPER)
+
+Home = Annotated[
+    Path, typer.Option("--home", help="The coordinator's folder: keys, enrolled sites, runs.", envvar="PROSTAFED_SERVER_HOME")
+]
+Json = Annotated[bool, typer.Option("--json", help="Print one JSON object on stdout; progress stays on stderr.")]
+DEFAULT_HOME = Path("coordinator")
+
+
+@app.command()
+def init(
+    home: Home = DEFAULT_HOME,
+    host: Annotated[list[str] | None, typer.Option("--host", help="Name or address sites will use; repeatable.")] = None,
+    as_json: Json = False,
+) -> None:
+    """Make a coordinator's home, with a certificate authority of its own."""
+    from prostafed.server.link import create_home
+
+    certificate = create_home(home, tuple(host or ())).ca_certificate
+    if as_json:
+        print_json({"home": str(home), "ca_certificate": str(certificate)})
+    else:
+        print(f"Made {home}. Give every site the file {certificate}; keep the rest of {home} to yourself.")
+
+
+@app.command()
+def enrol(
+    name: Annotated[str, typer.Argument(help="The site's stable name.")],
+    public_key: Annotated[Path, typer.Argument(metavar="KEY.pub", help="The public key the site sent you.")],
+    home: Home = DEFAULT_HOME,
+    as_json: Json = False,
+) -> None:
+    """Let a site take part."""
+    from prostafed.server.link import enrol_site
+
+    enrol_site(home, name, public_key)
+    if as_json:
+        print_json({"enrolled": name})
+    else:
+        print(f"Enrolled {name}.")
+
+
+@app.command()
+def start(
+    home: Home = DEFAULT_HOME,
+    host: Annotated[str, typer.Option("--host", help="Address to listen on.")] = "127.0.0.1",
+    port: Annotated[int, typer.Option("--port", help="Port to listen on.", min=1, max=65535)] = 8000,
+) -> None:
+    """Run the link the sites connect to, until Ctrl-C.
+
+    Anyone who reaches this port and holds ca.crt could submit runs: until a reverse proxy stands before it, keep it on loopback
+    or a network you trust.
+    """
+    from prostafed.server.link import start_link
+
+    start_link(home, host, port, on_ready=lambda address: typer.echo(f"Ready at {address}. Ctrl-C ends it.", err=True))
+
+
+@app.command()
+def run(
+    study_file: Annotated[Path, typer.Argument(metavar="STUDY.toml", help="What is learnt, and how.")],
+    sites: Annotated[int, typer.Option("--sites", help="How many sites to wait for.", min=1)],
+    home: Home = DEFAULT_HOME,
+    name: Annotated[str | None, typer.Option("--name", help="Name of the run; by default study name and hash.")] = None,
+    as_json: Json = False,
+) -> None:
+    """Run a study with the sites that are connected; the same name again continues a run that ended early."""
+    study = read_study(study_file)
+    run_name = name or f"{study.name}-{study.hash()[:12]}"
+    from prostafed.server.aggregation import check_aggregators
+    from prostafed.server.report import write_report
+    from prostafed.server.submission import run_study
+
+    check_aggregators(study)
+    folder = run_study(home, study.canonical(), run_name, sites, on_round=_show_round)
+    report = write_report(folder)
+    if as_json:
+        print_json({"run": str(folder), "report": str(report), "study_hash": study.hash()})
+    else:
+        print(f"Report: {report}")
+
+
+@app.command()
+def report(
+    folder: Annotated[Path, typer.Argument(metavar="RUN", help="A run folder.")],
+    as_json: Json = False,
+) -> None:
+    """Write RUN/report.html again, from the run folder alone."""
+    from prostafed.server.report import summary_table, write_report
+
+    written = write_report(folder)
+    if as_json:
+        print_json({"run": str(folder), "report": str(written), "results": summary_table(folder)})
+    else:
+        print(f"Report: {written}")
+
+
+def _show_round(row: dict[str, Any]) -> None:
+    losses = ", ".join(f"{site} {metrics['loss']:.3f}" for site, metrics in row["metrics"].items())
+    typer.echo(f"{row['kind']} round {row['round']} · loss {losses} · {row['seconds']:.1f} s", err=True)
+
+
+def main() -> None:
+    """Entry point."""
+    run_command(app)

@@ -1,0 +1,61 @@
+"""What a reader must know before the numbers: generated images, unfinished runs, missing parts."""
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+from prostafed.server.report import tables
+from prostafed.server.report.run_folder import RunFolder
+from prostafed.server.report.verdict import all_generated
+from prostafed.server.report.vocabulary import arm_of
+
+
+@dataclass(frozen=True)
+class Notice:
+    """A boxed sentence above the report."""
+
+    kind: str  # "generated", "unfinished" or "note"
+    title: str
+    text: str
+
+
+def list_notices(run: RunFolder, unreadable: Sequence[str]) -> list[Notice]:
+    """Return the notices of a run, the most important first."""
+    return [*_generated(run), *_unfinished(run), *_failed_rounds(run), *_unreadable(unreadable)]
+
+
+def _generated(run: RunFolder) -> list[Notice]:
+    generated = [site.name for site in run.sites if site.source == "phantom"]
+    if not generated:
+        return []
+    if all_generated(run):
+        text = (
+            "Every image, report and diagnosis in this run was made by a computer model of the prostate. The numbers "
+            "show how the software and the methods behave; they say nothing about patients."
+        )
+        return [Notice("generated", "Generated images", text)]
+    text = f"The cases of {', '.join(generated)} were made by a computer model of the prostate; the others are real."
+    return [Notice("generated", "Partly generated images", text)]
+
+
+def _unfinished(run: RunFolder) -> list[Notice]:
+    behind = [row for row in tables.tabulate_work(run) if row["done"] < row["planned"]]
+    if run.record.state == "finished" and not behind:
+        return []
+    if not behind and not run.record.state:
+        return []  # a run without a run.json whose rounds are all there
+    done = [f"{arm_of(row['arm']).label.lower()}, {row['stage'].lower()}: {row['done']} of {row['planned']}" for row in behind]
+    state = {"running": "still running", "finished": "finished with rounds missing"}.get(run.record.state, "interrupted")
+    rounds = f" Rounds done: {'; '.join(done)}." if done else " Its rounds are all there, its last steps are not."
+    return [Notice("unfinished", "Incomplete run", f"This run is {state}; the report shows what there is.{rounds}")]
+
+
+def _failed_rounds(run: RunFolder) -> list[Notice]:
+    failed = sum(not line.aggregated for line in run.rounds)
+    if not failed:
+        return []
+    text = f"{failed} {'round was' if failed == 1 else 'rounds were'} not aggregated: too few sites answered in time."
+    return [Notice("unfinished", "Rounds not aggregated", text)]
+
+
+def _unreadable(names: Sequence[str]) -> list[Notice]:
+    return [Notice("note", "Pictures left out", f"These examples could not be read: {', '.join(names)}.")] if names else []

@@ -1,0 +1,151 @@
+"""The report as one HTML file that asks nothing of the network."""
+
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from jinja2 import Environment, FileSystemLoader, StrictUndefined
+from markupsafe import Markup
+from matplotlib.figure import Figure
+
+from prostafed.common.files import make_folder, write_text
+from prostafed.common.metrics.bootstrap import LEVEL, RESAMPLES
+from prostafed.server.report import plots, tables
+from prostafed.server.report.examples import GLAND_COLOUR, LESION_COLOUR, heat_stops, read_example
+from prostafed.server.report.notices import list_notices
+from prostafed.server.report.results import Result, list_arms, list_sites, measure
+from prostafed.server.report.run_folder import RunFolder, read_run
+from prostafed.server.report.verdict import compare, format_signed, judged, write_verdict
+from prostafed.server.report.vocabulary import SOURCES, arm_of, colour_sites, metric_of, order_arms
+
+OPEN_ROUNDS = 30  # more rounds than that are folded away
+
+
+@dataclass(frozen=True)
+class Plot:
+    """A plot as it stands in the page."""
+
+    name: str
+    svg: Markup
+    caption: str
+
+
+@dataclass(frozen=True)
+class MetricTable:
+    """The results of one stage and metric: a line per site, one for the mean, one for the worst site."""
+
+    stage: int
+    metric: str
+    arms: list[str]
+    lines: list[tuple[str, dict[str, Result]]]
+
+
+def write_page(path: Path) -> Path:
+    """Write report.html and plots/ into the run folder `path`; return the page."""
+    run = read_run(path)
+    results = measure(run)
+    environment = Environment(
+        loader=FileSystemLoader(Path(__file__).parent),
+        autoescape=True,
+        undefined=StrictUndefined,
+        trim_blocks=True,
+        lstrip_blocks=True,
+    )
+    environment.filters |= {"signed": format_signed, "duration": format_duration, "number": format_number}
+    environment.globals |= {"arm_of": arm_of, "metric_of": metric_of}
+    page = environment.get_template("report.html.j2").render(**_context(run, results))
+    write_text(path / "report.html", page)
+    return path / "report.html"
+
+
+def _context(run: RunFolder, results: Sequence[Result]) -> dict[str, Any]:
+    spacing_mm = tuple(run.study.get("data", {}).get("spacing_mm", (1.0, 1.0, 1.0)))
+    examples = [read_example(path, (spacing_mm[1], spacing_mm[2])) for path in run.examples]
+    arms = judged(run, results)
+    federated = next((result for result in arms if result.arm == "federated"), None)
+    rounds = tables.tabulate_rounds(run)
+    sites = list_sites(run)
+    return {
+        "run": run,
+        "verdict": write_verdict(run, results),
+        "notices": list_notices(run, unreadable=[p.name for p, e in zip(run.examples, examples, strict=True) if e is None]),
+        "arms": list_arms(run),
+        "sites": sites,
+        "site_colours": colour_sites(sites),
+        "site_cases": {site: max((line.cases.get(site, 0) for line in run.rounds), default=0) for site in sites},
+        "sources": SOURCES,
+        "metric_tables": _metric_tables(results),
+        "tested": any(result.resamples is not None for result in results),
+        "resamples": RESAMPLES,
+        "level": LEVEL,
+        "differences": [compare(run, federated, other) for other in arms if other is not federated] if federated else [],
+        "judged_by": arms[0].metric if arms else "",
+        "plots": _draw_plots(run, results, judged=arms),
+        "examples": [example for example in examples if example],
+        "example_colours": {"gland": GLAND_COLOUR, "lesion": LESION_COLOUR, "heat": heat_stops()},
+        "work": tables.tabulate_work(run),
+        "rounds": rounds,
+        "rounds_open": len(rounds) <= OPEN_ROUNDS,
+        "incidents": tables.list_incidents(run),
+        "stage_labels": _stage_labels(run),
+    }
+
+
+def _metric_tables(results: Sequence[Result]) -> list[MetricTable]:
+    found = []
+    for stage, metric in dict.fromkeys((result.stage, result.metric) for result in results):
+        chosen = [result for result in results if (result.stage, result.metric) == (stage, metric)]
+        if all(result.value is None for result in chosen):
+            continue
+        lines: list[tuple[str, dict[str, Result]]] = []
+        for site in dict.fromkeys(result.site for result in chosen if result.scope == "site"):
+            lines.append((site, {r.arm: r for r in chosen if (r.scope, r.site) == ("site", site)}))
+        for scope, label in (("mean", "Mean over sites"), ("worst", "Worst site")):
+            if of_scope := {result.arm: result for result in chosen if result.scope == scope}:
+                lines.append((label, of_scope))
+        found.append(MetricTable(stage, metric, order_arms(result.arm for result in chosen), lines))
+    return found
+
+
+def _draw_plots(run: RunFolder, results: Sequence[Result], judged: Sequence[Result]) -> dict[str, Plot]:
+    """Draw every plot that has data, each saved as CSV and SVG in plots/."""
+    labels, colours = _stage_labels(run), colour_sites(list_sites(run))
+    loss, validation = tables.tabulate_loss(run), tables.tabulate_validation(run)
+    main = [r for r in results if judged and (r.stage, r.metric) == (judged[0].stage, judged[0].metric)]
+    reached = tables.tabulate_results(main)
+    wanted: list[tuple[str, list[tables.Row], Callable[..., Figure], tuple[Any, ...], str]] = [
+        ("results", reached, plots.plot_results, (), "Open marks: one site; filled marks: mean over sites. Lines: intervals."),
+        ("loss", loss, plots.plot_loss, (colours, labels), "Mean training loss of a round, per site. Losses of different stages are not comparable."),
+        ("validation", validation, plots.plot_validation, (labels,), "Measured on validation patients, who are neither trained on nor tested on."),
+    ]
+    drawn = {}
+    for name, rows, function, arguments, caption in wanted:
+        if not rows:
+            continue
+        folder = make_folder(run.path / "plots")
+        svg = plots.to_svg(plots.draw(function, rows, *arguments), name)
+        write_text(folder / f"{name}.csv", tables.write_csv(rows))
+        write_text(folder / f"{name}.svg", svg)
+        drawn[name] = Plot(name, Markup(plots.inline_svg(svg, f"Plot: {name}")), caption)  # noqa: S704 - matplotlib escapes
+    return drawn
+
+
+def _stage_labels(run: RunFolder) -> dict[int, str]:
+    numbers = {*range(1, len(run.stages) + 1), *(line.stage for line in run.rounds), *(line.stage for line in run.metrics)}
+    return {number: tables.label_stage(run, number) for number in sorted(numbers)}
+
+
+def format_duration(seconds: float | None) -> str:
+    """Return "4.2 s", "3 min 20 s" or "2 h 5 min"."""
+    if seconds is None:
+        return "–"
+    if seconds < 60:
+        return f"{seconds:.1f} s"
+    minutes, rest = divmod(round(seconds), 60)
+    return f"{minutes} min {rest} s" if minutes < 60 else f"{minutes // 60} h {minutes % 60} min"
+
+
+def format_number(value: float | None, digits: int = 2) -> str:
+    """Return the number with so many digits, a dash where there is none."""
+    return "–" if value is None else f"{value:,.{digits}f}"

@@ -1,0 +1,160 @@
+"""Plots: each takes a tidy table and returns a figure."""
+
+import io
+import re
+from collections.abc import Callable, Sequence
+from typing import Any
+
+from markupsafe import escape
+from matplotlib import rc_context
+from matplotlib.figure import Figure
+from matplotlib.lines import Line2D
+from matplotlib.ticker import MaxNLocator
+
+from prostafed.server.report.tables import Row
+from prostafed.server.report.vocabulary import arm_of, metric_of, order_arms
+
+STYLE = {
+    "font.size": 9,
+    "font.family": "sans-serif",
+    "text.parse_math": False,  # a site may be called $1
+    "svg.fonttype": "none",
+    "axes.spines.top": False,
+    "axes.spines.right": False,
+    "axes.edgecolor": "#777777",
+    "axes.grid": True,
+    "grid.color": "#e4e4e4",
+    "grid.linewidth": 0.7,
+    "axes.axisbelow": True,
+    "axes.titlesize": 9,
+    "axes.titlelocation": "left",
+}
+WIDTH_IN = 9.0
+GREY = "#777777"
+
+
+def plot_loss(rows: Sequence[Row], colours: dict[str, str], stages: dict[int, str]) -> Figure:
+    """Training loss over rounds: a row of panels per stage, a panel per arm, a line per site."""
+    arms, numbers = order_arms(row["arm"] for row in rows), sorted({row["stage"] for row in rows})
+    figure, axes = _panels(len(numbers), max(len(arms), 2), panel_height_in=2.2)
+    for line, number in enumerate(numbers):
+        for column, arm in enumerate(arms):
+            axis = axes[line][column]
+            chosen = [row for row in rows if (row["stage"], row["arm"]) == (number, arm)]
+            axis.set_visible(bool(chosen))
+            for site in dict.fromkeys(row["site"] for row in chosen):
+                _draw_line(axis, chosen, site, "loss", color=colours.get(site, GREY), marker="o")
+            axis.set_title(f"{stages[number]}\n{arm_of(arm).label}")
+            _label_rounds(axis, "training loss (no unit)" if column == 0 else "")
+        _share_limits([axis for axis in axes[line][: len(arms)] if axis.get_visible()])
+        for column in range(len(arms), len(axes[line])):
+            axes[line][column].set_visible(False)
+    sites = dict.fromkeys(row["site"] for row in rows)
+    _legend(figure, [Line2D([], [], color=colours.get(site, GREY), marker="o", ms=3, label=site) for site in sites])
+    return figure
+
+
+def plot_validation(rows: Sequence[Row], stages: dict[int, str]) -> Figure:
+    """The main validation metric over rounds: a panel per stage and site, a line per arm."""
+    panels = list(dict.fromkeys((row["stage"], row["site"]) for row in rows))
+    columns = 3
+    figure, axes = _panels(-(-len(panels) // columns), columns, panel_height_in=2.2)
+    flat = [axis for line in axes for axis in line]
+    for axis in flat[len(panels) :]:
+        axis.set_visible(False)
+    for index, (axis, (stage, site)) in enumerate(zip(flat, panels, strict=False)):
+        chosen = [row for row in rows if (row["stage"], row["site"]) == (stage, site)]
+        for arm in order_arms(row["arm"] for row in chosen):
+            of_arm = [row for row in chosen if row["arm"] == arm]
+            look = arm_of(arm)
+            _draw_line(axis, of_arm, site, "value", color=look.colour, marker=look.marker, linestyle=look.dash)
+        axis.set_title(f"{stages[stage]}\n{site}, {chosen[0]['cases']} validation cases")
+        axis.set_ylim(-0.03, 1.03)
+        _label_rounds(axis, f"{metric_of(chosen[0]['metric']).label} (0 to 1)" if index % columns == 0 else "")
+    _legend(figure, [_arm_handle(arm) for arm in order_arms(row["arm"] for row in rows)])
+    return figure
+
+
+def plot_results(rows: Sequence[Row]) -> Figure:
+    """One metric on the test patients: a line per site and one for the mean, a point with its interval per arm."""
+    arms = order_arms(row["arm"] for row in rows)
+    places = list(dict.fromkeys(_place(row) for row in rows))
+    places.sort(key=lambda place: place == MEAN)
+    figure = Figure(figsize=(WIDTH_IN, 0.9 + len(places) * (0.16 + 0.15 * len(arms))), layout="constrained")
+    axis = figure.subplots()
+    for row in rows:
+        arm, look = row["arm"], arm_of(row["arm"])
+        y = places.index(_place(row)) + (arms.index(arm) - (len(arms) - 1) / 2) * 0.2
+        if row["low"] is not None and row["high"] is not None:
+            axis.plot([row["low"], row["high"]], [y, y], color=look.colour, linewidth=1.6, solid_capstyle="butt")
+        filled = look.colour if row["scope"] == "mean" else "white"
+        axis.plot([row["value"]], [y], look.marker, color=look.colour, markerfacecolor=filled, ms=5.5)
+    if MEAN in places and len(places) > 1:
+        axis.axhline(len(places) - 1.5, color="#bbbbbb", linewidth=0.8)
+    axis.set_yticks(range(len(places)), places)
+    axis.set_ylim(len(places) - 0.5, -0.5)
+    axis.grid(visible=False, axis="y")
+    axis.set_xlim(-0.02, 1.02)
+    axis.set_xlabel(f"{metric_of(rows[0]['metric']).label} on test patients (0 to 1)")
+    _legend(figure, [_arm_handle(arm) for arm in arms])
+    return figure
+
+
+MEAN = "mean over sites"
+
+
+def draw(function: Callable[..., Figure], *arguments: Any) -> Figure:
+    """Call a plot function in the report's style."""
+    with rc_context(STYLE):
+        return function(*arguments)
+
+
+def to_svg(figure: Figure, name: str) -> str:
+    """Return the figure as an SVG file: the same figure gives the same text."""
+    text = io.StringIO()
+    with rc_context(STYLE | {"svg.hashsalt": name}):
+        nothing = dict.fromkeys(("Date", "Creator", "Format", "Type"))
+        figure.savefig(text, format="svg", metadata=nothing)
+    return text.getvalue()
+
+
+def inline_svg(svg: str, title: str) -> str:
+    """Return an SVG file's text as an element of an HTML page, which needs neither prologue nor name spaces."""
+    element = re.sub(r'\s(xmlns(:xlink)?|version)="[^"]*"', "", svg[svg.index("<svg") :], count=3)
+    return element.replace("<svg", f'<svg role="img" aria-label="{escape(title)}"', 1)
+
+
+def _place(row: Row) -> str:
+    return MEAN if row["scope"] == "mean" else str(row["site"])
+
+
+def _panels(lines: int, columns: int, panel_height_in: float) -> tuple[Figure, Any]:
+    figure = Figure(figsize=(WIDTH_IN, 0.5 + lines * panel_height_in), layout="constrained")
+    return figure, figure.subplots(lines, columns, squeeze=False)
+
+
+def _draw_line(axis: Any, rows: Sequence[Row], site: str, column: str, **look: Any) -> None:
+    points = sorted((row["round"], row[column]) for row in rows if row["site"] == site)
+    axis.plot(*zip(*points, strict=True), ms=3 if len(points) <= 20 else 0, linewidth=1.3, **look)
+
+
+def _label_rounds(axis: Any, y_label: str) -> None:
+    axis.set_xlabel("round")
+    axis.set_ylabel(y_label)
+    axis.xaxis.set_major_locator(MaxNLocator(integer=True, nbins=6, min_n_ticks=1))
+
+
+def _share_limits(axes: Sequence[Any]) -> None:
+    """The same loss stands at the same height in every arm."""
+    limits = [axis.get_ylim() for axis in axes]
+    for axis in axes:
+        axis.set_ylim(min(low for low, _ in limits), max(high for _, high in limits))
+
+
+def _arm_handle(arm: str) -> Line2D:
+    look = arm_of(arm)
+    return Line2D([], [], color=look.colour, marker=look.marker, linestyle=look.dash, ms=4, label=look.label)
+
+
+def _legend(figure: Figure, handles: Sequence[Line2D]) -> None:
+    figure.legend(handles=handles, loc="outside upper left", ncols=6, frameon=False, handlelength=2.6)

@@ -1,0 +1,132 @@
+"""Tidy tables of a run: one row per observation, columns by name. Plots are drawn from them and saved beside them."""
+
+import csv
+import io
+from collections.abc import Sequence
+from statistics import median
+from typing import Any
+
+from prostafed.server.report.results import Result, list_arms, list_sites, metrics_of
+from prostafed.server.report.run_folder import RoundLine, RunFolder
+
+Row = dict[str, Any]
+
+
+def label_stage(run: RunFolder, number: int) -> str:
+    """Return "Stage 1: pretraining (conditional)"."""
+    stage = run.stages[number - 1] if number <= len(run.stages) else {}
+    if stage.get("kind") == "pretrain":
+        return f"Stage {number}: pretraining ({stage.get('method')})"
+    return f"Stage {number}: fine-tuning ({stage.get('task')})" if stage else f"Stage {number}"
+
+
+def tabulate_loss(run: RunFolder) -> list[Row]:
+    """Return the training loss per stage, arm, site and round."""
+    rows = [
+        {"stage": line.stage, "arm": line.arm, "site": site, "round": line.round, "loss": values["loss"]}
+        for line in run.rounds
+        for site, values in line.metrics.items()
+        if "loss" in values
+    ]
+    return rows or [
+        {"stage": line.stage, "arm": line.arm, "site": line.site, "round": line.round, "loss": line.value}
+        for line in run.metrics
+        if (line.split, line.metric) == ("train", "loss")
+    ]
+
+
+def tabulate_validation(run: RunFolder) -> list[Row]:
+    """Return the main validation metric per supervised stage, arm, site and round."""
+    rows: list[Row] = []
+    for number, stage in enumerate(run.stages, start=1):
+        lines = [line for line in run.metrics if line.stage == number and line.split == "validation"]
+        measured = {line.metric for line in lines}
+        metric = next((name for name in metrics_of(str(stage.get("task", ""))) if name in measured), None)
+        rows += [
+            {
+                "stage": number,
+                "arm": line.arm,
+                "site": line.site,
+                "round": line.round,
+                "metric": line.metric,
+                "value": line.value,
+                "cases": line.n,
+            }
+            for line in lines
+            if line.metric == metric
+        ]
+    return rows
+
+
+def tabulate_results(results: Sequence[Result]) -> list[Row]:
+    """Return the results that have a value, without the worst sites, which stand there as sites already."""
+    return [result.as_row() for result in results if result.scope != "worst" and result.value is not None]
+
+
+def tabulate_rounds(run: RunFolder) -> list[Row]:
+    """Return one row per round of every arm."""
+    return [
+        {
+            "arm": line.arm,
+            "stage": line.stage,
+            "method_or_task": line.method_or_task,
+            "round": line.round,
+            "site": line.participants[0] if line.arm == "local" and len(line.participants) == 1 else "all",
+            "asked": len(line.participants),
+            "replies": len(line.replies),
+            "rejections": "; ".join(_describe_rejection(each) for each in line.rejections),
+            "seconds": round(line.seconds, 2),
+            "received_mb": round(line.bytes_up / 1e6, 3),
+            "sent_mb": round(line.bytes_down / 1e6, 3),
+            "aggregated": line.aggregated,
+        }
+        for line in run.rounds
+    ]
+
+
+def tabulate_work(run: RunFolder) -> list[Row]:
+    """Return one row per stage and arm: rounds done of those planned, time, traffic, what went wrong."""
+    rows = []
+    for number, stage in enumerate(run.stages, start=1):
+        for arm in planned_arms(run):
+            lines = [line for line in run.rounds if (line.stage, line.arm) == (number, arm)]
+            rows.append(
+                {
+                    "stage": label_stage(run, number),
+                    "arm": arm,
+                    "planned": int(stage.get("rounds", 0)) * (len(list_sites(run)) if arm == "local" else 1),
+                    "done": len({(line.round, line.participants) for line in lines if line.aggregated}),
+                    "seconds": median([line.seconds for line in lines]) if lines else None,
+                    "received_mb": sum(line.bytes_up for line in lines) / 1e6,
+                    "sent_mb": sum(line.bytes_down for line in lines) / 1e6,
+                    "rejections": sum(len(line.rejections) for line in lines),
+                    "not_aggregated": sum(not line.aggregated for line in lines),
+                }
+            )
+    return rows
+
+
+def planned_arms(run: RunFolder) -> list[str]:
+    """Return the arms the study asks for, and any other that has records."""
+    asked = ["federated", *run.study.get("arms", {}).get("compare", ())] if run.sites else ["federated"]
+    return [*asked, *(arm for arm in list_arms(run) if arm not in asked)]
+
+
+def list_incidents(run: RunFolder) -> list[RoundLine]:
+    """Return the rounds with a rejection or without aggregation."""
+    return [line for line in run.rounds if line.rejections or not line.aggregated]
+
+
+def write_csv(rows: Sequence[Row]) -> str:
+    """Return rows as CSV with a header; an empty table is empty text."""
+    text = io.StringIO()
+    if rows:
+        writer = csv.DictWriter(text, list(rows[0]), lineterminator="\n")
+        writer.writeheader()
+        writer.writerows(rows)
+    return text.getvalue()
+
+
+def _describe_rejection(rejection: dict[str, str]) -> str:
+    text = f": {rejection['text']}" if rejection.get("text") else ""
+    return f"{rejection.get('site', '?')} {rejection.get('code', '')}{text}"

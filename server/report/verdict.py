@@ -1,0 +1,130 @@
+"""The verdict: which arm was best, and whether the difference is shown by these patients or not."""
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+from prostafed.common.metrics.bootstrap import percentile_interval
+from prostafed.server.report.results import Result, metrics_of
+from prostafed.server.report.run_folder import RunFolder
+from prostafed.server.report.vocabulary import arm_of, metric_of
+
+
+@dataclass(frozen=True)
+class Difference:
+    """One arm minus another, mean over the same sites; shown = its interval leaves out 0."""
+
+    arm: str
+    other: str
+    value: float
+    low: float | None
+    high: float | None
+    shown: bool
+    paired: bool  # resampled on the same patients; else only whether the arms' own intervals overlap is known
+
+
+def judged(run: RunFolder, results: Sequence[Result]) -> list[Result]:
+    """Return the results the run is judged by: last stage, main metric, mean over sites (or the only site), per arm."""
+    for stage in sorted({result.stage for result in results}, reverse=True):
+        of_stage = [result for result in results if result.stage == stage and result.value is not None]
+        for metric in metrics_of(of_stage[0].task) if of_stage else ():
+            of_metric = [result for result in of_stage if result.metric == metric]
+            means = [result for result in of_metric if result.scope == "mean"]
+            if means or (of_metric and len({result.site for result in of_metric}) == 1):
+                return means or [result for result in of_metric if result.scope == "site"]
+    return []
+
+
+def compare(run: RunFolder, first: Result, second: Result) -> Difference:
+    """Return `first` minus `second` with the interval of the paired bootstrap, where both saw the same patients."""
+    assert first.value is not None
+    assert second.value is not None
+    value = first.value - second.value
+    if _same_patients(run, first, second):
+        assert first.resamples is not None
+        assert second.resamples is not None
+        interval = percentile_interval(first.resamples - second.resamples)
+        low, high = interval or (None, None)
+        shown = low is not None and high is not None and (low > 0 or high < 0)
+        return Difference(first.arm, second.arm, value, low, high, shown, paired=True)
+    apart = None not in (first.low, first.high, second.low, second.high) and (
+        (first.low or 0) > (second.high or 0) or (second.low or 0) > (first.high or 0)
+    )
+    return Difference(first.arm, second.arm, value, None, None, apart, paired=False)
+
+
+def _same_patients(run: RunFolder, first: Result, second: Result) -> bool:
+    if first.resamples is None or second.resamples is None or first.site != second.site:
+        return False
+    tested = [
+        {
+            (site, case.case_id)
+            for (stage, arm, site), cases in run.predictions.items()
+            if (stage, arm) == (result.stage, result.arm)
+            for case in cases
+        }
+        for result in (first, second)
+    ]
+    return tested[0] == tested[1] and first.resamples.shape == second.resamples.shape
+
+
+def write_verdict(run: RunFolder, results: Sequence[Result]) -> str:
+    """Return the one sentence a reader should take away."""
+    arms = judged(run, results)
+    if not arms:
+        return _nothing_to_judge(run)
+    best = max(arms, key=lambda result: result.value or 0.0)
+    scope = f"mean {metric_of(best.metric).label} over {best.site.count(',') + 1} sites" if best.scope == "mean" else (
+        f"{metric_of(best.metric).label} at {best.site}"
+    )
+    reached = f"{scope}: {format_value(best)}"
+    images = " on generated images" if all_generated(run) else ""
+    if len(arms) == 1:
+        return f"{arm_of(best.arm).label} training{images} reached a {reached}; no other arm was run beside it."
+    differences = [compare(run, best, other) for other in arms if other is not best]
+    shown = [_say(difference) for difference in differences if difference.shown]
+    unclear = [_say(difference) for difference in differences if not difference.shown]
+    clauses = []
+    if shown:
+        clauses.append(f"better than {_join(shown)}")
+    if unclear:
+        clauses.append(f"{'but ' if shown else ''}a difference from {_join(unclear)} is not shown by these patients")
+    return f"{arm_of(best.arm).label} training scored highest{images} ({reached}), {', '.join(clauses)}."
+
+
+def all_generated(run: RunFolder) -> bool:
+    """Return whether every site's images are generated; a run without a federation file has real sites."""
+    return bool(run.sites) and all(site.source == "phantom" for site in run.sites)
+
+
+def format_value(result: Result) -> str:
+    """Return "0.71 (95 % interval 0.63 to 0.78)"."""
+    interval = f" (95 % interval {result.low:.2f} to {result.high:.2f})" if _has_interval(result) else ""
+    return f"{result.value:.2f}{interval}"
+
+
+def format_signed(value: float) -> str:
+    """Return the value with its sign and two digits, never "-0.00"."""
+    return f"{round(value, 2) + 0.0:+.2f}".replace("-", "\N{MINUS SIGN}")
+
+
+def _has_interval(result: Result) -> bool:
+    return result.low is not None and result.high is not None
+
+
+def _say(difference: Difference) -> str:
+    interval = ""
+    if difference.low is not None and difference.high is not None:
+        interval = f", {format_signed(difference.low)} to {format_signed(difference.high)}"
+    return f"{arm_of(difference.other).label.lower()} ({format_signed(difference.value)}{interval})"
+
+
+def _join(texts: Sequence[str]) -> str:
+    return " and ".join([", ".join(texts[:-1]), texts[-1]] if len(texts) > 1 else texts)
+
+
+def _nothing_to_judge(run: RunFolder) -> str:
+    if not any(stage.get("kind") == "finetune" for stage in run.stages):
+        return "This run only pretrained an encoder: without a supervised stage there is no diagnosis to score."
+    if run.record.state == "finished":
+        return "This run has no test result: no site had labelled test patients of both kinds."
+    return "This run has no test result yet: arms are compared after the last round."

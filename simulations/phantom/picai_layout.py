@@ -1,0 +1,163 @@
+"""Generated studies as files in the layout of PI-CAI, so that one importer reads both: whole field of view, oblique.
+
+out/
+  README.txt, GENERATED.json                                      say that, and how, the images were generated
+  images/<patient>/<patient>_<study>_{t2w,adc,hbv}.mha
+  labels/csPCa_lesion_delineations/human_expert/resampled/        0, 2-5 = ISUP
+  labels/anatomical_delineations/whole_gland/AI/Bosma22b/         0/1
+  labels/anatomical_delineations/zonal_pz_tz/AI/HeviAI23/         1 = PZ, 2 = TZ
+  clinical_information/{marksheet,reads}.csv
+"""
+
+import json
+from collections.abc import Callable
+from dataclasses import asdict
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import numpy.typing as npt
+
+from prostafed.common.errors import DataError
+from prostafed.common.files import make_folder, write_json, write_text
+from prostafed.common.seeding import derive_seed
+from prostafed.simulations.phantom.case import Study, draw_study
+from prostafed.simulations.phantom.centers import CENTERS
+from prostafed.simulations.phantom.fields import Axes, make_axis
+from prostafed.simulations.phantom.marksheet import format_marksheet, format_reads
+from prostafed.simulations.phantom.masks import make_masks
+from prostafed.simulations.phantom.patient import get_center
+from prostafed.simulations.phantom.scanner import acquire_diffusion, acquire_t2w
+from prostafed.simulations.phantom.settings import Readers, Scanner
+from prostafed.simulations.phantom.shapes import make_points
+
+FIELD_OF_VIEW_MM = 180.0
+SLAB_MM = 66.0
+_LESIONS = "labels/csPCa_lesion_delineations/human_expert/resampled"
+_GLAND = "labels/anatomical_delineations/whole_gland/AI/Bosma22b"
+_ZONES = "labels/anatomical_delineations/zonal_pz_tz/AI/HeviAI23"
+_README = """These studies are GENERATED: no patient was imaged. Do not report results on them as clinical results.
+
+Made by prostafed's phantom in the folder layout of the PI-CAI challenge; GENERATED.json holds the seed and the settings
+that give the same files again. Patients follow rates counted in PI-CAI's tables; every PI-RADS read is simulated.
+"""
+
+
+def write_picai_layout(  # noqa: PLR0917
+    out: Path,
+    cases: int,
+    seed: int,
+    centers: tuple[str, ...] = tuple(CENTERS),
+    scanner: Scanner = Scanner(),  # noqa: B008 (frozen)
+    readers: Readers = Readers(),  # noqa: B008
+    progress: Callable[[int, int], None] | None = None,
+    field_of_view_mm: float = FIELD_OF_VIEW_MM,
+) -> None:
+    """Write `cases` studies below `out`, the centres mixed by their size; `progress` is called with (done, cases).
+
+    Each file appears whole or not at all; a study whose files exist is skipped, so an interrupted call is finished by
+    the same call (it may ask for more cases). The tables come last. Raises DataError where `out` holds a layout with
+    other settings, ConfigurationError where it cannot be written to, ValueError for an unknown centre.
+    """
+    shares = np.array([get_center(name).studies for name in centers], dtype=float)
+    settings = {
+        "generated": True,
+        "seed": seed,
+        "centers": list(centers),
+        "scanner": asdict(scanner),
+        "readers": asdict(readers),
+        "field_of_view_mm": field_of_view_mm,
+    }
+    _claim(make_folder(out), settings)
+    for folder in (_LESIONS, _GLAND, _ZONES, "clinical_information"):
+        make_folder(out / folder)
+    studies = {}
+    for index in range(cases):
+        draw = np.random.default_rng(derive_seed(seed, "center", index))
+        center = centers[int(draw.choice(len(centers), p=shares / shares.sum()))]
+        study = draw_study(seed, index, center, scanner, readers)
+        _write_study(out, index, study, field_of_view_mm)
+        studies[_ids(index)] = study
+        if progress is not None:
+            progress(index + 1, cases)
+    write_text(out / "clinical_information" / "marksheet.csv", format_marksheet(studies))
+    write_text(out / "clinical_information" / "reads.csv", format_reads(studies))
+
+
+def _claim(out: Path, settings: dict[str, Any]) -> None:
+    path = out / "GENERATED.json"
+    if path.exists():
+        found = json.loads(path.read_text(encoding="utf-8"))
+        if found != json.loads(json.dumps(settings)):
+            raise DataError(
+                f"{out} holds generated studies with other settings (GENERATED.json). Choose another folder."
+            )
+    elif any(out.iterdir()):
+        raise DataError(f"{out} is not empty and holds no GENERATED.json. Choose an empty folder.")
+    write_text(out / "README.txt", _README)
+    write_json(path, settings)
+
+
+def _ids(index: int) -> tuple[str, str]:
+    """Patient and study id; PI-CAI's begin with 1."""
+    return str(90000 + index), str(9000000 + index)
+
+
+def _write_study(out: Path, index: int, study: Study, field_of_view_mm: float) -> None:
+    patient_id, study_id = _ids(index)
+    case_id = f"{patient_id}_{study_id}"
+    images = make_folder(out / "images" / patient_id)
+    paths = {name: images / f"{case_id}_{name}.mha" for name in ("t2w", "adc", "hbv")}
+    paths |= {name: out / name / f"{case_id}.nii.gz" for name in (_LESIONS, _GLAND, _ZONES)}
+    if all(path.exists() for path in paths.values()):
+        return
+    protocol = study.protocol
+    placing = np.random.default_rng(derive_seed(study.seed, "placing"))
+    center = placing.normal(0, (3.0, 4.0, 3.0))  # of the field of view, from the gland
+    tilt, corner = float(placing.uniform(0, 0.3)), placing.uniform(-120, -20, size=3)
+    fine = _axes(protocol.slice_mm, protocol.t2_in_plane_mm, field_of_view_mm, center)
+    coarse = _axes(protocol.slice_mm, protocol.dwi_in_plane_mm, field_of_view_mm, center)
+    t2w = acquire_t2w(study.anatomy, protocol, fine, np.random.default_rng(derive_seed(study.seed, "t2w")))
+    adc, hbv = acquire_diffusion(study.anatomy, protocol, coarse, np.random.default_rng(derive_seed(study.seed, "dwi")))
+    gland, zones, grades = make_masks(study.anatomy, make_points(fine))
+    for name, volume, axes in (
+        ("t2w", t2w, fine),
+        ("adc", adc, coarse),
+        ("hbv", hbv, coarse),
+        (_GLAND, gland, fine),
+        (_ZONES, zones, fine),
+        (_LESIONS, grades.astype(np.uint16), fine),
+    ):
+        stored = volume if volume.dtype.kind == "u" else np.clip(np.round(volume), 0, 65535).astype(np.uint16)
+        _write_image(paths[name], stored, axes, tilt, corner)
+
+
+def _axes(slice_mm: float, in_plane_mm: float, field_of_view_mm: float, center: npt.NDArray[np.float64]) -> Axes:
+    slices, pixels = 2 * int(SLAB_MM / slice_mm / 2) + 1, 2 * round(field_of_view_mm / in_plane_mm / 2)
+    z, y, x = (
+        make_axis(size, spacing, float(middle))
+        for size, spacing, middle in zip(
+            (slices, pixels, pixels), (slice_mm, in_plane_mm, in_plane_mm), center, strict=True
+        )
+    )
+    return z, y, x
+
+
+def _write_image(
+    path: Path, volume: npt.NDArray[Any], axes: Axes, tilt: float, corner: npt.NDArray[np.float64]
+) -> None:
+    """Write `volume` (z, y, x), turned by `tilt` about the x axis as oblique slices are; the suffix says the format."""
+    import SimpleITK as sitk  # noqa: N813
+
+    cosine, sine = float(np.cos(tilt)), float(np.sin(tilt))
+    direction = np.array([[1.0, 0.0, 0.0], [0.0, cosine, sine], [0.0, -sine, cosine]])  # columns: x, y, z of the grid
+    image = sitk.GetImageFromArray(volume)
+    image.SetSpacing([round(float(np.diff(axis[:2])[0]), 4) for axis in reversed(axes)])
+    image.SetDirection(direction.ravel().tolist())
+    image.SetOrigin((corner + direction @ [float(axis[0]) for axis in reversed(axes)]).tolist())
+    temporary = path.with_name(f".part-{path.name}")
+    try:
+        sitk.WriteImage(image, str(temporary), useCompression=True)
+        temporary.replace(path)
+    finally:
+        temporary.unlink(missing_ok=True)

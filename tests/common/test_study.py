@@ -1,0 +1,87 @@
+"""The study file: what is accepted, what a mistake says, and the hash."""
+
+from pathlib import Path
+
+import pytest
+
+from prostafed.common.errors import ConfigurationError
+from prostafed.common.study import Finetune, Pretrain, parse_study, read_study
+
+MINIMAL = 'name = "tiny"\n[[stage]]\nkind = "pretrain"\nrounds = 2\n'
+
+
+def write(tmp_path: Path, text: str) -> Path:
+    path = tmp_path / "study.toml"
+    path.write_text(text)
+    return path
+
+
+def mistake(tmp_path: Path, text: str) -> str:
+    with pytest.raises(ConfigurationError) as raised:
+        read_study(write(tmp_path, text))
+    return str(raised.value)
+
+
+def test_defaults_are_filled_in(tmp_path: Path) -> None:
+    study = read_study(write(tmp_path, MINIMAL + '[[stage]]\nkind = "finetune"\nrounds = 3\n'))
+    pretrain, finetune = study.stage
+    assert isinstance(pretrain, Pretrain)
+    assert pretrain.share == ("encoder", "projection")
+    assert pretrain.parameters["scale"] == 1.0
+    assert isinstance(finetune, Finetune)
+    assert finetune.share == ("encoder",)
+    assert study.data.sequences == ("t2w", "adc", "hbv")
+
+
+def test_canonical_form_reads_back_to_the_same_hash(tmp_path: Path) -> None:
+    study = read_study(write(tmp_path, MINIMAL))
+    assert parse_study(study.canonical()).hash() == study.hash()
+
+
+def test_hash_ignores_how_a_default_is_written_and_sees_every_value(tmp_path: Path) -> None:
+    plain = read_study(write(tmp_path, MINIMAL)).hash()
+    assert read_study(write(tmp_path, "seed = 0\n" + MINIMAL + "[stage.parameters]\nscale = 1.0\n")).hash() == plain
+    assert read_study(write(tmp_path, "seed = 1\n" + MINIMAL)).hash() != plain
+    assert read_study(write(tmp_path, MINIMAL + "[stage.parameters]\nscale = 2.0\n")).hash() != plain
+
+
+@pytest.mark.parametrize(
+    ("text", "expected"),
+    [
+        (MINIMAL + "roundz = 3\n", ["unknown key 'stage.1.roundz'", "did you mean 'rounds'"]),
+        ('nam = "x"\n' + MINIMAL, ["unknown key 'nam'", "did you mean 'name'"]),
+        (MINIMAL + "[data]\nspacing = [1.0, 1.0, 1.0]\n", ["unknown key 'data.spacing'", "spacing_mm"]),
+        (MINIMAL + "[stage.parameters]\nscal = 3.0\n", ["unknown key 'scal'", "did you mean 'scale'"]),
+        (MINIMAL + "[stage.parameters]\nscale = -3.0\n", ["scale must be above 0"]),
+        (MINIMAL.replace("2", '"2"'), ["stage.1.rounds", "integer", "'2' (str)"]),
+        (MINIMAL.replace("pretrain", "pretran"), ["'kind' is 'pretran'", "'pretrain'"]),
+        (MINIMAL + 'method = "condtional"\n', ["unknown method 'condtional'", "did you mean 'conditional'"]),
+        (MINIMAL.replace("rounds = 2", ""), ["'stage.1.rounds' is missing"]),
+        ('name = "tiny"\n', ["'stage' is missing"]),
+        ('name = "tiny"\nstage = []\n', ["stage", "at least 1"]),
+        (MINIMAL + 'share = ["projection"]\n', ["share must hold encoder"]),
+        (MINIMAL + 'method = "restore"\nshare = ["encoder", "projection"]\n', ["for restore"]),
+        (MINIMAL + '[[stage]]\nkind = "finetune"\nrounds = 1\ntask = "lesions"\n', ["did you mean 'lesion'"]),
+        (MINIMAL + "[data]\nsize = [0, 2, 2]\n", ["data.size", "above 0"]),
+        (MINIMAL + "[data]\ntest_fraction = 0.6\nvalidation_fraction = 0.5\n", ["must stay below 1"]),
+        (MINIMAL + "[privacy]\ntarget_epsilon = 8.0\n", ["unknown key 'privacy'"]),
+        ("name = \n", ["not valid TOML"]),
+    ],
+)
+def test_a_mistake_names_the_file_the_key_and_the_nearest_valid_one(tmp_path: Path, text: str, expected: list[str]) -> None:
+    message = mistake(tmp_path, text)
+    assert "study.toml" in message
+    for part in expected:
+        assert part in message
+
+
+def test_every_mistake_is_named_at_once(tmp_path: Path) -> None:
+    assert len(mistake(tmp_path, MINIMAL + "roundz = 1\nepoch = 1\n").splitlines()) == 2
+
+
+def test_a_missing_file_and_a_binary_file_are_said(tmp_path: Path) -> None:
+    with pytest.raises(ConfigurationError, match="Cannot read"):
+        read_study(tmp_path / "absent.toml")
+    (tmp_path / "binary.toml").write_bytes(b"\xff\xfe\x00")
+    with pytest.raises(ConfigurationError, match="not UTF-8"):
+        read_study(tmp_path / "binary.toml")

@@ -1,0 +1,55 @@
+"""What is packed is read back the same."""
+
+import numpy as np
+import pytest
+from flwr.app import Message
+from flwr.clientapp import ClientApp
+
+from prostafed.common.messages import Refusal, Reply, Request
+from prostafed.common.wire import pack_reply, pack_request, unpack_reply, unpack_request
+from prostafed.simulations.engine.grid import LocalGrid, cross_wire
+
+TENSORS = {"encoder.weight": np.arange(6, dtype=np.float32).reshape(2, 3), "encoder.bias": np.zeros((0,), np.float32)}
+
+
+@pytest.fixture(autouse=True)
+def _sender() -> None:
+    LocalGrid(ClientApp(), [], {})  # names this process as the sender of messages
+
+
+def assert_same_tensors(found: dict[str, np.ndarray], expected: dict[str, np.ndarray]) -> None:
+    assert found.keys() == expected.keys()
+    for name, array in expected.items():
+        np.testing.assert_array_equal(found[name], array)
+        assert found[name].dtype == array.dtype
+
+
+def received(message: Message) -> Message:
+    message.metadata.__dict__["_message_id"] = "1"
+    return cross_wire(message)
+
+
+def test_request_round_trip() -> None:
+    request = Request("evaluate", "run", "abc", 2, 3, TENSORS, ("validation", "test"))
+    read = unpack_request(received(pack_request(request, 7)))
+    assert (read.action, read.run, read.study_hash, read.stage, read.round, read.splits) == (
+        "evaluate", "run", "abc", 2, 3, ("validation", "test"),
+    )  # fmt: skip
+    assert_same_tensors(read.tensors, TENSORS)
+
+
+def test_reply_round_trip() -> None:
+    request = received(pack_request(Request("train"), 7))
+    reply = Reply("north", "abc", 1, 2, 40, TENSORS, {"train/loss": 0.5})
+    read = unpack_reply(received(pack_reply(reply, request)))
+    assert isinstance(read, Reply)
+    assert (read.site, read.study_hash, read.stage, read.round, read.cases) == ("north", "abc", 1, 2, 40)
+    assert read.metrics == {"train/loss": 0.5}
+    assert_same_tensors(read.tensors, TENSORS)
+
+
+def test_a_refusal_carries_its_code_only() -> None:
+    request = received(pack_request(Request("train"), 7))
+    assert unpack_reply(received(pack_reply(Refusal("DataError"), request))) == Refusal("DataError")
+
+
