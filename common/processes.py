@@ -9,6 +9,7 @@ import re
 import signal
 import socket
 import subprocess
+import sys
 import threading
 import time
 from collections.abc import Iterator, Mapping, Sequence
@@ -21,6 +22,13 @@ from prostafed.common.errors import RoundError
 from prostafed.common.files import make_folder
 
 LOOPBACK = "127.0.0.1"
+# Asks Linux to end the program when its parent dies, then becomes the program: a killed parent leaves nothing behind.
+_BOUND = """
+import ctypes, os, signal, sys
+ctypes.CDLL(None).prctl(1, signal.SIGTERM)  # PR_SET_PDEATHSIG
+if os.getppid() == int(sys.argv[1]):
+    os.execv(sys.argv[2], sys.argv[2:])
+"""
 _COLOURS = re.compile(r"\x1b\[[0-9;]*m")
 _ERROR = re.compile(r"(ERROR|CRITICAL)\b|\S*(Error|Exception)\b")
 
@@ -47,11 +55,12 @@ def children() -> Iterator[list[Child]]:
 def start_child(
     name: str, command: Sequence[str | Path], log: Path, environment: Mapping[str, str], folder: Path
 ) -> Child:
-    """Start `command` in `folder` and return it; its output is appended to `log`."""
+    """Start `command`, a program by its whole path, in `folder` and return it; its output is appended to `log`."""
     make_folder(log.parent)
+    bound = [sys.executable, "-IS", "-c", _BOUND, str(os.getpid())] if sys.platform == "linux" else []
     with log.open("ab") as output:
         process = subprocess.Popen(
-            [str(part) for part in command],
+            [*bound, *map(str, command)],
             stdin=subprocess.DEVNULL,
             stdout=output,
             stderr=subprocess.STDOUT,

@@ -160,10 +160,6 @@ def find_cause(log: str) -> str:
     return cause[0] if cause else ""
 
 
-def _last_lines(text: str, lines: int = 20) -> str:
-    return "\n".join([line for line in text.splitlines() if line.strip()][-lines:])
-
-
 def _ask(connection: Connection, *arguments: str | Path) -> dict[str, Any]:
     """Return the JSON object `flwr` answers; raises RoundError with its own words where that is not a success.
 
@@ -175,7 +171,7 @@ def _ask(connection: Connection, *arguments: str | Path) -> dict[str, Any]:
     except ValueError:
         answer = {}
     if not answer.get("success"):
-        said = answer.get("error-message") or _last_lines(finished.stdout + finished.stderr)
+        said = str(answer.get("error-message") or finished.stdout + finished.stderr).strip().split("\n\n")[-1]
         raise RoundError(f"`flwr {arguments[0]}` failed at the SuperLink {connection.address}: {said}")
     return answer
 

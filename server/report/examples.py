@@ -37,8 +37,7 @@ class Example:
 
     site: str
     case_id: str
-    generated: bool
-    source: str
+    source: str  # as in the federation file
     caption: str
     pictures: tuple[Picture, ...]
     peak: float | None  # highest value of the detection map within the slice
@@ -55,8 +54,7 @@ def read_example(path: Path, spacing_mm: tuple[float, float]) -> Example | None:
     except (OSError, ValueError, LookupError, BadZipFile):
         return None
     peak = float(planes["detection"].max()) if "detection" in planes else None
-    generated = texts["source"] == "phantom"
-    return Example(texts["site"], texts["case_id"], generated, texts["source"], texts["caption"], pictures, peak)
+    return Example(texts["site"], texts["case_id"], texts["source"], texts["caption"], pictures, peak)
 
 
 def heat_stops() -> list[str]:
@@ -108,9 +106,9 @@ def _picture(planes: dict[str, Plane], name: str, spacing_mm: tuple[float, float
             x = (np.arange(plane.shape[1]) + 0.5) * spacing_mm[1]
             y = (np.arange(plane.shape[0]) + 0.5) * spacing_mm[0]
             inside = (planes[mask] > 0).astype(np.float32)
-            axis.contour(x, y, inside, levels=[0.5], colors=[colour], linewidths=1.6, linestyles=dash)
+            axis.contour(x, y, inside, levels=[0.5], colors=[colour], linewidths=2.0, linestyles=dash)
     axis.plot([width * 0.05, width * 0.05 + BAR_MM], [height * 0.95] * 2, color="white", linewidth=2.5)
-    axis.text(width * 0.05, height * 0.93, f"{BAR_MM:.0f} mm", color="white", fontsize=10)
+    axis.text(width * 0.05, height * 0.93, f"{BAR_MM:.0f} mm", color="white", fontsize=11, family="DejaVu Sans")
     buffer = io.BytesIO()
     figure.savefig(buffer, format="png", metadata={"Software": None})
     return "data:image/png;base64," + base64.b64encode(buffer.getvalue()).decode()

@@ -43,8 +43,12 @@ def _unfinished(run: RunFolder) -> list[Notice]:
         return []
     if not behind and not run.record.state:
         return []  # a run without a run.json whose rounds are all there
-    done = [f"{arm_of(row['arm']).label.lower()}, {row['stage'].lower()}: {row['done']} of {row['planned']}" for row in behind]
-    state = {"running": "still running", "finished": "finished with rounds missing"}.get(run.record.state, "interrupted")
+    done = [
+        f"{arm_of(row['arm']).label.lower()}, {row['stage'].lower()}: {row['done']} of {row['planned']}"
+        for row in behind
+    ]
+    states = {"running": "still running", "finished": "finished with rounds missing"}
+    state = states.get(run.record.state, "interrupted")
     rounds = f" Rounds done: {'; '.join(done)}." if done else " Its rounds are all there, its last steps are not."
     return [Notice("unfinished", "Incomplete run", f"This run is {state}; the report shows what there is.{rounds}")]
 
@@ -58,4 +62,6 @@ def _failed_rounds(run: RunFolder) -> list[Notice]:
 
 
 def _unreadable(names: Sequence[str]) -> list[Notice]:
-    return [Notice("note", "Pictures left out", f"These examples could not be read: {', '.join(names)}.")] if names else []
+    return (
+        [Notice("note", "Pictures left out", f"These examples could not be read: {', '.join(names)}.")] if names else []
+    )

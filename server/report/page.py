@@ -17,16 +17,29 @@ from prostafed.server.report.notices import list_notices
 from prostafed.server.report.results import Result, list_arms, list_sites, measure
 from prostafed.server.report.run_folder import RunFolder, read_run
 from prostafed.server.report.verdict import compare, format_signed, judged, write_verdict
-from prostafed.server.report.vocabulary import SOURCES, arm_of, colour_sites, metric_of, order_arms
+from prostafed.server.report.vocabulary import (
+    SOURCES,
+    arm_of,
+    colour_sites,
+    describe_readers,
+    describe_scanner,
+    metric_of,
+    order_arms,
+)
 
 OPEN_ROUNDS = 30  # more rounds than that are folded away
+
+CAPTIONS = {
+    "results": "Open marks: one site; filled marks: mean over sites. Lines: 95 % intervals.",
+    "loss": "Mean training loss of each round, per site. Losses of different stages are not comparable.",
+    "validation": "Measured on validation patients, who are neither trained on nor tested on.",
+}
 
 
 @dataclass(frozen=True)
 class Plot:
     """A plot as it stands in the page."""
 
-    name: str
     svg: Markup
     caption: str
 
@@ -53,7 +66,8 @@ def write_page(path: Path) -> Path:
         lstrip_blocks=True,
     )
     environment.filters |= {"signed": format_signed, "duration": format_duration, "number": format_number}
-    environment.globals |= {"arm_of": arm_of, "metric_of": metric_of}
+    environment.globals |= {"arm_of": arm_of, "metric_of": metric_of, "describe_scanner": describe_scanner}
+    environment.globals["describe_readers"] = describe_readers
     page = environment.get_template("report.html.j2").render(**_context(run, results))
     write_text(path / "report.html", page)
     return path / "report.html"
@@ -62,6 +76,7 @@ def write_page(path: Path) -> Path:
 def _context(run: RunFolder, results: Sequence[Result]) -> dict[str, Any]:
     spacing_mm = tuple(run.study.get("data", {}).get("spacing_mm", (1.0, 1.0, 1.0)))
     examples = [read_example(path, (spacing_mm[1], spacing_mm[2])) for path in run.examples]
+    unreadable = [path.name for path, example in zip(run.examples, examples, strict=True) if example is None]
     arms = judged(run, results)
     federated = next((result for result in arms if result.arm == "federated"), None)
     rounds = tables.tabulate_rounds(run)
@@ -69,7 +84,7 @@ def _context(run: RunFolder, results: Sequence[Result]) -> dict[str, Any]:
     return {
         "run": run,
         "verdict": write_verdict(run, results),
-        "notices": list_notices(run, unreadable=[p.name for p, e in zip(run.examples, examples, strict=True) if e is None]),
+        "notices": list_notices(run, unreadable),
         "arms": list_arms(run),
         "sites": sites,
         "site_colours": colour_sites(sites),
@@ -79,7 +94,9 @@ def _context(run: RunFolder, results: Sequence[Result]) -> dict[str, Any]:
         "tested": any(result.resamples is not None for result in results),
         "resamples": RESAMPLES,
         "level": LEVEL,
-        "differences": [compare(run, federated, other) for other in arms if other is not federated] if federated else [],
+        "differences": [compare(run, federated, other) for other in arms if other is not federated]
+        if federated
+        else [],
         "judged_by": arms[0].metric if arms else "",
         "plots": _draw_plots(run, results, judged=arms),
         "examples": [example for example in examples if example],
@@ -111,28 +128,27 @@ def _metric_tables(results: Sequence[Result]) -> list[MetricTable]:
 def _draw_plots(run: RunFolder, results: Sequence[Result], judged: Sequence[Result]) -> dict[str, Plot]:
     """Draw every plot that has data, each saved as CSV and SVG in plots/."""
     labels, colours = _stage_labels(run), colour_sites(list_sites(run))
-    loss, validation = tables.tabulate_loss(run), tables.tabulate_validation(run)
     main = [r for r in results if judged and (r.stage, r.metric) == (judged[0].stage, judged[0].metric)]
-    reached = tables.tabulate_results(main)
-    wanted: list[tuple[str, list[tables.Row], Callable[..., Figure], tuple[Any, ...], str]] = [
-        ("results", reached, plots.plot_results, (), "Open marks: one site; filled marks: mean over sites. Lines: intervals."),
-        ("loss", loss, plots.plot_loss, (colours, labels), "Mean training loss of a round, per site. Losses of different stages are not comparable."),
-        ("validation", validation, plots.plot_validation, (labels,), "Measured on validation patients, who are neither trained on nor tested on."),
+    wanted: list[tuple[str, list[tables.Row], Callable[..., Figure], tuple[Any, ...]]] = [
+        ("results", tables.tabulate_results(main), plots.plot_results, ()),
+        ("loss", tables.tabulate_loss(run), plots.plot_loss, (colours, labels)),
+        ("validation", tables.tabulate_validation(run), plots.plot_validation, (labels,)),
     ]
     drawn = {}
-    for name, rows, function, arguments, caption in wanted:
+    for name, rows, function, arguments in wanted:
         if not rows:
             continue
         folder = make_folder(run.path / "plots")
         svg = plots.to_svg(plots.draw(function, rows, *arguments), name)
         write_text(folder / f"{name}.csv", tables.write_csv(rows))
         write_text(folder / f"{name}.svg", svg)
-        drawn[name] = Plot(name, Markup(plots.inline_svg(svg, f"Plot: {name}")), caption)  # noqa: S704 - matplotlib escapes
+        drawn[name] = Plot(Markup(plots.inline_svg(svg, f"Plot: {name}")), CAPTIONS[name])  # matplotlib has escaped it
     return drawn
 
 
 def _stage_labels(run: RunFolder) -> dict[int, str]:
-    numbers = {*range(1, len(run.stages) + 1), *(line.stage for line in run.rounds), *(line.stage for line in run.metrics)}
+    recorded = {line.stage for line in run.rounds} | {line.stage for line in run.metrics}
+    numbers = recorded | set(range(1, len(run.stages) + 1))
     return {number: tables.label_stage(run, number) for number in sorted(numbers)}
 
 

@@ -50,7 +50,10 @@ def plot_loss(rows: Sequence[Row], colours: dict[str, str], stages: dict[int, st
         for column in range(len(arms), len(axes[line])):
             axes[line][column].set_visible(False)
     sites = dict.fromkeys(row["site"] for row in rows)
-    _legend(figure, [Line2D([], [], color=colours.get(site, GREY), marker="o", ms=3, label=site) for site in sites])
+    _legend(
+        figure,
+        [Line2D([], [], color=colours.get(site, GREY), marker="o", ms=3, label=_name_site(site)) for site in sites],
+    )
     return figure
 
 
@@ -68,7 +71,8 @@ def plot_validation(rows: Sequence[Row], stages: dict[int, str]) -> Figure:
             of_arm = [row for row in chosen if row["arm"] == arm]
             look = arm_of(arm)
             _draw_line(axis, of_arm, site, "value", color=look.colour, marker=look.marker, linestyle=look.dash)
-        axis.set_title(f"{stages[stage]}\n{site}, {chosen[0]['cases']} validation cases")
+        stage_line = f"{stages[stage]}\n" if len({number for number, _ in panels}) > 1 else ""
+        axis.set_title(f"{stage_line}{_name_site(site)}, {chosen[0]['cases']} validation cases")
         axis.set_ylim(-0.03, 1.03)
         _label_rounds(axis, f"{metric_of(chosen[0]['metric']).label} (0 to 1)" if index % columns == 0 else "")
     _legend(figure, [_arm_handle(arm) for arm in order_arms(row["arm"] for row in rows)])
@@ -94,8 +98,9 @@ def plot_results(rows: Sequence[Row]) -> Figure:
     axis.set_yticks(range(len(places)), places)
     axis.set_ylim(len(places) - 0.5, -0.5)
     axis.grid(visible=False, axis="y")
-    axis.set_xlim(-0.02, 1.02)
-    axis.set_xlabel(f"{metric_of(rows[0]['metric']).label} on test patients (0 to 1)")
+    lowest = min(row["value"] if row["low"] is None else row["low"] for row in rows)
+    axis.set_xlim(max(0.0, lowest - 0.1) - 0.01, 1.01)
+    axis.set_xlabel(f"{metric_of(rows[0]['metric']).label} on test patients (1 is perfect)")
     _legend(figure, [_arm_handle(arm) for arm in arms])
     return figure
 
@@ -126,6 +131,11 @@ def inline_svg(svg: str, title: str) -> str:
 
 def _place(row: Row) -> str:
     return MEAN if row["scope"] == "mean" else str(row["site"])
+
+
+def _name_site(site: str) -> str:
+    """The pooled arm has one site of its own."""
+    return "all sites together" if site == "pooled" else site
 
 
 def _panels(lines: int, columns: int, panel_height_in: float) -> tuple[Figure, Any]:

@@ -113,9 +113,7 @@ def _from_metrics(run: RunFolder, key: tuple[int, str, str, str], site: str) -> 
     """What a hospital sent: its value and interval, not its patients."""
     stage, task, metric, arm = key
     lines = [
-        line
-        for line in run.metrics
-        if (line.stage, line.arm, line.site, line.split) == (stage, arm, site, "test")
+        line for line in run.metrics if (line.stage, line.arm, line.site, line.split) == (stage, arm, site, "test")
     ]
     last = max((line.round for line in lines), default=0)
     values = {line.metric: line.value for line in lines if line.round == last}

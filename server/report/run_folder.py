@@ -183,5 +183,3 @@ def _damaged(path: Path, error: Exception) -> DataError:
     else:
         reason = "not UTF-8 text"
     return DataError(f"{path} cannot be read ({reason}). Resume the run, or restore the file from a copy.")
-
-

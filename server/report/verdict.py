@@ -73,22 +73,20 @@ def write_verdict(run: RunFolder, results: Sequence[Result]) -> str:
     if not arms:
         return _nothing_to_judge(run)
     best = max(arms, key=lambda result: result.value or 0.0)
-    scope = f"mean {metric_of(best.metric).label} over {best.site.count(',') + 1} sites" if best.scope == "mean" else (
-        f"{metric_of(best.metric).label} at {best.site}"
-    )
-    reached = f"{scope}: {format_value(best)}"
+    where = f"over {best.site.count(',') + 1} sites" if best.scope == "mean" else f"at {best.site}"
+    reached = f"{'mean ' if best.scope == 'mean' else ''}{metric_of(best.metric).label} {where} of {format_value(best)}"
     images = " on generated images" if all_generated(run) else ""
+    name = arm_of(best.arm).label
     if len(arms) == 1:
-        return f"{arm_of(best.arm).label} training{images} reached a {reached}; no other arm was run beside it."
+        return f"{name} training{images} reached a {reached}; no other arm was run beside it."
     differences = [compare(run, best, other) for other in arms if other is not best]
     shown = [_say(difference) for difference in differences if difference.shown]
     unclear = [_say(difference) for difference in differences if not difference.shown]
-    clauses = []
-    if shown:
-        clauses.append(f"better than {_join(shown)}")
+    clauses = [f"it is better than {_join(shown)}"] if shown else []
     if unclear:
-        clauses.append(f"{'but ' if shown else ''}a difference from {_join(unclear)} is not shown by these patients")
-    return f"{arm_of(best.arm).label} training scored highest{images} ({reached}), {', '.join(clauses)}."
+        these = f"these {best.patients} patients" if best.patients else "these patients"
+        clauses.append(f"that it is better than {_join(unclear)} is not shown by {these}")
+    return f"{name} training scored highest{images}, with a {reached}: {'; '.join(clauses)}."
 
 
 def all_generated(run: RunFolder) -> bool:
@@ -103,8 +101,9 @@ def format_value(result: Result) -> str:
 
 
 def format_signed(value: float) -> str:
-    """Return the value with its sign and two digits, never "-0.00"."""
-    return f"{round(value, 2) + 0.0:+.2f}".replace("-", "\N{MINUS SIGN}")
+    """Return the value with its sign and two digits; 0.00 has none."""
+    rounded = round(value, 2)
+    return f"{rounded:+.2f}".replace("-", "\N{MINUS SIGN}") if rounded else "0.00"
 
 
 def _has_interval(result: Result) -> bool:
@@ -114,8 +113,8 @@ def _has_interval(result: Result) -> bool:
 def _say(difference: Difference) -> str:
     interval = ""
     if difference.low is not None and difference.high is not None:
-        interval = f", {format_signed(difference.low)} to {format_signed(difference.high)}"
-    return f"{arm_of(difference.other).label.lower()} ({format_signed(difference.value)}{interval})"
+        interval = f", interval {format_signed(difference.low)} to {format_signed(difference.high)}"
+    return f"{arm_of(difference.other).label.lower()} (by {difference.value:.2f}{interval})"
 
 
 def _join(texts: Sequence[str]) -> str:

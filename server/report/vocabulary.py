@@ -2,6 +2,7 @@
 
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
+from typing import Any
 
 
 @dataclass(frozen=True)
@@ -32,9 +33,7 @@ ARMS: dict[str, Arm] = {
 
 METRICS: dict[str, Metric] = {
     "picai_score": Metric("PI-CAI score", "mean of AUROC and lesion average precision, 0 to 1"),
-    "auroc": Metric(
-        "AUROC", "how often a patient with csPCa is ranked above one without; 0.5 is chance, 1 is perfect"
-    ),
+    "auroc": Metric("AUROC", "how often a patient with csPCa is ranked above one without; 0.5 is chance, 1 is perfect"),
     "lesion_ap": Metric("Lesion average precision", "area under precision against recall over lesions, 0 to 1"),
     "lesion_sensitivity": Metric("Lesion sensitivity", "share of lesions found at 1 false positive per case, 0 to 1"),
     "average_precision": Metric("Average precision", "area under precision against recall over cases, 0 to 1"),
@@ -43,9 +42,13 @@ METRICS: dict[str, Metric] = {
 
 SOURCES = {
     "phantom": "generated images",
-    "picai": "real, PI-CAI",
-    "cases": "real, indexed by the site",
+    "picai": "real images, PI-CAI",
+    "cases": "indexed by the site",
 }
+
+VENDORS = {"siemens": "Siemens", "ge": "GE", "philips": "Philips", "uih": "United Imaging"}
+
+UNITS = {"_s_per_mm2": "s/mm²", "_mm": "mm", "_t": "T"}
 
 # Told apart from the arms' colours, so that a line is never taken for an arm.
 SITE_COLOURS = ("#332288", "#CC79A7", "#56B4E9", "#999933", "#882255", "#44AA99", "#DDCC77", "#555555")
@@ -70,3 +73,29 @@ def order_arms(names: Iterable[str]) -> list[str]:
 def colour_sites(names: Sequence[str]) -> dict[str, str]:
     """Return a colour per site, by its place in the federation; repeats after eight."""
     return {name: SITE_COLOURS[index % len(SITE_COLOURS)] for index, name in enumerate(names)}
+
+
+def describe_scanner(settings: dict[str, Any]) -> str:
+    """Return "Siemens, 3 T, noise 1.2": what was set, with units; a dash where nothing was."""
+    said = []
+    for name, value in settings.items():
+        if value is None:
+            continue
+        unit = next((end for end in UNITS if name.endswith(end)), "")
+        text = ", ".join(f"{each:g}" for each in value) if isinstance(value, list | tuple) else _plain(value)
+        amount = f"{text} {UNITS[unit]}" if unit else VENDORS.get(text, text)
+        word = name.removesuffix(unit).replace("_", " ")
+        said.append(amount if name in ("vendor", "field_strength_t") else f"{word} {amount}")
+    return ", ".join(said) or "\N{EN DASH}"
+
+
+def describe_readers(settings: dict[str, Any]) -> str:
+    """Return "3 simulated, kappa 0.6"; a dash where nobody is simulated."""
+    if "count" not in settings:
+        return "\N{EN DASH}"
+    agreement = f", kappa {_plain(settings['kappa'])}" if settings.get("kappa") is not None else ""
+    return f"{settings['count']} simulated{agreement}"
+
+
+def _plain(value: Any) -> str:
+    return f"{value:g}" if isinstance(value, float) else str(value)

@@ -11,8 +11,8 @@ from prostafed.simulations.phantom.anatomy import Anatomy, draw_anatomy
 from prostafed.simulations.phantom.fields import Axes, FloatArray, covering_axis, make_axis, resample
 from prostafed.simulations.phantom.masks import make_masks
 from prostafed.simulations.phantom.patient import Patient, draw_patient
-from prostafed.simulations.phantom.readers import draw_reads
 from prostafed.simulations.phantom.protocol import Protocol, draw_protocol
+from prostafed.simulations.phantom.readers import draw_reads
 from prostafed.simulations.phantom.scanner import acquire_diffusion, acquire_t2w
 from prostafed.simulations.phantom.settings import Readers, Scanner
 from prostafed.simulations.phantom.shapes import make_points

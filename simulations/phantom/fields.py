@@ -15,7 +15,7 @@ def make_axis(size: int, spacing_mm: float, center_mm: float = 0.0) -> FloatArra
 
 
 def covering_axis(target: FloatArray, spacing_mm: float, margin_mm: float, phase: float) -> FloatArray:
-    """Return positions `spacing_mm` apart, from `margin_mm` before `target` to after it; `phase` (0-1) shifts the first."""
+    """Return positions `spacing_mm` apart, from `margin_mm` before `target` to after it, shifted by `phase` (0-1)."""
     low, high = float(target[0]) - margin_mm, float(target[-1]) + margin_mm
     return (low + (np.arange(int(np.ceil((high - low) / spacing_mm)) + 1) - phase) * spacing_mm).astype(np.float32)
 
@@ -60,21 +60,25 @@ def _apply(volume: FloatArray, matrices: list[FloatArray]) -> FloatArray:
     return np.asarray(np.matmul(np.matmul(along_y, volume), along_x.T), dtype=np.float32)
 
 
-def _offsets(source: FloatArray, target: FloatArray) -> tuple[FloatArray, float]:
-    step = float(source[1] - source[0]) if source.size > 1 else 1.0
-    return (target[:, None] - source[None, :]) / np.float32(step), step
+def _steps_between(source: FloatArray, target: FloatArray) -> FloatArray:
+    """Distances from each target to each source position, in steps of the source, (target, source)."""
+    step = source[1] - source[0] if source.size > 1 else np.float32(1)
+    return np.asarray((target[:, None] - source[None, :]) / step, dtype=np.float32)
 
 
 def _hat_weights(source: FloatArray, target: FloatArray) -> FloatArray:
-    inside = np.clip(target, source[0], source[-1])
-    offsets, step = _offsets(source, inside)
-    spacing = float(target[1] - target[0]) if target.size > 1 else step
-    weights = np.maximum(1 - np.abs(offsets) / np.float32(max(1.0, spacing / step)), 0)
-    return np.asarray(weights / weights.sum(axis=1, keepdims=True), dtype=np.float32)
+    """Linear interpolation, averaged over points spread across the target voxel where that is the larger."""
+    points = 1
+    if source.size > 1 and target.size > 1:
+        points = max(1, int(np.ceil((target[1] - target[0]) / (source[1] - source[0]) - 1e-3)))
+    within = (np.arange(points) - (points - 1) / 2) / points * (target[1] - target[0] if target.size > 1 else 0)
+    inside = np.clip(target[:, None] + within, source[0], source[-1]).astype(np.float32)
+    weights = np.maximum(1 - np.abs(_steps_between(source, inside.ravel())), 0)
+    return np.asarray(weights.reshape(target.size, points, source.size).mean(axis=1), dtype=np.float32)
 
 
 def _spline_weights(source: FloatArray, target: FloatArray) -> FloatArray:
-    distance = np.abs(_offsets(source, target)[0])
+    distance = np.abs(_steps_between(source, target))
     near = 2 / 3 - distance**2 + distance**3 / 2
     far = np.maximum(2 - distance, 0) ** 3 / 6
     return np.asarray(np.where(distance < 1, near, far), dtype=np.float32)

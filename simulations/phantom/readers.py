@@ -18,7 +18,7 @@ def draw_reads(patient: Patient, readers: Readers, rng: np.random.Generator) -> 
     Each reader sees the patient's suspicion s through noise of his own, r = sqrt(rho) s + sqrt(1 - rho) e with e
     standard normal, and cuts r where the centre's rates put the cuts: every reader keeps those rates, and errors fall
     on neighbouring scores. Two readers' r correlate by rho, chosen so that their kappa on PI-RADS >= 4 is
-    `readers.kappa`. Reads are noisier than `patient.pirads`, so they follow csPCa less closely; with kappa 1 they equal it.
+    `readers.kappa`. Reads are noisier than `patient.pirads` and follow csPCa less closely; at kappa 1 they equal it.
     """
     cuts = pirads_thresholds(get_center(patient.center))
     rho = latent_correlation(readers.kappa, cuts[2])

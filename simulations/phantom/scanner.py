@@ -69,7 +69,7 @@ def coil_sensitivity(axes: Axes, bias: tuple[float, float, float, float]) -> Flo
 
 
 def add_rician_noise(signal: FloatArray, sigma: float, rng: Generator) -> FloatArray:
-    """Return |signal + complex Gaussian noise| (Gudbjartsson, Patz 1995); its mean without signal is sigma sqrt(pi/2)."""
+    """Return |signal + complex Gaussian noise| (Gudbjartsson 1995): sigma sqrt(pi/2) without signal."""
     real = rng.standard_normal(signal.shape, dtype=np.float32) * np.float32(sigma) + signal
     imaginary = rng.standard_normal(signal.shape, dtype=np.float32) * np.float32(sigma)
     return np.asarray(np.sqrt(real * real + imaginary * imaginary), dtype=np.float32)

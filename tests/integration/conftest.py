@@ -47,7 +47,7 @@ class TinyFederation:
     hospitals: tuple[Hospital, ...]
 
     def write_sites(self, folder: Path) -> tuple[Path, ...]:
-        """Write a site folder per hospital, with a memory of its own and one thread: sums in one order on every engine."""
+        """Write a site folder per hospital, with its own memory and one thread: one order of sums on every engine."""
         files = tuple(write_site_folder(folder / hospital.name, hospital) for hospital in self.hospitals)
         for file in files:
             file.write_text(file.read_text() + "threads = 1\n")

@@ -66,7 +66,7 @@ class Deployment:
         return public_key
 
     def end(self) -> list[int]:
-        """Ask everything to end as an operator does, sites first, and return the exit codes in the order of starting."""
+        """Ask everything to end as an operator does, sites first; return the exit codes in the order of starting."""
         for process in reversed(self.started):
             process.terminate()
         try:

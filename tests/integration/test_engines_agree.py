@@ -38,7 +38,7 @@ def test_flower_engine_gives_the_model_of_the_local_engine(
 
 def test_flower_engine_says_why_a_run_failed(tiny_federation: TinyFederation, tmp_path: Path) -> None:
     tiny_federation.write_sites(tmp_path / "sites")
-    with pytest.raises(RoundError, match="ActorPool is empty.*num_gpus"):
+    with pytest.raises(RoundError, match=r"ActorPool is empty.*num_gpus"):
         run_on_flower(
             tiny_federation.study.canonical(),
             "tiny",

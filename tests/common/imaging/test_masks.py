@@ -115,7 +115,7 @@ class TestPrepareMask:
         voxels[:, 5:36:4, 4:36] = 1
         mask = make_volume(voxels, (3, 1, 1))
         coarse = lay_box(mask, Grid((3.0, 4.0, 1.0), (1, 10, 40)), (19.5, 22.5, 0.0))
-        with pytest.raises(DataError, match="in 8 parts before and .* in 1 parts after"):
+        with pytest.raises(DataError, match=r"in 8 parts before and .* in 1 parts after"):
             prepare_mask("a", "lesion", mask, coarse)
 
     def test_an_empty_mask_is_zeros(self, make_volume, box):

@@ -91,7 +91,7 @@ class TestReadMarksheet:
 
     def test_an_unquoted_decimal_comma_is_named(self, write):
         with pytest.raises(
-            DataError, match="line 2: expected 14 values, found another number. Look for a decimal comma"
+            DataError, match=r"line 2: expected 14 values, found another number\. Look for a decimal comma"
         ):
             read_marksheet(write(HEADER, POSITIVE.replace("12.1", "12,1")))
         with pytest.raises(DataError, match="line 2: expected 14 values"):

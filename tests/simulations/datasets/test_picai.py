@@ -157,7 +157,7 @@ class TestListStudies:
     def test_two_marksheets(self, root):
         (root / "clinical_information_a.csv").write_text(SHEET)
         (root / "clinical_information_b.csv").write_text(SHEET)
-        with pytest.raises(DataError, match="found clinical_information_a.csv, clinical_information_b.csv. Keep"):
+        with pytest.raises(DataError, match=r"found clinical_information_a\.csv, clinical_information_b\.csv\. Keep"):
             list_studies(root)
 
 
@@ -300,7 +300,7 @@ class TestRealStudies:
             np.testing.assert_allclose(center[1:], 127.5, atol=1)  # z: the box is longer than the scan
 
     def test_signals_look_like_anatomy(self, real_cases):
-        """Peripheral zone: bright on T2W and ADC against the transition zone. The lesion: dark on ADC, bright at high b."""
+        """The peripheral zone has the higher ADC of the two; the lesion is dark on ADC and bright at high b."""
         for _, image, masks in real_cases.values():
             pz, tz = (image[:, masks[1] == zone].astype(np.float32).mean(axis=1) for zone in (1, 2))
             assert pz[1] > tz[1]
@@ -360,8 +360,8 @@ class TestRealStudies:
         with pytest.raises(DataError) as caught:
             list_studies(real_copy)
         assert str(caught.value) == (
-            "clinical_information_2cases.csv: line 3, column lesion_PIRADS: expected scores 1 to 5 or N/A, separated by "
-            "commas, or blank, found '6'."
+            "clinical_information_2cases.csv: line 3, column lesion_PIRADS: expected scores 1 to 5 or N/A, separated "
+            "by commas, or blank, found '6'."
         )
 
 
