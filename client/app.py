@@ -39,11 +39,15 @@ def _answer(message: Message, workplace: Workplace) -> Reply:
         case "evaluate":
             return evaluate(workplace, request)
         case _:
-            return Reply(site=workplace.site.name, study_hash=workplace.study.hash(), cases=len(workplace.splits["train"]))
+            return Reply(
+                site=workplace.site.name, study_hash=workplace.study.hash(), cases=len(workplace.splits["train"])
+            )
 
 
 def find_site_file(context: Context) -> Path:
-    """Return the site file of this node: named by the node itself, or, in a simulation, the partition-id-th of run config `sites`."""
+    """Return the site file of this node: named by the node itself, or, in a simulation, the partition-id-th of run
+    config `sites`.
+    """
     if "site" in context.node_config:
         return Path(str(context.node_config["site"]))
     partition = int(context.node_config["partition-id"])

@@ -43,7 +43,9 @@ def start(
     if server is None:
         raise ConfigurationError(f"{site_file}: the table [server] is missing. Add address, root_certificates and key.")
     ready = f"Connected to {server.address}. Ctrl-C ends it."
-    start_node(site_file, server.address, server.root_certificates, server.key, on_ready=lambda: typer.echo(ready, err=True))
+    start_node(
+        site_file, server.address, server.root_certificates, server.key, on_ready=lambda: typer.echo(ready, err=True)
+    )
 
 
 def main() -> None:

@@ -1,4 +1,6 @@
-"""What a site keeps between rounds, on its own disk: every tensor that does not travel, keyed by run, stage and round."""
+"""What a site keeps between rounds, on its own disk: every tensor that does not travel, keyed by run,
+stage and round.
+"""
 
 import re
 from pathlib import Path
@@ -15,12 +17,16 @@ _RUN_NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]{0,100}")
 def stage_folder(memory: Path, run: str, stage: int) -> Path:
     """Return the folder of a run's stage; raises ConfigurationError for a run name that could leave `memory`."""
     if not _RUN_NAME.fullmatch(run):
-        raise ConfigurationError(f"The run's name {run!r} is not usable as a folder: letters, digits, '.', '_' and '-' only.")
+        raise ConfigurationError(
+            f"The run's name {run!r} is not usable as a folder: letters, digits, '.', '_' and '-' only."
+        )
     return memory / run / f"stage-{stage}"
 
 
 def remember(folder: Path, round_number: int, tensors: Tensors, study_hash: str) -> None:
-    """Keep `tensors` as they are after `round_number`; the round before is kept too, so that a round can be asked for again."""
+    """Keep `tensors` as they are after `round_number`; the round before is kept too, so that a round can be asked for
+    again.
+    """
     make_folder(folder)
     save_checkpoint(folder / f"round-{round_number:05}.safetensors", tensors, {"study_hash": study_hash})
     for number, path in _remembered(folder).items():
@@ -29,7 +35,9 @@ def remember(folder: Path, round_number: int, tensors: Tensors, study_hash: str)
 
 
 def recall(folder: Path, round_number: int, study_hash: str) -> Tensors | None:
-    """Return what was kept after the last round up to `round_number`, None if nothing was; raises CheckpointError on a foreign study."""
+    """Return what was kept after the last round up to `round_number`, None if nothing was; raises CheckpointError on a
+    foreign study.
+    """
     rounds = [number for number in _remembered(folder) if number <= round_number]
     if not rounds:
         return None

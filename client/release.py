@@ -17,7 +17,8 @@ class ReleaseError(ProstafedError):
 
 
 def release(reply: Reply, expected: Tensors, share: Sequence[str]) -> Reply:
-    """Return `reply` unchanged if it holds exactly the shared tensors and listed, finite metrics; else raise ReleaseError.
+    """Return `reply` unchanged if it holds exactly the shared tensors and listed, finite metrics; else raise
+    ReleaseError.
 
     `expected` holds the network's tensors. Nothing else of a reply is free text: the site's name is its enrolled one.
     """
@@ -25,7 +26,9 @@ def release(reply: Reply, expected: Tensors, share: Sequence[str]) -> Reply:
     found = {name: array.shape for name, array in reply.tensors.items()}
     if found and found != allowed:
         unlisted = sorted(set(found) - set(allowed)) or sorted(allowed)
-        raise ReleaseError(f"Tensors about to leave are not those the study shares, e.g. {unlisted[0]}. Nothing was sent.")
+        raise ReleaseError(
+            f"Tensors about to leave are not those the study shares, e.g. {unlisted[0]}. Nothing was sent."
+        )
     _check_metrics(reply.metrics)
     return reply
 
@@ -34,4 +37,6 @@ def _check_metrics(metrics: Mapping[str, float]) -> None:
     for name, value in metrics.items():
         split, _, metric = name.partition("/")
         if split not in SPLITS or metric not in RELEASED_METRICS or not math.isfinite(value):
-            raise ReleaseError(f"The metric {name} is not one that may leave the site, or not finite. Nothing was sent.")
+            raise ReleaseError(
+                f"The metric {name} is not one that may leave the site, or not finite. Nothing was sent."
+            )

@@ -22,7 +22,9 @@ class Site(Section):
     name: str = Field(pattern=r"^[a-z0-9][a-z0-9-]{0,40}$", description="stable name: lower case, digits, hyphens")
     cases: Path = Field(Path("cases"), strict=False, description="folder of indexed cases")
     splits: Path | None = Field(
-        None, strict=False, description="CSV of case_id, split (train, validation, test); by default drawn from the study's seed"
+        None,
+        strict=False,
+        description="CSV of case_id, split (train, validation, test); by default drawn from the study's seed",
     )
     memory: Path = Field(Path("memory"), strict=False, description="folder for what the site keeps between rounds")
     device: str = Field("auto", pattern=r"^(auto|cpu|cuda(:\d+)?)$", description="auto, cpu, cuda or cuda:N")
@@ -41,5 +43,7 @@ def read_site(path: Path) -> Site:
         files = {"root_certificates": folder / site.server.root_certificates, "key": folder / site.server.key}
         site = site.model_copy(update={"server": site.server.model_copy(update=files)})
     if not site.cases.is_dir():
-        raise ConfigurationError(f"{path}: the folder of cases {site.cases} does not exist. Index the site's images into it.")
+        raise ConfigurationError(
+            f"{path}: the folder of cases {site.cases} does not exist. Index the site's images into it."
+        )
     return site

@@ -1,4 +1,6 @@
-"""A site's answer to a request: build the network, load what was sent and what was kept, train or evaluate, keep, release."""
+"""A site's answer to a request: build the network, load what was sent and what was kept, train or evaluate, keep,
+release.
+"""
 
 import json
 from collections.abc import Sequence
@@ -52,8 +54,8 @@ def open_workplace(site_file: Path, canonical: str) -> Workplace:
     data = study.data
     if (cases.grid, cases.sequences) != (Grid(data.spacing_mm, data.size), data.sequences):
         raise DataError(
-            f"The cases in {site.cases} lie on {cases.grid} with {cases.sequences}; the study wants {data.size} voxels of "
-            f"{data.spacing_mm} mm with {data.sequences}. Index them again for this study."
+            f"The cases in {site.cases} lie on {cases.grid} with {cases.sequences}; the study wants "
+            f"{data.size} voxels of {data.spacing_mm} mm with {data.sequences}. Index them again for this study."
         )
     if site.threads:
         torch.set_num_threads(site.threads)
@@ -113,7 +115,9 @@ def _train(workplace: Workplace, request: Request, network: nn.ModuleDict) -> Tr
 
 
 def evaluate(workplace: Workplace, request: Request) -> Reply:
-    """Evaluate what was sent, with the heads kept after this round; predictions stay at the site, their summary leaves."""
+    """Evaluate what was sent, with the heads kept after this round; predictions stay at the site, their summary
+    leaves.
+    """
     study = workplace.study
     _check_request(study, request)
     stage = study.stage[request.stage - 1]
@@ -122,7 +126,9 @@ def evaluate(workplace: Workplace, request: Request) -> Reply:
     network = load_network(workplace, request, request.round)
     task, metrics, cases = build_task(stage.task), {}, 0
     for split in request.splits:
-        predictions = assess(network, task, workplace.cases, workplace.splits[split], stage.batch_size, workplace.device)
+        predictions = assess(
+            network, task, workplace.cases, workplace.splits[split], stage.batch_size, workplace.device
+        )
         _write_predictions(predictions_file(workplace.site, request, split), predictions)
         cases += len(predictions)
         summary = summarise(predictions, derive_seed(study.seed, request.stage, workplace.site.name, "bootstrap"))
@@ -153,6 +159,8 @@ def _reply(workplace: Workplace, request: Request, **content: object) -> Reply:
 
 def _check_request(study: Study, request: Request) -> None:
     if request.study_hash != study.hash():
-        raise CheckpointError("The request names another study than the one this run was started with. Start the run again.")
+        raise CheckpointError(
+            "The request names another study than the one this run was started with. Start the run again."
+        )
     if not 1 <= request.stage <= len(study.stage):
         raise CheckpointError(f"The request names stage {request.stage}; the study has {len(study.stage)}.")

@@ -1,4 +1,6 @@
-"""What every command has in common: a mistake is one sentence and an exit code, never a traceback; JSON stays one object."""
+"""What every command has in common: a mistake is one sentence and an exit code, never a traceback; JSON stays one
+object.
+"""
 
 import json
 import sys

@@ -1,6 +1,7 @@
 """TOML files written by people -> frozen, typed records; a mistake names its key, the file and the nearest valid key.
 
-Sections are pydantic models, or plain frozen dataclasses where the training core (which does without pydantic) reads them.
+Sections are pydantic models, or plain frozen dataclasses where the training core (which does without pydantic) reads
+them.
 """
 
 import json
@@ -62,7 +63,9 @@ def _sentence(detail: ErrorDetails, model: type) -> str:
         case "missing":
             return f"the key '{key}' is missing. Add it."
         case "union_tag_invalid":
-            return f"{key}: {context['discriminator']} is '{context['tag']}', expected one of {context['expected_tags']}."
+            return (
+                f"{key}: {context['discriminator']} is '{context['tag']}', expected one of {context['expected_tags']}."
+            )
         case "union_tag_not_found":
             return f"{key}: the key {context['discriminator']} is missing. Add it."
         case "value_error":
@@ -89,7 +92,9 @@ def _follow(model: type, location: tuple[int | str, ...]) -> tuple[type, str]:
 
 
 def _fields(section: type) -> dict[str, Any]:
-    names = section.model_fields if issubclass(section, BaseModel) else [each.name for each in fields(section)]
+    names = list(section.model_fields) if issubclass(section, BaseModel) else []
+    if is_dataclass(section):
+        names = [each.name for each in fields(section)]
     hints = get_type_hints(section, include_extras=True)
     return {name: hints[name] for name in names}
 

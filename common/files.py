@@ -13,7 +13,9 @@ from prostafed.common.errors import ConfigurationError
 
 @contextmanager
 def replacing(path: Path) -> Iterator[Path]:
-    """Yield a temporary path in `path`'s folder; on success it is flushed to disk and renamed to `path`, else removed."""
+    """Yield a temporary path in `path`'s folder; on success it is flushed to disk and renamed to `path`,
+    else removed.
+    """
     handle, name = tempfile.mkstemp(dir=path.parent, prefix=f".{path.name}.", suffix=".part")
     os.close(handle)
     temporary = Path(name)

@@ -20,7 +20,9 @@ class Request:
 
 @dataclass(frozen=True)
 class Reply:
-    """What a site answers: shared tensors and aggregates, never a value of one case. Metrics are named "split/metric"."""
+    """What a site answers: shared tensors and aggregates, never a value of one case. Metrics are named
+    "split/metric".
+    """
 
     site: str
     study_hash: str = ""

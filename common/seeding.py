@@ -1,4 +1,6 @@
-"""Seeds: everything random derives from (study seed, stage, round, site, purpose), so that a rerun gives the same numbers."""
+"""Seeds: everything random derives from (study seed, stage, round, site, purpose), so that a rerun gives the same
+numbers.
+"""
 
 import hashlib
 

@@ -1,4 +1,6 @@
-"""The study file: one TOML file says what is learnt, how and in how many rounds; its hash is what everyone refers to."""
+"""The study file: one TOML file says what is learnt, how and in how many rounds; its hash is what everyone
+refers to.
+"""
 
 import hashlib
 import json
@@ -48,7 +50,9 @@ class Data(Section):
     @model_validator(mode="after")
     def _something_left(self) -> "Data":
         if self.validation_fraction + self.test_fraction >= 1:
-            raise ValueError("validation_fraction + test_fraction must stay below 1, so that patients are left to learn from.")
+            raise ValueError(
+                "validation_fraction + test_fraction must stay below 1, so that patients are left to learn from."
+            )
         return self
 
 
@@ -105,7 +109,9 @@ class Pretrain(Stage):
     def _shareable(self) -> "Pretrain":
         shared = METHODS[self.method].shared
         if "encoder" not in self.share or not set(self.share) <= set(shared):
-            raise ValueError(f"share must hold encoder and, for {self.method}, be among {list(shared)}; found {list(self.share)}.")
+            raise ValueError(
+                f"share must hold encoder and, for {self.method}, be among {list(shared)}; found {list(self.share)}."
+            )
         return self
 
     def method_parameters(self) -> Parameters:
@@ -148,13 +154,13 @@ class Study(Section):
 
     name: str = Field(pattern=r"^[a-z0-9][a-z0-9-]{0,40}$", description="short name: lower case, digits, hyphens")
     seed: int = Field(0, ge=0, description="everything random derives from it")
-    data: Data = Field(default_factory=Data, description="grid and splits")
-    model: Model = Field(default_factory=Model, description="network")
-    stage: Annotated[
-        tuple[Annotated[Pretrain | Finetune, Field(discriminator="kind")], ...], Field(min_length=1)
-    ] = Field(description="stages, in order")
-    round: Round = Field(default_factory=Round, description="quorum and deadline")
-    arms: Arms = Field(default_factory=Arms, description="baselines of a simulation")
+    data: Data = Field(Data(), description="grid and splits")
+    model: Model = Field(Model(), description="network")
+    stage: Annotated[tuple[Annotated[Pretrain | Finetune, Field(discriminator="kind")], ...], Field(min_length=1)] = (
+        Field(description="stages, in order")
+    )
+    round: Round = Field(Round(), description="quorum and deadline")
+    arms: Arms = Field(Arms(), description="baselines of a simulation")
 
     def canonical(self) -> str:
         """Return the study as JSON with sorted keys, defaults included: equal studies give equal text."""

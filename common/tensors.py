@@ -1,4 +1,6 @@
-"""Named tensors: model parameters as a mapping from name to array, `group.module.parameter`. Never a positional list."""
+"""Named tensors: model parameters as a mapping from name to array, `group.module.parameter`. Never a
+positional list.
+"""
 
 from collections.abc import Iterable, Mapping
 from typing import Any
@@ -31,7 +33,9 @@ def read_tensors(network: nn.Module) -> Tensors:
 
 
 def write_tensors(network: nn.Module, tensors: Mapping[str, npt.NDArray[Any]]) -> None:
-    """Load `tensors`, which may be some of the network's groups; raises CheckpointError where a group does not fit exactly."""
+    """Load `tensors`, which may be some of the network's groups; raises CheckpointError where a group does not fit
+    exactly.
+    """
     state = network.state_dict()
     groups = {group_of(name) for name in tensors}
     expected = {name: state[name].numpy(force=True) for name in state if group_of(name) in groups}

@@ -1,4 +1,6 @@
-"""Requests and replies <-> Flower messages. ConfigRecords carry names, MetricRecords numbers, ArrayRecords tensors by name."""
+"""Requests and replies <-> Flower messages. ConfigRecords carry names, MetricRecords numbers, ArrayRecords tensors by
+name.
+"""
 
 import numpy as np
 from flwr.app import Array, ArrayRecord, ConfigRecord, Error, Message, MetricRecord, RecordDict
@@ -47,9 +49,17 @@ def pack_reply(reply: Reply | Refusal, request: Message) -> Message:
     if isinstance(reply, Refusal):
         return Message(Error(REFUSED, reply.code), reply_to=request)
     answer = ConfigRecord(
-        {"site": reply.site, "study_hash": reply.study_hash, "stage": reply.stage, "round": reply.round, "cases": reply.cases}
+        {
+            "site": reply.site,
+            "study_hash": reply.study_hash,
+            "stage": reply.stage,
+            "round": reply.round,
+            "cases": reply.cases,
+        }
     )
-    content = RecordDict({"answer": answer, "tensors": _pack(reply.tensors), "metrics": MetricRecord(dict(reply.metrics))})
+    content = RecordDict(
+        {"answer": answer, "tensors": _pack(reply.tensors), "metrics": MetricRecord(dict(reply.metrics))}
+    )
     return Message(content, reply_to=request)
 
 
@@ -57,7 +67,9 @@ def unpack_reply(message: Message) -> Reply | Refusal:
     """Return the reply a message holds, or the refusal its error stands for."""
     if message.has_error():
         code = message.error.code
-        return Refusal(message.error.reason if code == REFUSED else _FLOWER_ERRORS.get(code, f"FLOWER_ERROR_{code}"))
+        return Refusal(
+            str(message.error.reason) if code == REFUSED else _FLOWER_ERRORS.get(code, f"FLOWER_ERROR_{code}")
+        )
     answer = message.content.config_records["answer"]
     return Reply(
         site=str(answer["site"]),

@@ -11,7 +11,10 @@ from prostafed.common.study import read_study
 app = typer.Typer(help="Coordinate a federation of hospitals.", no_args_is_help=True, **TYPER)
 
 Home = Annotated[
-    Path, typer.Option("--home", help="The coordinator's folder: keys, enrolled sites, runs.", envvar="PROSTAFED_SERVER_HOME")
+    Path,
+    typer.Option(
+        "--home", help="The coordinator's folder: keys, enrolled sites, runs.", envvar="PROSTAFED_SERVER_HOME"
+    ),
 ]
 Json = Annotated[bool, typer.Option("--json", help="Print one JSON object on stdout; progress stays on stderr.")]
 DEFAULT_HOME = Path("coordinator")
@@ -20,7 +23,9 @@ DEFAULT_HOME = Path("coordinator")
 @app.command()
 def init(
     home: Home = DEFAULT_HOME,
-    host: Annotated[list[str] | None, typer.Option("--host", help="Name or address sites will use; repeatable.")] = None,
+    host: Annotated[
+        list[str] | None, typer.Option("--host", help="Name or address sites will use; repeatable.")
+    ] = None,
     as_json: Json = False,
 ) -> None:
     """Make a coordinator's home, with a certificate authority of its own."""
@@ -58,8 +63,8 @@ def start(
 ) -> None:
     """Run the link the sites connect to, until Ctrl-C.
 
-    Anyone who reaches this port and holds ca.crt could submit runs: until a reverse proxy stands before it, keep it on loopback
-    or a network you trust.
+    Anyone who reaches this port and holds ca.crt could submit runs: until a reverse proxy stands before it, keep it on
+    loopback or a network you trust.
     """
     from prostafed.server.link import start_link
 

@@ -33,7 +33,10 @@ def find_sites(grid: Grid, expected: int, deadline_s: float, study_hash: str) ->
     deadline = time.monotonic() + deadline_s
     while len(nodes := list(grid.get_node_ids())) < expected:
         if time.monotonic() > deadline:
-            raise RoundError(f"{len(nodes)} of {expected} sites were there after {deadline_s:.0f} s. Start the others, then run again.")
+            raise RoundError(
+                f"{len(nodes)} of {expected} sites were there after {deadline_s:.0f} s. Start the others, "
+                "then run again."
+            )
         time.sleep(POLL_S)
     found: dict[str, int] = {}
 
@@ -46,7 +49,9 @@ def find_sites(grid: Grid, expected: int, deadline_s: float, study_hash: str) ->
     exchange = ask_sites(grid, {str(node): node for node in nodes}, hello, deadline_s, on_reply, check_site=False)
     if exchange.rejections or len(found) < expected:
         reasons = ", ".join(f"{entry['code']} {entry['text']}".strip() for entry in exchange.rejections) or "no answer"
-        raise RoundError(f"Of {expected} sites {len(found)} are ready ({', '.join(sorted(found)) or 'none'}): {reasons}.")
+        raise RoundError(
+            f"Of {expected} sites {len(found)} are ready ({', '.join(sorted(found)) or 'none'}): {reasons}."
+        )
     return dict(sorted(found.items()))
 
 
@@ -58,7 +63,8 @@ def ask_sites(
     on_reply: Callable[[str, Reply], None],
     check_site: bool = True,
 ) -> Exchange:
-    """Send `request` to all sites and pass each admitted reply to `on_reply` as it arrives: one reply in memory at a time.
+    """Send `request` to all sites and pass each admitted reply to `on_reply` as it arrives: one reply in memory at a
+    time.
 
     A refusal, a reply that is not admitted, one that `on_reply` rejects and a site silent until the deadline are
     rejections; none of them stops the exchange.

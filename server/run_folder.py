@@ -1,4 +1,6 @@
-"""The folder of a run: what was asked for, what every round gave, where it stands. Every file is written whole or not at all."""
+"""The folder of a run: what was asked for, what every round gave, where it stands. Every file is written whole or not
+at all.
+"""
 
 import csv
 import io
@@ -36,7 +38,9 @@ def open_run(folder: Path, study: Study) -> Standing | None:
     make_folder(folder)
     study_file = folder / "study.json"
     if study_file.exists() and json.loads(study_file.read_text())["hash"] != study.hash():
-        raise CheckpointError(f"{folder} holds a run of another study. Choose another folder, or go back to that study.")
+        raise CheckpointError(
+            f"{folder} holds a run of another study. Choose another folder, or go back to that study."
+        )
     write_json(study_file, {"study": study.model_dump(mode="json"), "hash": study.hash()})
     if not (folder / "checkpoint.safetensors").exists():
         return None
@@ -44,7 +48,9 @@ def open_run(folder: Path, study: Study) -> Standing | None:
     stage, round_number = int(metadata["stage"]), int(metadata["round"])
     # Records are written before the checkpoint: those of a round that did not complete are dropped here.
     rounds = [row for row in read_rounds(folder) if (row["stage"], row["round"]) <= (stage, round_number)]
-    metrics = [row for row in read_metrics(folder / "metrics.csv") if (row["stage"], row["round"]) <= (stage, round_number)]
+    metrics = [
+        row for row in read_metrics(folder / "metrics.csv") if (row["stage"], row["round"]) <= (stage, round_number)
+    ]
     return Standing(stage, round_number, tensors, rounds, metrics)
 
 
@@ -75,7 +81,13 @@ def read_metrics(path: Path) -> list[Row]:
         return []
     with path.open(newline="", encoding="utf-8") as file:
         return [
-            {**row, "stage": int(row["stage"]), "round": int(row["round"]), "value": float(row["value"]), "n": int(row["n"])}
+            {
+                **row,
+                "stage": int(row["stage"]),
+                "round": int(row["round"]),
+                "value": float(row["value"]),
+                "n": int(row["n"]),
+            }
             for row in csv.DictReader(file)
         ]
 

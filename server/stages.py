@@ -40,7 +40,8 @@ class Progress:
 
 
 def run_stages(study: Study, run: str, sites: list[str], ask: Ask, folder: Path) -> Tensors:
-    """Run every round of `study` that `folder` does not hold yet and return the shared tensors; they become model.safetensors.
+    """Run every round of `study` that `folder` does not hold yet and return the shared tensors; they become
+    model.safetensors.
 
     Raises RoundError when a round has fewer replies than the quorum.
     """
@@ -70,7 +71,14 @@ def _rounds_done(standing: Standing | None, stage: int, rounds: int) -> int:
 
 
 def _run_round(
-    study: Study, run: str, sites: list[str], ask: Ask, folder: Path, progress: Progress, stage_number: int, round_number: int
+    study: Study,
+    run: str,
+    sites: list[str],
+    ask: Ask,
+    folder: Path,
+    progress: Progress,
+    stage_number: int,
+    round_number: int,
 ) -> None:
     stage, started = study.stage[stage_number - 1], time.monotonic()
     aggregator = AGGREGATORS[stage.aggregate]()
@@ -142,7 +150,15 @@ def _metric_rows(stage: int, round_number: int, reply: Reply) -> list[Row]:
         split, _, metric = name.partition("/")
         count = int(reply.metrics.get(f"{split}/n", reply.cases))
         rows.append(
-            {"stage": stage, "round": round_number, "site": reply.site, "split": split, "metric": metric, "value": value, "n": count}
+            {
+                "stage": stage,
+                "round": round_number,
+                "site": reply.site,
+                "split": split,
+                "metric": metric,
+                "value": value,
+                "n": count,
+            }
         )
     return rows
 

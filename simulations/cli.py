@@ -17,13 +17,19 @@ DEFAULT_CACHE = Path.home() / ".cache" / "prostafed"
 
 Json = Annotated[bool, typer.Option("--json", help="Print one JSON object on stdout; progress stays on stderr.")]
 Out = Annotated[Path | None, typer.Option("--out", help="Run folder; by default a new one in runs/.")]
-Cache = Annotated[Path, typer.Option("--cache", help="Where prepared cases are kept between runs.", envvar="PROSTAFED_CACHE")]
-Engine = Annotated[str, typer.Option("--engine", help="local (in this process) or flower (Flower's simulation runtime on Ray).")]
+Cache = Annotated[
+    Path, typer.Option("--cache", help="Where prepared cases are kept between runs.", envvar="PROSTAFED_CACHE")
+]
+Engine = Annotated[
+    str, typer.Option("--engine", help="local (in this process) or flower (Flower's simulation runtime on Ray).")
+]
 
 
 @app.command()
 def demo(out: Out = None, cache: Cache = DEFAULT_CACHE, as_json: Json = False) -> None:
-    """Three emulated hospitals pretrain and fine-tune together, on generated images, beside local and pooled training."""
+    """Three emulated hospitals pretrain and fine-tune together, on generated images, beside local and
+    pooled training.
+    """
     studies = Path(__file__).parent / "studies"
     run(studies / "demo.toml", studies / "demo-federation.toml", out=out, cache=cache, as_json=as_json)
 
@@ -36,7 +42,9 @@ def run(
     engine: Engine = "local",
     resume: Annotated[bool, typer.Option("--resume", help="Continue the run that --out holds.")] = False,
     cpus_per_site: Annotated[int, typer.Option(help="Engine flower: CPUs per emulated site.", min=1)] = 1,
-    gpus_per_site: Annotated[float, typer.Option(help="Engine flower: GPUs per emulated site, fractions allowed.", min=0)] = 0.0,
+    gpus_per_site: Annotated[
+        float, typer.Option(help="Engine flower: GPUs per emulated site, fractions allowed.", min=0)
+    ] = 0.0,
     cache: Cache = DEFAULT_CACHE,
     as_json: Json = False,
 ) -> None:
@@ -67,8 +75,12 @@ def phantom(
     cases: Annotated[int, typer.Option("--cases", help="How many studies.", min=1)],
     out: Annotated[Path, typer.Option("--out", help="Folder to write to.")],
     seed: Annotated[int, typer.Option("--seed", help="Another seed, other patients.", min=0)] = 0,
-    center: Annotated[str, typer.Option("--center", help="RUMC, ZGT, PCNN: whose published rates to follow; all mixes them.")] = "all",
-    vendor: Annotated[str, typer.Option("--vendor", help="siemens, ge, philips or uih: the look of the images.")] = "siemens",
+    center: Annotated[
+        str, typer.Option("--center", help="RUMC, ZGT, PCNN: whose published rates to follow; all mixes them.")
+    ] = "all",
+    vendor: Annotated[
+        str, typer.Option("--vendor", help="siemens, ge, philips or uih: the look of the images.")
+    ] = "siemens",
     readers: Annotated[int, typer.Option("--readers", help="PI-RADS reads per case.", min=1, max=7)] = 1,
     as_json: Json = False,
 ) -> None:
@@ -80,7 +92,9 @@ def phantom(
 
     with Progress(console=Console(stderr=True)) as bars:
         task = bars.add_task("Generating studies", total=cases)
-        write_picai_layout(out, cases, seed, progress=lambda done, count: bars.update(task, completed=done, total=count))
+        write_picai_layout(
+            out, cases, seed, progress=lambda done, count: bars.update(task, completed=done, total=count)
+        )
     if as_json:
         print_json({"out": str(out), "cases": cases, "generated": True})
     else:

@@ -23,7 +23,9 @@ def is_finished(arm: ArmRun) -> bool:
 
 
 def collect_arms(study: Study, arms: Sequence[ArmRun], hospitals: Sequence[Hospital], out: Path) -> dict[str, int]:
-    """Write rounds.jsonl, metrics.csv, predictions.jsonl and model.safetensors of `out`; return the federation's bytes on the wire."""
+    """Write rounds.jsonl, metrics.csv, predictions.jsonl and model.safetensors of `out`; return the federation's bytes
+    on the wire.
+    """
     rounds = [{"arm": arm.arm, **row} for arm in arms for row in read_rounds(arm.folder)]
     metrics = [{"arm": arm.arm, **row} for arm in arms for row in read_metrics(arm.folder / "metrics.csv")]
     predictions = [row for arm in arms for row in _read_predictions(study, arm, hospitals)]
@@ -48,7 +50,13 @@ def _read_predictions(study: Study, arm: ArmRun, hospitals: Sequence[Hospital]) 
             path = site_file.parent / "memory" / arm.run / f"stage-{number}" / "predictions-test.jsonl"
             for line in path.read_text().splitlines() if path.exists() else ():
                 row = json.loads(line)
-                key = {"arm": arm.arm, "stage": number, "site": home[row["case_id"]], "split": "test", "task": stage.task}
+                key = {
+                    "arm": arm.arm,
+                    "stage": number,
+                    "site": home[row["case_id"]],
+                    "split": "test",
+                    "task": stage.task,
+                }
                 yield key | row
 
 

@@ -1,7 +1,10 @@
-"""One example slice per emulated hospital for the report. In a real federation no image leaves a site; here all are ours."""
+"""One example slice per emulated hospital for the report. In a real federation no image leaves a site; here all are
+ours.
+"""
 
 from collections.abc import Sequence
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import numpy.typing as npt
@@ -19,7 +22,9 @@ from prostafed.simulations.hospitals import Hospital
 
 
 def write_examples(study: Study, arm: ArmRun, hospitals: Sequence[Hospital], folder: Path) -> None:
-    """Write one .npz per hospital: the slice through its most telling test case, with the arm's detection map if it has one."""
+    """Write one .npz per hospital: the slice through its most telling test case, with the arm's detection map if it
+    has one.
+    """
     make_folder(folder)
     for hospital, site_file in zip(hospitals, arm.site_files, strict=True):
         workplace = open_workplace(site_file, study.canonical())
@@ -27,12 +32,19 @@ def write_examples(study: Study, arm: ArmRun, hospitals: Sequence[Hospital], fol
         image, masks = workplace.cases.load(index)
         level = _choose_slice(masks)
         record = workplace.cases.records[index]
-        planes = {name: image[channel, level] for channel, name in enumerate(study.data.sequences)}
+        planes: dict[str, npt.NDArray[Any]] = {
+            str(name): image[channel, level] for channel, name in enumerate(study.data.sequences)
+        }
         planes |= {name: masks[channel, level] for channel, name in enumerate(MASKS)}
         detection = _detect(study, arm, workplace, index)
         if detection is not None:
             planes["detection"] = detection[level]
-        texts = {"site": hospital.name, "case_id": record.case_id, "source": hospital.source, "caption": _describe(record.cspca)}
+        texts = {
+            "site": hospital.name,
+            "case_id": record.case_id,
+            "source": hospital.source,
+            "caption": _describe(record.cspca),
+        }
         with replacing(folder / f"{hospital.name}.npz") as temporary, temporary.open("wb") as file:
             np.savez_compressed(file, **planes, **{name: np.array(text) for name, text in texts.items()})  # type: ignore[arg-type]
 
@@ -65,4 +77,8 @@ def _detect(study: Study, arm: ArmRun, workplace: Workplace, index: int) -> npt.
 
 
 def _describe(cspca: bool | None) -> str:
-    return {True: "clinically significant cancer", False: "no clinically significant cancer", None: "diagnosis unknown"}[cspca]
+    return {
+        True: "clinically significant cancer",
+        False: "no clinically significant cancer",
+        None: "diagnosis unknown",
+    }[cspca]

@@ -19,8 +19,8 @@ class PhantomSite(Section):
     name: str = Field(pattern=SITE_NAME, description="stable name: lower case, digits, hyphens")
     cases: int = Field(ge=1, description="how many to generate")
     center: Literal["RUMC", "ZGT", "PCNN"] = Field("RUMC", description="PI-CAI centre whose published rates it follows")
-    scanner: Scanner = Field(default_factory=Scanner, description="the emulated scanner, a table")
-    readers: Readers = Field(default_factory=Readers, description="who reads its cases, a table")
+    scanner: Scanner = Field(Scanner(), description="the emulated scanner, a table")
+    readers: Readers = Field(Readers(), description="who reads its cases, a table")
 
 
 class PicaiSite(Section):
@@ -46,9 +46,9 @@ SimulatedSite = PhantomSite | PicaiSite | CasesSite
 class Federation(Section):
     """Everyone who takes part."""
 
-    site: Annotated[
-        tuple[Annotated[SimulatedSite, Field(discriminator="source")], ...], Field(min_length=1)
-    ] = Field(description="one table per emulated hospital")
+    site: Annotated[tuple[Annotated[SimulatedSite, Field(discriminator="source")], ...], Field(min_length=1)] = Field(
+        description="one table per emulated hospital"
+    )
 
     @field_validator("site")
     @classmethod
@@ -63,7 +63,7 @@ class Federation(Section):
 def read_federation(path: Path) -> Federation:
     """Read a federation file, with absolute roots; raises ConfigurationError where a root is missing."""
     federation = read_toml(path, Federation)
-    sites = []
+    sites: list[SimulatedSite] = []
     for site in federation.site:
         if isinstance(site, PhantomSite):
             sites.append(site)

@@ -64,7 +64,9 @@ def write_site_folder(folder: Path, hospital: Hospital) -> Path:
 
 
 def write_pooled_folder(folder: Path, hospitals: Sequence[Hospital], study: Study) -> Path:
-    """Write a site folder that holds every hospital's cases, each patient in the split of the own hospital; return its site file."""
+    """Write a site folder that holds every hospital's cases, each patient in the split of the own hospital; return its
+    site file.
+    """
     cases = make_folder(folder / "cases")
     sides: dict[str, str] = {}
     for hospital in hospitals:
@@ -76,7 +78,10 @@ def write_pooled_folder(folder: Path, hospitals: Sequence[Hospital], study: Stud
         splits = split_cases(records, study.seed, study.data.validation_fraction, study.data.test_fraction)
         sides |= {records[index].case_id: split for split, indices in splits.items() for index in indices}
     pooled = open_case_folder(cases)
-    union = {split: [i for i, record in enumerate(pooled.records) if sides[record.case_id] == split] for split in set(sides.values())}
+    union = {
+        split: [i for i, record in enumerate(pooled.records) if sides[record.case_id] == split]
+        for split in set(sides.values())
+    }
     write_splits(folder / "splits.csv", pooled.records, {"train": [], "validation": [], "test": [], **union})
     write_text(folder / "site.toml", f'name = "{POOLED}"\ncases = "cases"\nsplits = "splits.csv"\n')
     return folder / "site.toml"
@@ -104,11 +109,13 @@ def _generate(
     from prostafed.simulations.phantom.case import generate_case
 
     seed = derive_seed(study.seed, "hospital", site.name)
-    done = len(list(folder.glob("[!.]*.safetensors")))  # written in order and whole: an interrupted hospital goes on here
+    done = len(
+        list(folder.glob("[!.]*.safetensors"))
+    )  # written in order and whole: an interrupted hospital goes on here
     for index in range(done, site.cases):
         record, image, masks = generate_case(seed, index, site.center, site.scanner, site.readers, grid, sequences)
-        names = {"case_id": f"{site.name}-{record.case_id}", "patient_id": f"{site.name}-{record.patient_id}"}
-        yield replace(record, **names), image, masks
+        case_id, patient_id = f"{site.name}-{record.case_id}", f"{site.name}-{record.patient_id}"
+        yield replace(record, case_id=case_id, patient_id=patient_id), image, masks
 
 
 def _cache_key(site: PhantomSite | PicaiSite, study: Study) -> str:

@@ -49,9 +49,11 @@ class Watchers:
 
 
 def run_simulation(simulation: Simulation, resume: bool, watchers: Watchers) -> Path:
-    """Run every arm and return the report's path. Interrupted at any moment, it goes on when called again with `resume`.
+    """Run every arm and return the report's path. Interrupted at any moment, it goes on when called again with
+    `resume`.
 
-    Raises ConfigurationError where `out` holds a run and `resume` is False, CheckpointError where that run is another one.
+    Raises ConfigurationError where `out` holds a run and `resume` is False, CheckpointError where that run is another
+    one.
     """
     check_aggregators(simulation.study)
     record = _open(simulation, resume)
@@ -84,7 +86,11 @@ def _open(simulation: Simulation, resume: bool) -> Row:
     out, study = make_folder(simulation.out), simulation.study
     asked = {"study": study.model_dump(mode="json"), "hash": study.hash()}
     federation = {"sites": [site.model_dump(mode="json") for site in simulation.federation.site]}
-    record: Row = {"seconds": 0.0, "started": datetime.now(UTC).isoformat(timespec="seconds"), "bytes": {"up": 0, "down": 0}}
+    record: Row = {
+        "seconds": 0.0,
+        "started": datetime.now(UTC).isoformat(timespec="seconds"),
+        "bytes": {"up": 0, "down": 0},
+    }
     if (out / "run.json").exists():
         if not resume:
             raise ConfigurationError(f"{out} holds a run already. Add --resume to continue it, or name another --out.")

@@ -34,7 +34,9 @@ class _View:
         self._arm: ArmRun
 
     def show_case(self, site: str, done: int, count: int) -> None:
-        self._bars.update(self._cases, description=f"Preparing cases: {site} {done}", completed=done, total=count or None)
+        self._bars.update(
+            self._cases, description=f"Preparing cases: {site} {done}", completed=done, total=count or None
+        )
         if not self._console.is_terminal and (done == count or done % 50 == 0):
             self._console.print(f"Prepared {done} cases of {site}")
 
@@ -50,7 +52,11 @@ class _View:
         match event:
             case Step():
                 part = self._done + self._arm.weight / len(self._arm.site_files) * event.step / event.steps
-                self._bars.update(self._rounds, completed=part, description=self._describe(event.stage, event.round, event.loss, event.site))
+                self._bars.update(
+                    self._rounds,
+                    completed=part,
+                    description=self._describe(event.stage, event.round, event.loss, event.site),
+                )
                 if event.step == event.steps:
                     self._done = part
             case RoundDone():
@@ -63,7 +69,9 @@ class _View:
         losses = [metrics["loss"] for metrics in row["metrics"].values()]
         loss = sum(losses) / max(1, len(losses))
         self._done += self._arm.weight
-        self._bars.update(self._rounds, completed=self._done, description=self._describe(row["stage"], row["round"], loss, ""))
+        self._bars.update(
+            self._rounds, completed=self._done, description=self._describe(row["stage"], row["round"], loss, "")
+        )
         self._print_round(row["stage"], row["round"], loss, row["seconds"])
 
     def _describe(self, stage: int, round_number: int, loss: float, site: str) -> str:

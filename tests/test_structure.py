@@ -16,7 +16,14 @@ ALLOWED = {
     "simulations": {"common", "client", "server", "simulations"},
 }
 FLOWER_ROOMS = {"app.py", "worker.py", "rounds.py", "wire.py"}
-TRAINING_CORE = ("common/models", "common/ssl", "common/tasks", "common/metrics", "client/training", "simulations/phantom")
+TRAINING_CORE = (
+    "common/models",
+    "common/ssl",
+    "common/tasks",
+    "common/metrics",
+    "client/training",
+    "simulations/phantom",
+)
 CORE_IMPORTS = {"torch", "monai", "numpy"}
 # Files of the core's folders that read or write files for the shell.
 SHELL_FILES = {"common/models/checkpoint.py": {"safetensors"}, "simulations/phantom/picai_layout.py": {"SimpleITK"}}
@@ -48,7 +55,9 @@ def imported(path: Path) -> Iterator[str]:
 def test_the_list_of_packages_names_every_folder() -> None:
     listed = set(tomllib.loads((ROOT / "pyproject.toml").read_text())["tool"]["setuptools"]["packages"])
     folders = {
-        f"prostafed.{'.'.join(path.parent.relative_to(ROOT).parts)}" for path in source_files() if path.name == "__init__.py"
+        f"prostafed.{'.'.join(path.parent.relative_to(ROOT).parts)}"
+        for path in source_files()
+        if path.name == "__init__.py"
     }
     holding = {f"prostafed.{'.'.join(path.parent.relative_to(ROOT).parts)}" for path in source_files()}
     assert listed == folders

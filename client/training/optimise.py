@@ -1,4 +1,6 @@
-"""The one training loop of a site: epochs over batches, with AdamW; pretraining and fine-tuning give it a batch loss."""
+"""The one training loop of a site: epochs over batches, with AdamW; pretraining and fine-tuning give it a
+batch loss.
+"""
 
 import math
 import time
@@ -47,7 +49,9 @@ def decayed(learning_rate: float, round_number: int, rounds: int) -> float:
 def optimise(
     network: nn.Module, batch_loss: BatchLoss, case_count: int, settings: Optimisation, on_step: OnStep
 ) -> TrainingRecord:
-    """Train `network` in place and return its record; raises DataError where no case can be used or the loss is not finite."""
+    """Train `network` in place and return its record; raises DataError where no case can be used or the loss is not
+    finite.
+    """
     if case_count == 0:
         raise DataError("The site has no case to train on in this stage. Check its labels and its split.")
     started = time.monotonic()
@@ -55,7 +59,8 @@ def optimise(
     optimiser = torch.optim.AdamW(
         network.parameters(), lr=settings.learning_rate, weight_decay=settings.weight_decay, foreach=True
     )
-    steps, total, losses = 0, settings.epochs * math.ceil(case_count / settings.batch_size), []
+    steps, total = 0, settings.epochs * math.ceil(case_count / settings.batch_size)
+    losses: list[float] = []
     for epoch in range(settings.epochs):
         generator = Generator().manual_seed(derive_seed(settings.seed, epoch))
         losses = []

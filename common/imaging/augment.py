@@ -35,7 +35,9 @@ class Augmentation:
 
 
 def draw_augmentation(batch: int, spacing_mm: tuple[float, float, float], generator: Generator) -> Augmentation:
-    """Return one draw per case: in-plane rotation, scaling, shift, left-right flip, gamma, contrast, brightness and noise."""
+    """Return one draw per case: in-plane rotation, scaling, shift, left-right flip, gamma, contrast, brightness and
+    noise.
+    """
 
     def uniform(limit: float, *shape: int) -> Tensor:
         return (2 * torch.rand(batch, *shape, generator=generator) - 1) * limit
@@ -60,7 +62,9 @@ def apply_augmentation(images: Tensor, drawn: Augmentation) -> Tensor:
 
 
 def apply_geometry(volumes: Tensor, drawn: Augmentation, mode: str = "bilinear") -> Tensor:
-    """Return moved volumes (batch, channel, z, y, x); `mode` "nearest" for masks. What enters from outside repeats the border."""
+    """Return moved volumes (batch, channel, z, y, x); `mode` "nearest" for masks. What enters from outside repeats the
+    border.
+    """
     extent_mm = torch.tensor([n * mm for n, mm in zip(volumes.shape[2:], drawn.spacing_mm, strict=True)])
     _, height, width = extent_mm.tolist()
     cosine, sine = torch.cos(drawn.angle_rad) / drawn.scaling, torch.sin(drawn.angle_rad) / drawn.scaling

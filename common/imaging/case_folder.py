@@ -40,7 +40,7 @@ def case_path(folder: Path, case_id: str) -> Path:
     return folder / f"{case_id}{_SUFFIX}"
 
 
-def write_case(  # noqa: PLR0917
+def write_case(
     folder: Path, record: CaseRecord, image: Image, masks: Masks, grid: Grid, sequences: tuple[str, ...]
 ) -> Path:
     """Write one case and return its file; raises DataError if it does not fit the grid or is not finite in float16."""

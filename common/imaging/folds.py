@@ -7,7 +7,6 @@ from pathlib import Path
 
 from prostafed.common.errors import DataError
 from prostafed.common.files import write_text
-
 from prostafed.common.imaging.cases import CaseRecord
 from prostafed.common.seeding import derive_seed
 
@@ -15,9 +14,7 @@ SPLITS = ("train", "validation", "test")
 Splits = dict[str, list[int]]  # split -> indices of its cases
 
 
-def split_cases(
-    records: Sequence[CaseRecord], seed: int, validation_fraction: float, test_fraction: float
-) -> Splits:
+def split_cases(records: Sequence[CaseRecord], seed: int, validation_fraction: float, test_fraction: float) -> Splits:
     """Return the indices of each split. A patient's side depends on the seed and the patients of the same label only.
 
     Patients are stratified by csPCa (yes, no, unknown). With two or more patients the training and test splits hold at
@@ -42,7 +39,9 @@ def split_cases(
     for needy in (sides["test"], sides["train"]):
         if not needy and len(positions) > 1:
             needy.append(max(sides.values(), key=len).pop())
-    return {side: sorted(index for patient in patients for index in positions[patient]) for side, patients in sides.items()}
+    return {
+        side: sorted(index for patient in patients for index in positions[patient]) for side, patients in sides.items()
+    }
 
 
 def write_splits(path: Path, records: Sequence[CaseRecord], splits: Splits) -> None:
@@ -52,7 +51,8 @@ def write_splits(path: Path, records: Sequence[CaseRecord], splits: Splits) -> N
 
 
 def read_splits(path: Path, records: Sequence[CaseRecord]) -> Splits:
-    """Return the splits a CSV (case_id, split) gives; raises DataError for an unknown case or split, or a patient on two sides.
+    """Return the splits a CSV (case_id, split) gives; raises DataError for an unknown case or split, or a patient on
+    two sides.
 
     Cases the file does not name are in no split.
     """
@@ -64,10 +64,13 @@ def read_splits(path: Path, records: Sequence[CaseRecord]) -> Splits:
             case_id, split = row.get("case_id") or "", row.get("split") or ""
             if case_id not in positions or split not in SPLITS:
                 raise DataError(
-                    f"{path}, line {line}: expected a case of the site and one of {', '.join(SPLITS)}, found '{case_id}', '{split}'."
+                    f"{path}, line {line}: expected a case of the site and one of {', '.join(SPLITS)}, "
+                    f"found '{case_id}', '{split}'."
                 )
             patient = records[positions[case_id]].patient_id
             if side_of.setdefault(patient, split) != split:
-                raise DataError(f"{path}, line {line}: the patient of case '{case_id}' is in two splits. Keep each patient in one.")
+                raise DataError(
+                    f"{path}, line {line}: the patient of case '{case_id}' is in two splits. Keep each patient in one."
+                )
             splits[split].append(positions[case_id])
     return {split: sorted(indices) for split, indices in splits.items()}

@@ -5,7 +5,9 @@ from dataclasses import dataclass
 
 @dataclass(frozen=True)
 class CasePrediction:
-    """One case's prediction. Stays at the site; in a simulation the run folder keeps it as a line of predictions.jsonl."""
+    """One case's prediction. Stays at the site; in a simulation the run folder keeps it as a line of
+    predictions.jsonl.
+    """
 
     case_id: str
     patient_id: str

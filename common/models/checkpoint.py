@@ -1,4 +1,6 @@
-"""Tensors on disk: safetensors with string metadata, written atomically, loaded strictly, with a report of what was loaded."""
+"""Tensors on disk: safetensors with string metadata, written atomically, loaded strictly, with a report of what was
+loaded.
+"""
 
 from collections.abc import Mapping
 from dataclasses import dataclass
@@ -34,11 +36,15 @@ def read_checkpoint(path: Path) -> tuple[Tensors, dict[str, str]]:
         with safe_open(path, framework="numpy") as file:
             return {name: file.get_tensor(name) for name in sorted(file.keys())}, dict(file.metadata() or {})
     except (SafetensorError, OSError) as error:
-        raise CheckpointError(f"{path} is not a readable checkpoint. Name a .safetensors file that a run wrote.") from error
+        raise CheckpointError(
+            f"{path} is not a readable checkpoint. Name a .safetensors file that a run wrote."
+        ) from error
 
 
 def load_checkpoint(network: nn.Module, path: Path) -> LoadReport:
-    """Load the groups that `path` holds into `network`, each whole; raises CheckpointError if a group does not fit exactly."""
+    """Load the groups that `path` holds into `network`, each whole; raises CheckpointError if a group does not fit
+    exactly.
+    """
     tensors, metadata = read_checkpoint(path)
     write_tensors(network, tensors)
     loaded: dict[str, int] = {}

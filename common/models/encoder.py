@@ -24,10 +24,11 @@ class StagePlan:
 
 
 def plan_stages(spacing_mm: Sequence[float], size: Sequence[int], width: int, stages: int) -> tuple[StagePlan, ...]:
-    """Return the stages of an encoder for a grid: coarse axes are neither halved nor convolved until the others caught up.
+    """Return the stages of an encoder for a grid: coarse axes are neither halved nor convolved until the others caught
+    up.
 
-    The rules of nnU-Net (Isensee et al. 2021): an axis is halved while its spacing is below twice the finest one that can
-    still be halved; it is convolved from the stage on at which its spacing is below twice the finest one.
+    The rules of nnU-Net (Isensee et al. 2021): an axis is halved while its spacing is below twice the finest one that
+    can still be halved; it is convolved from the stage on at which its spacing is below twice the finest one.
     """
     spacing, voxels, kernel, plans = list(spacing_mm), list(size), [1, 1, 1], []
     for stage in range(stages):
@@ -77,7 +78,8 @@ class ResidualEncoder(nn.Module):
         super().__init__()
         inputs = [sequences, *(plan.channels for plan in plans[:-1])]
         self.stages = nn.ModuleList(
-            residual_block(channels, plan, norm, stride=plan.stride) for channels, plan in zip(inputs, plans, strict=True)
+            residual_block(channels, plan, norm, stride=plan.stride)
+            for channels, plan in zip(inputs, plans, strict=True)
         )
         self.plans = tuple(plans)
         self.norm = norm

@@ -1,4 +1,6 @@
-"""Heads: small modules behind the encoder or decoder. Projection heads may travel; task heads never leave their site."""
+"""Heads: small modules behind the encoder or decoder. Projection heads may travel; task heads never leave
+their site.
+"""
 
 import math
 
@@ -6,7 +8,9 @@ from torch import Tensor, nn
 
 
 class ProjectionHead(nn.Module):
-    """Maps image vectors (batch, vector_size) to projections (batch, size); LayerNorm, since BatchNorm breaks under averaging."""
+    """Maps image vectors (batch, vector_size) to projections (batch, size); LayerNorm, since BatchNorm breaks under
+    averaging.
+    """
 
     def __init__(self, vector_size: int, size: int) -> None:
         super().__init__()
@@ -37,7 +41,9 @@ class VoxelHead(nn.Module):
     """Maps full-resolution features to `outputs` values per voxel, (batch, outputs, z, y, x)."""
 
     def __init__(self, channels: int, outputs: int, prior: float | None = None) -> None:
-        """`prior`: probability of a positive voxel that the untrained head should give (Lin et al. 2017, section 4.1)."""
+        """`prior`: probability of a positive voxel that the untrained head should give (Lin et al. 2017,
+        section 4.1).
+        """
         super().__init__()
         self.layer = nn.Conv3d(channels, outputs, kernel_size=1)
         if prior is not None:

@@ -1,4 +1,6 @@
-"""The METHODS table: every self-supervised method by name. Nothing here loads torch; `build_method` does, when asked."""
+"""The METHODS table: every self-supervised method by name. Nothing here loads torch; `build_method` does,
+when asked.
+"""
 
 from __future__ import annotations
 
@@ -14,7 +16,9 @@ if TYPE_CHECKING:
 
 @dataclass(frozen=True)
 class MethodEntry:
-    """One line of the table: the module whose `build(parameters)` returns the Method, and what a study may say of it."""
+    """One line of the table: the module whose `build(parameters)` returns the Method, and what a study may
+    say of it.
+    """
 
     module: str
     parameters: type[Parameters]

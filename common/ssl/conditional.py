@@ -1,4 +1,6 @@
-"""Decoupled conditional contrastive learning with variable metadata (Ruppli, Gori, Ardon, Bloch 2023, arXiv 2308.09542)."""
+"""Decoupled conditional contrastive learning with variable metadata (Ruppli, Gori, Ardon, Bloch 2023, arXiv
+2308.09542).
+"""
 
 from collections.abc import Sequence
 

@@ -26,7 +26,9 @@ def summarise_reads(reads: Sequence[int], rule: str, single_read_confidence: flo
 
 
 def delta_kernel(labels: Sequence[int | None], confidence: Sequence[float]) -> Tensor:
-    """Return w (N, N), float64: 1[y_i = y_j] min(c_i, c_j) between labelled cases, else 0. The diagonal is left to the loss."""
+    """Return w (N, N), float64: 1[y_i = y_j] min(c_i, c_j) between labelled cases, else 0. The diagonal is left to the
+    loss.
+    """
     label = torch.tensor([-1 if value is None else value for value in labels])
     certain = torch.tensor(confidence, dtype=torch.float64)
     same = (label[:, None] == label[None, :]) & (label[:, None] >= 0)

@@ -1,4 +1,6 @@
-"""What a person may set for each self-supervised method; plain dataclasses, so that neither torch nor pydantic is needed."""
+"""What a person may set for each self-supervised method; plain dataclasses, so that neither torch nor pydantic is
+needed.
+"""
 
 from dataclasses import dataclass, field
 from typing import Any, ClassVar, Literal

@@ -1,7 +1,7 @@
 """Restoration: hide blocks of the volume, add noise to the rest, and learn to give the volume back.
 
-After context restoration (Chen et al. 2019) and masked autoencoders (He et al. 2022), for a convolutional encoder. The loss is
-the mean absolute error over hidden voxels only, averaged per case, so it decomposes per sample.
+After context restoration (Chen et al. 2019) and masked autoencoders (He et al. 2022), for a convolutional encoder. The
+loss is the mean absolute error over hidden voxels only, averaged per case, so it decomposes per sample.
 """
 
 import math
@@ -19,8 +19,12 @@ from prostafed.common.ssl.method import Method, Views
 from prostafed.common.ssl.parameters import RestoreParameters
 
 
-def draw_hidden(shape: Sequence[int], spacing_mm: Sequence[float], parameters: RestoreParameters, generator: Generator) -> Tensor:
-    """Return a mask (batch, 1, z, y, x), 1 where a voxel is hidden; the same number of blocks is hidden in every case."""
+def draw_hidden(
+    shape: Sequence[int], spacing_mm: Sequence[float], parameters: RestoreParameters, generator: Generator
+) -> Tensor:
+    """Return a mask (batch, 1, z, y, x), 1 where a voxel is hidden; the same number of blocks is hidden in
+    every case.
+    """
     batch, _, *size = shape
     blocks = [max(1, math.ceil(n * mm / parameters.block_mm)) for n, mm in zip(size, spacing_mm, strict=True)]
     count = math.prod(blocks)

@@ -12,7 +12,9 @@ if TYPE_CHECKING:
 
 @dataclass(frozen=True)
 class TaskEntry:
-    """One line of the table: the module whose `build()` returns the Task, and what a radiologist must annotate for it."""
+    """One line of the table: the module whose `build()` returns the Task, and what a radiologist must
+    annotate for it.
+    """
 
     module: str
     annotation: str

@@ -1,4 +1,6 @@
-"""Classification: clinically significant cancer (ISUP >= 2) per case; two minutes of a radiologist, or none with histology."""
+"""Classification: clinically significant cancer (ISUP >= 2) per case; two minutes of a radiologist, or none with
+histology.
+"""
 
 from collections.abc import Sequence
 

@@ -52,7 +52,9 @@ def soft_dice_loss(logits: Tensor, target: Tensor) -> Tensor:
 
 
 def build() -> Task:
-    """Return the task: encoder, U-Net decoder, focal + Dice loss; the case's score is its best candidate's confidence."""
+    """Return the task: encoder, U-Net decoder, focal + Dice loss; the case's score is its best candidate's
+    confidence.
+    """
     return Task(
         heads={"head": DetectionHead},
         usable=lambda record: "lesion" in record.masks and record.cspca is not None,

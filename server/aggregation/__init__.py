@@ -14,6 +14,5 @@ def check_aggregators(study: Study) -> None:
     """Raise ConfigurationError where a stage names an aggregator the table does not hold."""
     for number, stage in enumerate(study.stage, start=1):
         if stage.aggregate not in AGGREGATORS:
-            raise ConfigurationError(
-                f"study: stage.{number}.aggregate: unknown aggregator '{stage.aggregate}'{nearest(stage.aggregate, AGGREGATORS)}"
-            )
+            hint = nearest(stage.aggregate, AGGREGATORS)
+            raise ConfigurationError(f"study: stage.{number}.aggregate: unknown aggregator '{stage.aggregate}'{hint}")

@@ -1,7 +1,9 @@
-"""Federated averaging (McMahan et al. 2017): sum_k (n_k / n) W_k, the same to the last bit in whatever order replies arrive.
+"""Federated averaging (McMahan et al. 2017): sum_k (n_k / n) W_k, the same to the last bit in whatever order replies
+arrive.
 
-Floating-point sums depend on their order. Here every weighted tensor is rounded to a multiple of 2**-36 and added as a 64-bit
-integer, which does not; the sum is divided and cast back once. The rounding, 1.5e-11, lies far below a float32 weight's own.
+Floating-point sums depend on their order. Here every weighted tensor is rounded to a multiple of 2**-36 and added as a
+64-bit integer, which does not; the sum is divided and cast back once. The rounding, 1.5e-11, lies far below a float32
+weight's own.
 """
 
 from dataclasses import dataclass

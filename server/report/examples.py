@@ -51,7 +51,7 @@ def read_example(path: Path, spacing_mm: tuple[float, float]) -> Example | None:
         texts = {name: str(arrays.get(name, "")) for name in ("site", "case_id", "source", "caption")}
         planes = {name: array.astype(np.float32) for name, array in arrays.items() if array.ndim == 2}
         pictures = _draw_pictures(planes, spacing_mm)
-    except (OSError, ValueError, LookupError, BadZipFile):
+    except (OSError, EOFError, ValueError, LookupError, BadZipFile):
         return None
     peak = float(planes["detection"].max()) if "detection" in planes else None
     return Example(texts["site"], texts["case_id"], texts["source"], texts["caption"], pictures, peak)

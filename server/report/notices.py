@@ -57,7 +57,7 @@ def _failed_rounds(run: RunFolder) -> list[Notice]:
     failed = sum(not line.aggregated for line in run.rounds)
     if not failed:
         return []
-    text = f"{failed} {'round was' if failed == 1 else 'rounds were'} not aggregated: too few sites answered in time."
+    text = f"{failed} {'round was' if failed == 1 else 'rounds were'} not aggregated: too few usable replies."
     return [Notice("unfinished", "Rounds not aggregated", text)]
 
 

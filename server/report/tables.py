@@ -28,11 +28,12 @@ def tabulate_loss(run: RunFolder) -> list[Row]:
         for site, values in line.metrics.items()
         if "loss" in values
     ]
-    return rows or [
+    rows = rows or [
         {"stage": line.stage, "arm": line.arm, "site": line.site, "round": line.round, "loss": line.value}
         for line in run.metrics
         if (line.split, line.metric) == ("train", "loss")
     ]
+    return _in_order(run, rows)
 
 
 def tabulate_validation(run: RunFolder) -> list[Row]:
@@ -55,7 +56,7 @@ def tabulate_validation(run: RunFolder) -> list[Row]:
             for line in lines
             if line.metric == metric
         ]
-    return rows
+    return _in_order(run, rows)
 
 
 def tabulate_results(results: Sequence[Result]) -> list[Row]:
@@ -125,6 +126,15 @@ def write_csv(rows: Sequence[Row]) -> str:
         writer.writeheader()
         writer.writerows(rows)
     return text.getvalue()
+
+
+def _in_order(run: RunFolder, rows: list[Row]) -> list[Row]:
+    """Sort by stage, site as in the federation, arm, round."""
+    sites, arms = list_sites(run), list_arms(run)
+    place = {site: index for index, site in enumerate(sites)}
+    return sorted(
+        rows, key=lambda row: (row["stage"], place.get(row["site"], len(sites)), arms.index(row["arm"]), row["round"])
+    )
 
 
 def _describe_rejection(rejection: dict[str, str]) -> str:

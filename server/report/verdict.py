@@ -78,7 +78,8 @@ def write_verdict(run: RunFolder, results: Sequence[Result]) -> str:
     images = " on generated images" if all_generated(run) else ""
     name = arm_of(best.arm).label
     if len(arms) == 1:
-        return f"{name} training{images} reached a {reached}; no other arm was run beside it."
+        spread = "" if _has_interval(best) or best.scope != "mean" else f", {_span(results, best)} per site"
+        return f"{name} training{images} reached a {reached}{spread}; no other arm was run beside it."
     differences = [compare(run, best, other) for other in arms if other is not best]
     shown = [_say(difference) for difference in differences if difference.shown]
     unclear = [_say(difference) for difference in differences if not difference.shown]
@@ -104,6 +105,12 @@ def format_signed(value: float) -> str:
     """Return the value with its sign and two digits; 0.00 has none."""
     rounded = round(value, 2)
     return f"{rounded:+.2f}".replace("-", "\N{MINUS SIGN}") if rounded else "0.00"
+
+
+def _span(results: Sequence[Result], mean: Result) -> str:
+    key = (mean.stage, mean.metric, mean.arm, "site")
+    values = [r.value for r in results if (r.stage, r.metric, r.arm, r.scope) == key and r.value is not None]
+    return f"{min(values):.2f} to {max(values):.2f}"
 
 
 def _has_interval(result: Result) -> bool:

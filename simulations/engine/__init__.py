@@ -1,4 +1,6 @@
-"""The ENGINES table: where a simulated federation runs. Engines load torch and Flower when they are built, not before."""
+"""The ENGINES table: where a simulated federation runs. Engines load torch and Flower when they are built,
+not before.
+"""
 
 from collections.abc import Callable
 from typing import Any

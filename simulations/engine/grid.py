@@ -1,4 +1,6 @@
-"""A Grid inside this process: the real ServerApp and ClientApp, every message through the wire format, no sockets, no Ray."""
+"""A Grid inside this process: the real ServerApp and ClientApp, every message through the wire format, no sockets, no
+Ray.
+"""
 
 import logging
 import uuid
@@ -19,7 +21,9 @@ SITE_CRASHED = 8  # what a SuperNode reports when its ClientApp raises
 
 
 def cross_wire(message: Message) -> Message:
-    """Return `message` as it is read at the other end: deflated to bytes and inflated, as SuperLink and SuperNode do."""
+    """Return `message` as it is read at the other end: deflated to bytes and inflated, as SuperLink and
+    SuperNode do.
+    """
     contents = {object_id: part.deflate() for object_id, part in get_all_nested_objects(message).items()}
     read = inflate_object_from_contents(message.object_id, contents)
     assert isinstance(read, Message)
@@ -28,9 +32,13 @@ def cross_wire(message: Message) -> Message:
 
 
 class LocalGrid(Grid):
-    """Answers each message by calling the ClientApp when its reply is pulled; one site at a time, in the order pulled."""
+    """Answers each message by calling the ClientApp when its reply is pulled; one site at a time, in the
+    order pulled.
+    """
 
-    def __init__(self, client_app: ClientApp, node_configs: Sequence[Mapping[str, Any]], run_config: Mapping[str, Any]) -> None:
+    def __init__(
+        self, client_app: ClientApp, node_configs: Sequence[Mapping[str, Any]], run_config: Mapping[str, Any]
+    ) -> None:
         self._client_app = client_app
         self._run = Run.create_empty(run_id=1)
         self._contexts = {

@@ -48,7 +48,7 @@ def draw_study(seed: int, index: int, center: str, scanner: Scanner, readers: Re
     )
 
 
-def generate_case(  # noqa: PLR0917
+def generate_case(
     seed: int, index: int, center: str, scanner: Scanner, readers: Readers, grid: Grid, sequences: tuple[str, ...]
 ) -> tuple[CaseRecord, Image, Masks]:
     """Return record, image (sequence, z, y, x) float16 and masks (MASKS, z, y, x) uint8 of case `index`, index >= 0.

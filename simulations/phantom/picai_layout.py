@@ -43,7 +43,7 @@ that give the same files again. Patients follow rates counted in PI-CAI's tables
 """
 
 
-def write_picai_layout(  # noqa: PLR0917
+def write_picai_layout(
     out: Path,
     cases: int,
     seed: int,

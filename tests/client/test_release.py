@@ -14,11 +14,15 @@ def reply(names: list[str], metrics: dict[str, float] | None = None) -> Reply:
 
 
 def test_the_shared_groups_leave() -> None:
-    passed = release(reply(["encoder.weight", "projection.weight"], {"train/loss": 0.1}), NETWORK, ("encoder", "projection"))
+    passed = release(
+        reply(["encoder.weight", "projection.weight"], {"train/loss": 0.1}), NETWORK, ("encoder", "projection")
+    )
     assert set(passed.tensors) == {"encoder.weight", "projection.weight"}
 
 
-@pytest.mark.parametrize("names", [["encoder.weight", "head.weight"], ["encoder.weight", "secret"], ["projection.weight"]])
+@pytest.mark.parametrize(
+    "names", [["encoder.weight", "head.weight"], ["encoder.weight", "secret"], ["projection.weight"]]
+)
 def test_a_head_an_unknown_tensor_or_half_a_group_does_not(names: list[str]) -> None:
     with pytest.raises(ReleaseError, match="Nothing was sent"):
         release(reply(names), NETWORK, ("encoder",))

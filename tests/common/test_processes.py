@@ -79,7 +79,8 @@ def test_an_error_ends_the_children(tmp_path: Path) -> None:
 def test_a_killed_parent_leaves_nothing_behind(tmp_path: Path) -> None:
     code = f"""
 import os, time; from pathlib import Path; from prostafed.common.processes import start_child
-print(start_child("x", [{sys.executable!r}, "-c", "import time; time.sleep(60)"], Path("log"), os.environ, Path()).process.pid)
+command = [{sys.executable!r}, "-c", "import time; time.sleep(60)"]
+print(start_child("x", command, Path("log"), os.environ, Path()).process.pid)
 time.sleep(60)
 """
     parent = subprocess.Popen([sys.executable, "-uc", code], cwd=tmp_path, stdout=subprocess.PIPE)

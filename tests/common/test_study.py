@@ -68,7 +68,9 @@ def test_hash_ignores_how_a_default_is_written_and_sees_every_value(tmp_path: Pa
         ("name = \n", ["not valid TOML"]),
     ],
 )
-def test_a_mistake_names_the_file_the_key_and_the_nearest_valid_one(tmp_path: Path, text: str, expected: list[str]) -> None:
+def test_a_mistake_names_the_file_the_key_and_the_nearest_valid_one(
+    tmp_path: Path, text: str, expected: list[str]
+) -> None:
     message = mistake(tmp_path, text)
     assert "study.toml" in message
     for part in expected:

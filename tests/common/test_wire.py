@@ -51,5 +51,3 @@ def test_reply_round_trip() -> None:
 def test_a_refusal_carries_its_code_only() -> None:
     request = received(pack_request(Request("train"), 7))
     assert unpack_reply(received(pack_reply(Refusal("DataError"), request))) == Refusal("DataError")
-
-

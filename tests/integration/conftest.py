@@ -36,7 +36,7 @@ rounds = 1
 batch_size = 2
 [round]
 quorum = 2
-deadline_s = 120.0
+deadline_s = 300.0
 """
 
 

@@ -114,14 +114,14 @@ def test_deployed_run_gives_the_model_of_the_local_engine(
     keys = [deployment.add_server(site_file) for site_file in (north, south, stranger)]
     deployment.ask("prostafed-server", "enrol", "north", keys[0], "--home", home)  # before the link runs
     link = deployment.start("link", "prostafed-server", "--home", home, "--port", deployment.port)
-    wait_for(lambda: "Ready" in deployment.said("link"), link, 90)
+    wait_for(lambda: "Ready" in deployment.said("link"), link, 180)
     deployment.ask("prostafed-server", "enrol", "south", keys[1], "--home", home)  # and while it does
 
     for site_file in (north, south):
         deployment.start(site_file.parent.name, "prostafed-site", site_file)
     refused = deployment.start("stranger", "prostafed-site", stranger)
     options = ("--home", home, "--sites", 2, "--name", "tiny")
-    run = Path(deployment.ask("prostafed-server", "run", tiny_federation.study_file, *options, deadline_s=300)["run"])
+    run = Path(deployment.ask("prostafed-server", "run", tiny_federation.study_file, *options, deadline_s=600)["run"])
     assert run == home / "runs" / "tiny"
     assert_same_result(run, local_run)
 

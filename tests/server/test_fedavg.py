@@ -44,7 +44,9 @@ def test_one_site_is_local_training_and_equal_updates_return_themselves() -> Non
 @given(seed=st.integers(0, 1000))
 def test_order_of_arrival_does_not_change_one_bit(seed: int) -> None:
     rng = np.random.default_rng(seed)
-    replies = [reply(list(rng.normal(size=3) * 10.0 ** rng.integers(-6, 3)), int(rng.integers(1, 500))) for _ in range(4)]
+    replies = [
+        reply(list(rng.normal(size=3) * 10.0 ** rng.integers(-6, 3)), int(rng.integers(1, 500))) for _ in range(4)
+    ]
     results = {average(list(order))["encoder.weight"].tobytes() for order in permutations(replies)}
     assert len(results) == 1
     weights = [r.cases for r in replies]
@@ -55,8 +57,10 @@ def test_order_of_arrival_does_not_change_one_bit(seed: int) -> None:
 def test_one_full_batch_step_across_sites_is_one_pooled_step() -> None:
     rng = np.random.default_rng(0)
     data, weight = rng.normal(size=(10, 3)), rng.normal(size=3)
+
     def step(rows: np.ndarray) -> np.ndarray:
         return weight - 0.1 * 2 * rows.T @ (rows @ weight) / len(rows)
+
     replies = [reply(list(step(data[:4])), 4), reply(list(step(data[4:])), 6)]
     np.testing.assert_allclose(average(replies)["encoder.weight"], step(data), rtol=1e-5)
 

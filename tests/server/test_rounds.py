@@ -27,7 +27,9 @@ class SilentGrid(LocalGrid):
     silent: frozenset[int] = frozenset()
 
     def pull_messages(self, message_ids: Iterable[str]) -> Iterable[Message]:
-        waiting = [i for i in message_ids if i in self._pushed and self._pushed[i].metadata.dst_node_id not in self.silent]
+        waiting = [
+            i for i in message_ids if i in self._pushed and self._pushed[i].metadata.dst_node_id not in self.silent
+        ]
         return super().pull_messages(waiting)
 
 
@@ -51,7 +53,9 @@ def good(site: str) -> Answer:
     return replying(replace(GOOD, site=site))
 
 
-def run(answers: dict[str, Answer], deadline_s: float = 5.0, silent: tuple[str, ...] = ()) -> tuple[rounds.Exchange, list[str]]:
+def run(
+    answers: dict[str, Answer], deadline_s: float = 5.0, silent: tuple[str, ...] = ()
+) -> tuple[rounds.Exchange, list[str]]:
     grid, nodes = make_grid(answers)
     grid.silent = frozenset(nodes[site] for site in silent)
     taken: list[str] = []
@@ -75,8 +79,14 @@ def crash(message: Message, request: Request) -> Message:
         (replying(replace(GOOD, site="bad", tensors={})), "WRONG_TENSORS"),
         (replying(replace(GOOD, site="bad", tensors={"encoder.weight": np.ones((2, 3), np.float32)})), "WRONG_TENSORS"),
         (replying(replace(GOOD, site="bad", tensors={"encoder.weight": np.ones((2, 2), np.float64)})), "WRONG_TENSORS"),
-        (replying(replace(GOOD, site="bad", tensors={**GOOD.tensors, "head.weight": np.ones(1, np.float32)})), "WRONG_TENSORS"),
-        (replying(replace(GOOD, site="bad", tensors={"encoder.weight": np.full((2, 2), np.nan, np.float32)})), "NOT_FINITE"),
+        (
+            replying(replace(GOOD, site="bad", tensors={**GOOD.tensors, "head.weight": np.ones(1, np.float32)})),
+            "WRONG_TENSORS",
+        ),
+        (
+            replying(replace(GOOD, site="bad", tensors={"encoder.weight": np.full((2, 2), np.nan, np.float32)})),
+            "NOT_FINITE",
+        ),
     ],
 )
 def test_one_bad_site_is_left_out_with_a_code_and_the_others_count(answer: Answer, code: str) -> None:

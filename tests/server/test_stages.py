@@ -19,7 +19,8 @@ from prostafed.server.stages import run_stages
 STUDY = parse_study(
     """{"name": "tiny", "seed": 3, "data": {"size": [4, 8, 8], "spacing_mm": [3.0, 2.0, 2.0]},
         "model": {"width": 2, "stages": 2}, "round": {"quorum": 2},
-        "stage": [{"kind": "pretrain", "rounds": 2}, {"kind": "finetune", "task": "classify", "rounds": 3, "evaluate_every": 2}]}"""
+        "stage": [{"kind": "pretrain", "rounds": 2},
+                  {"kind": "finetune", "task": "classify", "rounds": 3, "evaluate_every": 2}]}"""
 )
 SITES = ["north", "south"]
 
@@ -40,7 +41,9 @@ class Sites:
             if request.action == "train":
                 reply = replace(reply, tensors={name: array + step for name, array in request.tensors.items()})
             else:
-                reply = replace(reply, metrics={f"{split}/{name}": 0.75 for split in request.splits for name in ("auroc", "n")})
+                reply = replace(
+                    reply, metrics={f"{split}/{name}": 0.75 for split in request.splits for name in ("auroc", "n")}
+                )
             on_reply(site, reply)
         gone = [{"site": site, "code": "DEADLINE", "text": "no answer"} for site in sorted(lost)]
         return Exchange(answering, gone, bytes_down=2, bytes_up=1)
@@ -63,7 +66,12 @@ def test_rounds_are_asked_for_in_order_and_evaluated_as_the_study_says(tmp_path:
     sites = Sites()
     run(tmp_path, sites)
     train = [("train", 1, 1, ()), ("train", 1, 2, ()), ("train", 2, 1, ()), ("train", 2, 2, ())]
-    assert sites.asked == [*train, ("evaluate", 2, 2, ("validation",)), ("train", 2, 3, ()), ("evaluate", 2, 3, ("validation", "test"))]
+    assert sites.asked == [
+        *train,
+        ("evaluate", 2, 2, ("validation",)),
+        ("train", 2, 3, ()),
+        ("evaluate", 2, 3, ("validation", "test")),
+    ]
 
 
 def test_records_metrics_and_model_are_written(tmp_path: Path) -> None:
@@ -91,8 +99,13 @@ def test_the_encoder_goes_on_from_stage_to_stage(tmp_path: Path) -> None:
     assert name in after_pretraining
 
 
-@pytest.mark.parametrize(("stage", "number", "action"), [(1, 1, "train"), (1, 2, "train"), (2, 1, "train"), (2, 3, "train"), (2, 3, "evaluate")])
-def test_a_run_stopped_anywhere_goes_on_to_the_same_result(tmp_path: Path, stage: int, number: int, action: str) -> None:
+@pytest.mark.parametrize(
+    ("stage", "number", "action"),
+    [(1, 1, "train"), (1, 2, "train"), (2, 1, "train"), (2, 3, "train"), (2, 3, "evaluate")],
+)
+def test_a_run_stopped_anywhere_goes_on_to_the_same_result(
+    tmp_path: Path, stage: int, number: int, action: str
+) -> None:
     whole = run(tmp_path / "whole", Sites())
     with pytest.raises(KeyboardInterrupt):
         run(tmp_path / "stopped", Sites(stop_at(stage, number, action)))
@@ -101,8 +114,10 @@ def test_a_run_stopped_anywhere_goes_on_to_the_same_result(tmp_path: Path, stage
     assert rest.asked[0][:3] == ("train", stage, number), "finished rounds are not asked for again"
     for name, array in whole.items():
         np.testing.assert_array_equal(resumed[name], array)
+
     def untimed(folder: Path) -> list[dict[str, object]]:
         return [{**row, "seconds": None} for row in read_rounds(folder)]
+
     assert untimed(tmp_path / "stopped") == untimed(tmp_path / "whole")
     assert read_metrics(tmp_path / "stopped" / "metrics.csv") == read_metrics(tmp_path / "whole" / "metrics.csv")
 

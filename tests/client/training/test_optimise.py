@@ -33,8 +33,10 @@ def test_learning_rate_falls_along_a_cosine_to_a_tenth() -> None:
 
 def test_the_record_counts_steps_and_averages_the_last_epoch() -> None:
     network, seen = nn.Linear(1, 1), []
+
     def batch_loss(batch: list[int], generator: Generator) -> torch.Tensor:
         return network.weight.sum() * 0 + float(len(seen))
+
     record = optimise(network, batch_loss, 6, SETTINGS, lambda step, steps, loss: seen.append((step, steps)))
     assert seen == [(1, 4), (2, 4), (3, 4), (4, 4)]
     assert (record.cases, record.steps) == (6, 4)
@@ -46,10 +48,13 @@ def test_same_seed_trains_the_same_and_another_does_not() -> None:
         torch.manual_seed(0)
         network = nn.Linear(3, 1)
         data = torch.randn(8, 3)
+
         def batch_loss(batch: list[int], generator: Generator) -> torch.Tensor:
             return (network(data[batch] + torch.randn(len(batch), 3, generator=generator)) ** 2).mean()
+
         optimise(network, batch_loss, 8, Optimisation(2, 4, 1e-2, 0.0, seed), lambda *_: None)
         return float(network.weight.detach().sum())
+
     assert train(1) == train(1)
     assert train(1) != train(2)
 

@@ -44,8 +44,10 @@ def test_cancers_are_spread_as_the_fractions_say() -> None:
 
 def test_order_of_cases_does_not_matter_and_the_seed_does() -> None:
     records = make_records([True] * 5 + [False] * 15)
+
     def names(order: list[CaseRecord], seed: int) -> set[str]:
         return {order[i].case_id for i in split_cases(order, seed, 0.1, 0.25)["test"]}
+
     assert names(records, 1) == names(records[::-1], 1)
     assert names(records, 1) != names(records, 2)
 
@@ -59,7 +61,12 @@ def test_written_splits_read_back(tmp_path: Path) -> None:
 
 @pytest.mark.parametrize(
     ("line", "expected"),
-    [("case-9-0,train", "found 'case-9-0'"), ("case-0-0,training", "'training'"), ("case-0-1,test", "two splits"), (",", "found ''")],
+    [
+        ("case-9-0,train", "found 'case-9-0'"),
+        ("case-0-0,training", "'training'"),
+        ("case-0-1,test", "two splits"),
+        (",", "found ''"),
+    ],
 )
 def test_a_wrong_line_is_named(tmp_path: Path, line: str, expected: str) -> None:
     path = tmp_path / "splits.csv"

@@ -85,6 +85,12 @@ class TestPrepareCase:
         alone = prepare_case("a", diffusion, {}, GRID)[0]
         assert np.abs(alone[0] - whole[2]).max() > 0.01
 
+    def test_only_the_t2w_is_interpolated_by_splines(self, t2w):
+        center_mm = t2w.TransformContinuousIndexToPhysicalPoint((31.75, 31.25, 2.5))
+        spline, linear, again = prepare_case("a", {"t2w": t2w, "adc": t2w, "hbv": t2w}, {}, GRID, center_mm)[0]
+        np.testing.assert_array_equal(linear, again)
+        assert np.abs(spline - linear).mean() > 0.1
+
     def test_masks_stand_at_their_places(self, study, gland):
         lesion = _like(gland, np.where(_voxels(gland), 4, 0).astype(np.uint8))
         _, masks = prepare_case("a", study, {"lesion": lesion, "zones": gland}, GRID)

@@ -63,7 +63,7 @@ class TestCheckSpace:
     def test_half_of_the_foreground_decides_not_the_grid(self, make_volume, reference):
         voxels = np.zeros((8, 16, 64), np.uint8)
         voxels[2:6, 4:10, 10:18] = 1  # x = 10 to 17, of which 10 to 15 on the reference
-        check_space("a", "gland", make_volume(voxels), reference)
+        check_space("a", "gland", make_volume(voxels, origin_mm=(2, 0, 0)), reference)  # 4 of 8
         with pytest.raises(DataError, match="found 25% of it"):
             check_space("a", "gland", make_volume(voxels, origin_mm=(4, 0, 0)), reference)
 
@@ -103,11 +103,20 @@ class TestPrepareMask:
             prepare_mask("a", "gland", make_volume(_block(), origin_mm=(10, 0, 0)), box)
         assert prepare_mask("a", "gland", make_volume(_block(), origin_mm=(7, 0, 0)), box).sum() == 120
 
-    def test_a_small_lesion_may_change_by_some_voxels(self, make_volume, box):
+    def test_a_small_lesion_may_change_by_some_voxels(self, make_volume):
+        voxels = np.zeros((1, 16, 16), np.uint8)
+        voxels[0, 3:6, 3:6] = 1  # 9 mm2, of which a grid of 2 mm may hit one voxel, 4 mm2
+        mask = make_volume(voxels)
+        assert (
+            prepare_mask("a", "lesion", mask, lay_box(mask, Grid((1.0, 2.0, 2.0), (1, 8, 8)), (7.0, 7.0, 0.0))).sum()
+            == 1
+        )
+
+    def test_a_small_lesion_may_not_vanish(self, make_volume, box):
         voxels = np.zeros((8, 16, 16), np.uint8)
         voxels[3, 7, 7:9] = 1
-        mask = make_volume(voxels, (1.0, 1.9, 1.0))
-        assert 1 <= prepare_mask("a", "lesion", mask, box).sum() <= 4
+        with pytest.raises(DataError, match="2 mm3 in 1 parts before and 0 mm3 in 0 parts after"):
+            prepare_mask("a", "lesion", make_volume(voxels, origin_mm=(30, 0, 0)), box)
 
     def test_lesions_that_run_together_are_refused(self, make_volume):
         voxels = np.zeros((1, 40, 40), np.uint8)

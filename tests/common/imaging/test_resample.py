@@ -167,6 +167,15 @@ class TestResampleLabels:
         assert (found > 0).all()
         np.testing.assert_array_equal(found[0, 0], [1] * 12 + [2] * 12)
 
+    def test_where_two_labels_meet_the_outline_has_no_notch(self, make_volume):
+        labels = np.zeros((1, 8, 8), np.uint8)
+        labels[:, 2:6, 1:4], labels[:, 2:6, 4:7] = 1, 2
+        mask = make_volume(labels)
+        box = lay_box(mask, Grid((1.0, 0.3, 0.3), (1, 24, 24)), (3.55, 3.45, 0.0))
+        found = resample_labels(mask, box)
+        assert set(np.unique(found)) == {0, 1, 2}
+        np.testing.assert_array_equal(found > 0, resample_labels(mask > 0, box) > 0)
+
     def test_an_empty_mask_stays_empty(self, make_volume):
         mask = make_volume(np.zeros((3, 3, 3), np.uint8))
         assert not resample_labels(mask, lay_box(mask, Grid((1.0, 1.0, 1.0), (2, 2, 2)), (0.0, 0.0, 0.0))).any()

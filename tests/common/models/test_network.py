@@ -65,7 +65,11 @@ def test_a_detection_head_starts_at_its_prior() -> None:
 
 
 def test_groups_have_seeds_of_their_own() -> None:
-    first, other_stage, other_seed = read_tensors(make_network()), read_tensors(make_network(stage=2)), read_tensors(make_network(1))
+    first, other_stage, other_seed = (
+        read_tensors(make_network()),
+        read_tensors(make_network(stage=2)),
+        read_tensors(make_network(1)),
+    )
     name, head = "encoder.stages.0.conv.unit0.conv.weight", "head.layers.1.weight"
     np.testing.assert_array_equal(first[name], other_stage[name])
     assert (first[head] != other_stage[head]).any()

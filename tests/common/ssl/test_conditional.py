@@ -22,14 +22,14 @@ LABELS, CONFIDENCE = [0, 1, 1, None], [1.0, 0.6, 1 / 7, 0.0]
 def reference_uniformity(z1: torch.Tensor, z2: torch.Tensor, scale: float) -> float:
     total, count = 0.0, len(z1)
     for z in (z1, z2):
-        pairs = [math.exp(-scale * float(((z[i] - z[j]) ** 2).sum())) for i in range(count) for j in range(count) if i != j]
+        pairs = [
+            math.exp(-scale * float(((z[i] - z[j]) ** 2).sum())) for i in range(count) for j in range(count) if i != j
+        ]
         total += 0.5 * math.log(sum(pairs) / count**2)
     return total
 
 
-def reference_alignment(
-    z1: torch.Tensor, z2: torch.Tensor, labels: list[int | None], confidence: list[float]
-) -> float:
+def reference_alignment(z1: torch.Tensor, z2: torch.Tensor, labels: list[int | None], confidence: list[float]) -> float:
     views, count = [*z1, *z2], len(z1)
 
     def weight(i: int, j: int) -> float:

@@ -11,7 +11,9 @@ SPACING = (4.0, 2.0, 2.0)
 
 
 def test_the_asked_fraction_is_hidden_in_every_case() -> None:
-    hidden = draw_hidden((3, 2, 12, 24, 24), SPACING, RestoreParameters(masked_fraction=0.25, block_mm=12.0), torch.Generator())
+    hidden = draw_hidden(
+        (3, 2, 12, 24, 24), SPACING, RestoreParameters(masked_fraction=0.25, block_mm=12.0), torch.Generator()
+    )
     assert hidden.shape == (3, 1, 12, 24, 24)
     for case in hidden:
         assert case.mean().item() == pytest.approx(0.25)

@@ -49,7 +49,15 @@ def test_a_detection_map_is_assessed_by_its_candidates() -> None:
 def test_every_task_learns_a_toy_case_and_says_so(name: str) -> None:
     task = build_task(name)
     network = build_network(
-        sequences=3, spacing_mm=(3.6, 1.5, 1.5), size=SIZE, width=4, stages=3, norm="instance", groups=task.heads, seed=0, stage=1
+        sequences=3,
+        spacing_mm=(3.6, 1.5, 1.5),
+        size=SIZE,
+        width=4,
+        stages=3,
+        norm="instance",
+        groups=task.heads,
+        seed=0,
+        stage=1,
     )
     images = torch.randn(2, 3, *SIZE, generator=torch.Generator().manual_seed(0))
     masks = torch.zeros(2, 3, *SIZE)

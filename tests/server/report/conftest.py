@@ -82,9 +82,7 @@ RECORD = {
 }
 
 
-def make_predictions(
-    site: str, index: int, skill: float, patients: int, lesions: bool
-) -> Iterator[CasePrediction]:
+def make_predictions(site: str, index: int, skill: float, patients: int, lesions: bool) -> Iterator[CasePrediction]:
     """Yield predictions whose noise is the same in every arm: the arms differ by skill alone."""
     generator = np.random.default_rng(index)
     for number in range(patients):

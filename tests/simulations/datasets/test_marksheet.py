@@ -51,6 +51,10 @@ class TestReadMarksheet:
         (record,) = read_marksheet(write(HEADER, NEGATIVE.replace(",2,,,0", f",{cell},,,0")))
         assert record.pirads_reads == reads
 
+    def test_isup_1_is_cancer_but_not_significant(self, write):
+        (record,) = read_marksheet(write(HEADER, NEGATIVE.replace(",0,NO", ",1,NO")))
+        assert (record.isup, record.cspca) == (1, False)
+
     def test_order_is_that_of_case_ids_not_of_lines(self, write):
         assert read_marksheet(write(HEADER, POSITIVE, NEGATIVE)) == read_marksheet(write(HEADER, NEGATIVE, POSITIVE))
 

@@ -1,0 +1,44 @@
+# Everything starts here: `make demo` and `make test` set up what they need. PYTHON names the interpreter to use.
+PYTHON ?= python3
+BIN := .venv/bin
+PACKAGES := client common server simulations
+TYPES := build/types/prostafed
+export OMP_NUM_THREADS ?= $(if $(filter test,$(MAKECMDGOALS)),1,2)
+
+.PHONY: setup demo test lint types fmt bench docs clean
+
+setup: .venv/ready
+
+.venv/ready: pyproject.toml constraints.txt
+	@$(PYTHON) -c 'import sys; sys.exit("Python 3.11 or newer is needed; name one: make setup PYTHON=python3.12") if sys.version_info < (3, 11) else None'
+	$(PYTHON) -m venv .venv
+	$(BIN)/pip install --quiet --disable-pip-version-check -c constraints.txt -e ".[dev]"
+	touch $@
+
+demo: setup
+	$(BIN)/prostafed-sim demo
+
+test: setup
+	$(BIN)/pytest -n 2
+
+lint: setup
+	$(BIN)/ruff check .
+	$(BIN)/ruff format --check .
+
+types: setup
+	@mkdir -p $(TYPES) && for package in $(PACKAGES); do ln -sfn $(CURDIR)/$$package $(TYPES)/$$package; done
+	MYPYPATH=build/types $(BIN)/mypy -p prostafed
+
+fmt: setup
+	$(BIN)/ruff check --fix --quiet . || true
+	$(BIN)/ruff format .
+
+bench: setup
+	@for benchmark in tests/benchmarks/[a-z]*.py; do $(BIN)/python $$benchmark || exit 1; done
+
+docs: setup
+	$(BIN)/python -m prostafed.simulations.reference docs
+
+clean:
+	rm -rf .venv build dist *.egg-info .pytest_cache .mypy_cache .ruff_cache .hypothesis
+	find . -name __pycache__ -type d -prune -exec rm -rf {} +

@@ -1,0 +1,111 @@
+"""How much a supervised network gains from labelled cases: AUROC of csPCa per case after training from scratch on
+10-200.
+
+    python simulations/studies/label_curve.py --seeds 3 --out runs/label_curve
+
+Generated images from three emulated sites. Each seed draws its own training cases and first weights; a smaller training
+set is the beginning of a larger one; every size takes the same number of optimiser steps; the test cases are the same
+for all and come from the same sites. Writes label_curve.csv (one line per seed and size) below --out.
+"""
+
+import argparse
+import json
+import statistics
+import sys
+import time
+from pathlib import Path
+
+import numpy as np
+import torch
+
+from prostafed.client.training.evaluate import assess
+from prostafed.client.training.finetune import finetune
+from prostafed.client.training.optimise import Optimisation, decayed
+from prostafed.common.files import make_folder, write_text
+from prostafed.common.imaging.cases import CasesInMemory, Grid
+from prostafed.common.metrics.ranking import auroc_rows
+from prostafed.common.models.network import build_network
+from prostafed.common.seeding import derive_seed
+from prostafed.common.tasks import build_task
+from prostafed.simulations.phantom.case import generate_case
+from prostafed.simulations.phantom.settings import Readers, Scanner
+
+GRID = Grid((3.6, 1.5, 1.5), (12, 48, 48))
+SEQUENCES = ("t2w", "adc", "hbv")
+SITES = (  # centre whose rates are followed, scanner
+    ("RUMC", Scanner(vendor="siemens")),
+    ("ZGT", Scanner(vendor="philips", field_strength_t=1.5)),
+    ("PCNN", Scanner(vendor="ge")),
+)
+ROUNDS = 10  # the learning rate falls from round to round, as in a federation
+
+
+def main() -> None:
+    """Train, print a table, or one JSON object with --json."""
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("--seeds", type=int, default=3, help="how many seeds (default 3)")
+    parser.add_argument("--sizes", type=int, nargs="+", default=[10, 25, 50, 100, 200], help="labelled cases")
+    parser.add_argument("--test-cases", type=int, default=300, help="held-out cases (default 300)")
+    parser.add_argument("--steps", type=int, default=400, help="optimiser steps of every training (default 400)")
+    parser.add_argument("--out", type=Path, help="folder for label_curve.csv")
+    parser.add_argument("--json", action="store_true", help="print one JSON object, progress to stderr")
+    arguments = parser.parse_args()
+    started = time.monotonic()
+    test = make_cases(derive_seed(0, "test"), arguments.test_cases)
+    rows = []
+    for seed in range(arguments.seeds):
+        pool = make_cases(derive_seed(seed, "train"), max(arguments.sizes))
+        for size in arguments.sizes:
+            auroc = train_and_test(pool, size, test, arguments.steps, seed)
+            rows.append({"seed": seed, "labelled_cases": size, "auroc": round(auroc, 4)})
+            print(f"seed {seed}: {size} labelled cases, AUROC {auroc:.3f}", file=sys.stderr, flush=True)
+    seconds = round(time.monotonic() - started)
+    if arguments.out:
+        lines = [",".join(rows[0]), *(",".join(map(str, row.values())) for row in rows)]
+        write_text(make_folder(arguments.out) / "label_curve.csv", "\n".join(lines) + "\n")
+    if arguments.json:
+        print(json.dumps({"rows": rows, "test_cases": arguments.test_cases, "seconds": seconds, "generated": True}))
+        return
+    print(f"Generated images, {arguments.test_cases} test cases, {arguments.seeds} seeds, {seconds} s")
+    for size in arguments.sizes:
+        found = [row["auroc"] for row in rows if row["labelled_cases"] == size]
+        print(f"{size:4d} labelled cases: AUROC {statistics.mean(found):.3f} ({min(found):.3f}-{max(found):.3f})")
+
+
+def make_cases(seed: int, count: int) -> CasesInMemory:
+    """Return `count` generated cases, the sites in turn."""
+    cases = []
+    for index in range(count):
+        center, scanner = SITES[index % len(SITES)]
+        cases.append(generate_case(seed, index, center, scanner, Readers(), GRID, SEQUENCES))
+    return CasesInMemory(tuple(case[0] for case in cases), tuple((case[1], case[2]) for case in cases))
+
+
+def train_and_test(pool: CasesInMemory, size: int, test: CasesInMemory, steps: int, seed: int) -> float:
+    """Return the test AUROC of a network trained from scratch on the first `size` cases of `pool`."""
+    task, device = build_task("classify"), torch.device("cuda" if torch.cuda.is_available() else "cpu")
+    network = build_network(
+        sequences=len(SEQUENCES),
+        spacing_mm=GRID.spacing_mm,
+        size=GRID.size,
+        width=8,
+        stages=4,
+        norm="instance",
+        groups=task.heads,
+        seed=seed,
+        stage=0,
+    )
+    batch_size = 8
+    epochs = max(1, round(steps / ROUNDS / np.ceil(size / batch_size)))
+    for number in range(1, ROUNDS + 1):
+        settings = Optimisation(
+            epochs, batch_size, decayed(1e-3, number, ROUNDS), 1e-4, derive_seed(seed, "round", number)
+        )
+        finetune(network, task, pool, range(size), GRID.spacing_mm, settings, device, lambda *_: None)
+    found = assess(network, task, test, range(len(test.records)), 32, device)
+    labels, scores = np.array([each.label for each in found]), np.array([each.score for each in found])
+    return float(auroc_rows(labels, scores, np.ones((1, len(found))))[0])
+
+
+if __name__ == "__main__":
+    main()
