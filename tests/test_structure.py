@@ -30,7 +30,8 @@ SHELL_FILES = {"common/models/checkpoint.py": {"safetensors"}, "simulations/phan
 
 
 def source_files() -> list[Path]:
-    return sorted(path for top in TOP for path in (ROOT / top).rglob("*.py"))
+    """Every module; studies/ holds scripts to run, not modules to import."""
+    return sorted(path for top in TOP for path in (ROOT / top).rglob("*.py") if "studies" not in path.parts)
 
 
 def imported(path: Path) -> Iterator[str]:

@@ -61,7 +61,8 @@ def write_case(
     header = {"record": asdict(record), "grid": asdict(grid), "sequences": sequences}
     with replacing(path) as temporary:
         voxels = {"image": stored, "masks": np.ascontiguousarray(masks, dtype=np.uint8)}
-        save_file(voxels, temporary, {key: json.dumps(value) for key, value in header.items()})
+        # One key: safetensors writes several in an order that changes from run to run, and equal cases are equal bytes.
+        save_file(voxels, temporary, {"case": json.dumps(header, sort_keys=True)})
     return path
 
 
@@ -85,8 +86,9 @@ def _read_header(path: Path) -> tuple[CaseRecord, Grid, tuple[str, ...]]:
     with _opened(path) as file:
         metadata = file.metadata()
     try:
-        values = {key: json.loads(metadata[key]) for key in ("record", "grid", "sequences")}
+        values = json.loads(metadata["case"])
         record = CaseRecord(**{key: _as_tuple(value) for key, value in values["record"].items()})
+        sequences = tuple(values["sequences"])
         grid = Grid(**{key: _as_tuple(value) for key, value in values["grid"].items()})
     except (KeyError, TypeError, ValueError) as error:  # another program's file, or another release's
         raise DataError(
@@ -94,7 +96,7 @@ def _read_header(path: Path) -> tuple[CaseRecord, Grid, tuple[str, ...]]:
         ) from error
     if record.case_id != path.stem:
         raise DataError(f"Case file {path.name} holds case {record.case_id}. Give it back its name, or index it again.")
-    return record, grid, tuple(values["sequences"])
+    return record, grid, sequences
 
 
 def _as_tuple(value: Any) -> Any:

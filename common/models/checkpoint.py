@@ -2,10 +2,12 @@
 loaded.
 """
 
+import json
 from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
 
+import numpy as np
 from safetensors import SafetensorError, safe_open
 from safetensors.numpy import save_file
 from torch import nn
@@ -25,16 +27,19 @@ class LoadReport:
 
 
 def save_checkpoint(path: Path, tensors: Tensors, metadata: Mapping[str, str]) -> None:
-    """Write `tensors` and `metadata` to `path`, atomically."""
+    """Write `tensors` and `metadata` to `path`, atomically; equal input gives equal bytes."""
+    contiguous = {name: np.ascontiguousarray(array) for name, array in tensors.items()}
     with replacing(path) as temporary:
-        save_file(tensors, temporary, dict(metadata))
+        # One key: safetensors writes several in an order that changes from run to run.
+        save_file(contiguous, temporary, {"prostafed": json.dumps(dict(metadata), sort_keys=True)})
 
 
 def read_checkpoint(path: Path) -> tuple[Tensors, dict[str, str]]:
     """Return the tensors and metadata of `path`; raises CheckpointError where it is not a whole safetensors file."""
     try:
         with safe_open(path, framework="numpy") as file:
-            return {name: file.get_tensor(name) for name in sorted(file.keys())}, dict(file.metadata() or {})
+            metadata = json.loads((file.metadata() or {}).get("prostafed", "{}"))
+            return {name: file.get_tensor(name) for name in sorted(file.keys())}, metadata
     except (SafetensorError, OSError) as error:
         raise CheckpointError(
             f"{path} is not a readable checkpoint. Name a .safetensors file that a run wrote."

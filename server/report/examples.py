@@ -12,6 +12,7 @@ import numpy.typing as npt
 from matplotlib import colormaps
 from matplotlib.colors import to_hex
 from matplotlib.figure import Figure
+from matplotlib.patheffects import withStroke
 
 GLAND_COLOUR, LESION_COLOUR = "#56B4E9", "#F0E442"  # Okabe & Ito; dashed and solid, for print in grey
 HEAT = colormaps["inferno"]
@@ -107,8 +108,12 @@ def _picture(planes: dict[str, Plane], name: str, spacing_mm: tuple[float, float
             y = (np.arange(plane.shape[0]) + 0.5) * spacing_mm[0]
             inside = (planes[mask] > 0).astype(np.float32)
             axis.contour(x, y, inside, levels=[0.5], colors=[colour], linewidths=2.0, linestyles=dash)
-    axis.plot([width * 0.05, width * 0.05 + BAR_MM], [height * 0.95] * 2, color="white", linewidth=2.5)
-    axis.text(width * 0.05, height * 0.93, f"{BAR_MM:.0f} mm", color="white", fontsize=11, family="DejaVu Sans")
+    edge = [withStroke(linewidth=4, foreground="black")]  # seen on white fat as on dark air
+    left, bottom = width * 0.05, height * 0.95
+    axis.plot([left, left + BAR_MM], [bottom, bottom], color="white", linewidth=2.5, path_effects=edge)
+    axis.text(
+        left, bottom * 0.98, f"{BAR_MM:.0f} mm", color="white", fontsize=11, family="DejaVu Sans", path_effects=edge
+    )
     buffer = io.BytesIO()
     figure.savefig(buffer, format="png", metadata={"Software": None})
     return "data:image/png;base64," + base64.b64encode(buffer.getvalue()).decode()

@@ -4,8 +4,9 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 
 from prostafed.server.report import tables
+from prostafed.server.report.results import Result
 from prostafed.server.report.run_folder import RunFolder
-from prostafed.server.report.verdict import all_generated
+from prostafed.server.report.verdict import MIN_PER_CLASS, all_generated, judged, scarce_sites
 from prostafed.server.report.vocabulary import arm_of
 
 
@@ -18,9 +19,15 @@ class Notice:
     text: str
 
 
-def list_notices(run: RunFolder, unreadable: Sequence[str]) -> list[Notice]:
+def list_notices(run: RunFolder, results: Sequence[Result], unreadable: Sequence[str]) -> list[Notice]:
     """Return the notices of a run, the most important first."""
-    return [*_generated(run), *_unfinished(run), *_failed_rounds(run), *_unreadable(unreadable)]
+    return [
+        *_generated(run),
+        *_unfinished(run),
+        *_failed_rounds(run),
+        *_few_patients(run, results),
+        *_unreadable(unreadable),
+    ]
 
 
 def _generated(run: RunFolder) -> list[Notice]:
@@ -59,6 +66,18 @@ def _failed_rounds(run: RunFolder) -> list[Notice]:
         return []
     text = f"{failed} {'round was' if failed == 1 else 'rounds were'} not aggregated: too few usable replies."
     return [Notice("unfinished", "Rounds not aggregated", text)]
+
+
+def _few_patients(run: RunFolder, results: Sequence[Result]) -> list[Notice]:
+    scarce = scarce_sites(results, judged(run, results))
+    if not scarce:
+        return []
+    counts = ", ".join(f"{site} {positives} with and {rest} without" for site, (positives, rest) in scarce.items())
+    text = (
+        f"Some sites have fewer than {MIN_PER_CLASS} test cases of a kind, with or without csPCa ({counts}). "
+        "Intervals from so few are too narrow, so no difference between arms counts as shown."
+    )
+    return [Notice("note", "Few test patients", text)]
 
 
 def _unreadable(names: Sequence[str]) -> list[Notice]:

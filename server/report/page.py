@@ -16,7 +16,7 @@ from prostafed.server.report.examples import GLAND_COLOUR, LESION_COLOUR, heat_s
 from prostafed.server.report.notices import list_notices
 from prostafed.server.report.results import Result, list_arms, list_sites, measure
 from prostafed.server.report.run_folder import RunFolder, read_run
-from prostafed.server.report.verdict import compare, format_signed, judged, write_verdict
+from prostafed.server.report.verdict import MIN_PER_CLASS, compare, format_signed, judged, scarce_sites, write_verdict
 from prostafed.server.report.vocabulary import (
     SOURCES,
     arm_of,
@@ -79,12 +79,13 @@ def _context(run: RunFolder, results: Sequence[Result]) -> dict[str, Any]:
     unreadable = [path.name for path, example in zip(run.examples, examples, strict=True) if example is None]
     arms = judged(run, results)
     federated = next((result for result in arms if result.arm == "federated"), None)
+    few = bool(scarce_sites(results, arms))
     rounds = tables.tabulate_rounds(run)
     sites = list_sites(run)
     return {
         "run": run,
         "verdict": write_verdict(run, results),
-        "notices": list_notices(run, unreadable),
+        "notices": list_notices(run, results, unreadable),
         "arms": list_arms(run),
         "sites": sites,
         "site_colours": colour_sites(sites),
@@ -93,13 +94,12 @@ def _context(run: RunFolder, results: Sequence[Result]) -> dict[str, Any]:
         "metric_tables": _metric_tables(results),
         "tested": any(result.resamples is not None for result in results),
         "resamples": RESAMPLES,
+        "min_per_class": MIN_PER_CLASS,
         "level": LEVEL,
-        "differences": [compare(run, federated, other) for other in arms if other is not federated]
-        if federated
-        else [],
+        "differences": [compare(run, federated, other, few) for other in arms if federated and other is not federated],
         "judged_by": arms[0].metric if arms else "",
         "plots": _draw_plots(run, results, judged=arms),
-        "examples": [example for example in examples if example],
+        "examples": sorted((example for example in examples if example), key=lambda each: _place(sites, each.site)),
         "example_colours": {"gland": GLAND_COLOUR, "lesion": LESION_COLOUR, "heat": heat_stops()},
         "work": tables.tabulate_work(run),
         "rounds": rounds,
@@ -150,6 +150,10 @@ def _stage_labels(run: RunFolder) -> dict[int, str]:
     recorded = {line.stage for line in run.rounds} | {line.stage for line in run.metrics}
     numbers = recorded | set(range(1, len(run.stages) + 1))
     return {number: tables.label_stage(run, number) for number in sorted(numbers)}
+
+
+def _place(sites: Sequence[str], site: str) -> int:
+    return sites.index(site) if site in sites else len(sites)
 
 
 def format_duration(seconds: float | None) -> str:

@@ -8,6 +8,9 @@ from prostafed.server.report.results import Result, metrics_of
 from prostafed.server.report.run_folder import RunFolder
 from prostafed.server.report.vocabulary import arm_of, metric_of
 
+# A percentile bootstrap of fewer cases of a class is too narrow: with 2 it can say 1.00 to 1.00.
+MIN_PER_CLASS = 10
+
 
 @dataclass(frozen=True)
 class Difference:
@@ -19,6 +22,7 @@ class Difference:
     low: float | None
     high: float | None
     shown: bool
+    few: bool  # too few patients for any difference to count as shown
     paired: bool  # resampled on the same patients; else only whether the arms' own intervals overlap is known
 
 
@@ -34,7 +38,18 @@ def judged(run: RunFolder, results: Sequence[Result]) -> list[Result]:
     return []
 
 
-def compare(run: RunFolder, first: Result, second: Result) -> Difference:
+def scarce_sites(results: Sequence[Result], arms: Sequence[Result]) -> dict[str, tuple[int, int]]:
+    """Return (with csPCa, without) of the sites behind `arms` that have too few of either to trust an interval."""
+    scarce = {}
+    for result in results:
+        if arms and (result.stage, result.metric, result.scope) == (arms[0].stage, arms[0].metric, "site"):
+            with_cspca, cases = result.positives, result.cases
+            if with_cspca is not None and cases is not None and min(with_cspca, cases - with_cspca) < MIN_PER_CLASS:
+                scarce[result.site] = (with_cspca, cases - with_cspca)
+    return scarce
+
+
+def compare(run: RunFolder, first: Result, second: Result, few: bool = False) -> Difference:
     """Return `first` minus `second` with the interval of the paired bootstrap, where both saw the same patients."""
     assert first.value is not None
     assert second.value is not None
@@ -44,12 +59,12 @@ def compare(run: RunFolder, first: Result, second: Result) -> Difference:
         assert second.resamples is not None
         interval = percentile_interval(first.resamples - second.resamples)
         low, high = interval or (None, None)
-        shown = low is not None and high is not None and (low > 0 or high < 0)
-        return Difference(first.arm, second.arm, value, low, high, shown, paired=True)
+        shown = low is not None and high is not None and (low > 0 or high < 0) and not few
+        return Difference(first.arm, second.arm, value, low, high, shown, few, paired=True)
     apart = None not in (first.low, first.high, second.low, second.high) and (
         (first.low or 0) > (second.high or 0) or (second.low or 0) > (first.high or 0)
     )
-    return Difference(first.arm, second.arm, value, None, None, apart, paired=False)
+    return Difference(first.arm, second.arm, value, None, None, apart and not few, few, paired=False)
 
 
 def _same_patients(run: RunFolder, first: Result, second: Result) -> bool:
@@ -80,13 +95,16 @@ def write_verdict(run: RunFolder, results: Sequence[Result]) -> str:
     if len(arms) == 1:
         spread = "" if _has_interval(best) or best.scope != "mean" else f", {_span(results, best)} per site"
         return f"{name} training{images} reached a {reached}{spread}; no other arm was run beside it."
-    differences = [compare(run, best, other) for other in arms if other is not best]
+    few = bool(scarce_sites(results, arms))
+    differences = [compare(run, best, other, few) for other in arms if other is not best]
     shown = [_say(difference) for difference in differences if difference.shown]
     unclear = [_say(difference) for difference in differences if not difference.shown]
     clauses = [f"it is better than {_join(shown)}"] if shown else []
     if unclear:
         these = f"these {best.patients} patients" if best.patients else "these patients"
-        clauses.append(f"that it is better than {_join(unclear)} is not shown by {these}")
+        clauses.append(
+            f"that it is better than {_join(unclear)} is not shown by {these}{', who are too few' if few else ''}"
+        )
     return f"{name} training scored highest{images}, with a {reached}: {'; '.join(clauses)}."
 
 

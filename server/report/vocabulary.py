@@ -78,7 +78,7 @@ def colour_sites(names: Sequence[str]) -> dict[str, str]:
 def describe_scanner(settings: dict[str, Any]) -> str:
     """Return "Siemens, 3 T, noise 1.2": what was set, with units; a dash where nothing was."""
     said = []
-    for name, value in settings.items():
+    for name, value in sorted(settings.items(), key=lambda item: item[0] != "vendor"):
         if value is None:
             continue
         unit = next((end for end in UNITS if name.endswith(end)), "")

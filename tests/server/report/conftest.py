@@ -23,8 +23,9 @@ def write_run(
     sites: tuple[str, ...] = SITES,
     arms: tuple[str, ...] = ("federated", "local", "pooled"),
     stages: list[dict[str, Any]] | None = None,
-    patients: int = 24,
+    patients: int = 36,
     size: int = 48,
+    examples: int = 2,
 ) -> Path:
     """Write a run folder like that of a simulation, with numbers that follow from the names."""
     stages = STAGES if stages is None else stages
@@ -63,8 +64,8 @@ def write_run(
         writer.writerows(_metric_rows(rounds, predictions))
     _write(folder / "run.json", RECORD)
     (folder / "examples").mkdir(exist_ok=True)
-    for site in sites:
-        np.savez(folder / "examples" / f"{sites.index(site)}.npz", **make_example(site, size))
+    for index, site in enumerate(sites[:examples]):
+        np.savez(folder / "examples" / f"{index}.npz", **make_example(site, size))
     return folder
 
 

@@ -95,13 +95,13 @@ def test_plots_lie_beside_their_numbers(run: Path) -> None:
     assert (run / "plots" / "loss.svg").read_text().startswith("<?xml")
 
 
-def test_the_same_run_gives_the_same_report(run: Path) -> None:
-    first = write_report(run).read_bytes()
-    assert write_report(run).read_bytes() == first
+def test_the_same_run_gives_the_same_report(small_run: Path) -> None:
+    first = write_report(small_run).read_bytes()
+    assert write_report(small_run).read_bytes() == first
 
 
 def test_names_are_text_and_never_markup(make_run: Callable[..., Path]) -> None:
-    run = make_run(sites=(EVIL, "beta"))
+    run = make_run(sites=(EVIL, "beta"), arms=("federated", "local"), examples=1)
     lines = [json.loads(line) for line in (run / "rounds.jsonl").read_text().splitlines()]
     lines[0]["rejections"] = [{"site": EVIL, "code": EVIL, "text": EVIL}]
     (run / "rounds.jsonl").write_text("".join(json.dumps(line) + "\n" for line in lines))
@@ -112,27 +112,33 @@ def test_names_are_text_and_never_markup(make_run: Callable[..., Path]) -> None:
     assert "<script" not in page.read_text()
 
 
+@pytest.fixture
+def small_run(make_run: Callable[..., Path]) -> Path:
+    return make_run(sites=("alpha", "beta"), arms=("federated", "local"), examples=1)
+
+
 SIMULATION_ONLY = ("predictions.jsonl", "federation.json", "examples")
 
 
 @pytest.mark.parametrize(
     "missing",
     [
-        *[(name,) for name in ("run.json", "rounds.jsonl", "metrics.csv", *SIMULATION_ONLY)],
+        ("run.json",),
+        ("rounds.jsonl", "metrics.csv"),
         SIMULATION_ONLY,
         ("rounds.jsonl", "metrics.csv", "run.json", *SIMULATION_ONLY),
     ],
 )
-def test_what_is_missing_is_left_out(run: Path, missing: tuple[str, ...]) -> None:
+def test_what_is_missing_is_left_out(small_run: Path, missing: tuple[str, ...]) -> None:
     for name in missing:
-        path = run / name
+        path = small_run / name
         if path.is_dir():
             for file in path.iterdir():
                 file.unlink()
             path.rmdir()
         else:
             path.unlink()
-    text = read(write_report(run)).text
+    text = read(write_report(small_run)).text
     assert ("Example slices" in text) == ("examples" not in missing)
     assert ("Patient" in text) == (set(missing) < {"run.json", "rounds.jsonl", "metrics.csv", *SIMULATION_ONLY})
     if "federation.json" in missing:
@@ -142,55 +148,61 @@ def test_what_is_missing_is_left_out(run: Path, missing: tuple[str, ...]) -> Non
         assert "No round has been recorded yet" in text
 
 
-def test_an_interrupted_run_says_how_far_it_came(run: Path) -> None:
-    lines = [json.loads(line) for line in (run / "rounds.jsonl").read_text().splitlines()]
+def test_an_interrupted_run_says_how_far_it_came(small_run: Path) -> None:
+    lines = [json.loads(line) for line in (small_run / "rounds.jsonl").read_text().splitlines()]
     lines[4] |= {
         "aggregated": False,
         "replies": ["alpha"],
         "rejections": [{"site": "beta", "code": "DEADLINE", "text": "x"}],
     }
-    (run / "rounds.jsonl").write_text("".join(json.dumps(line) + "\n" for line in lines[:5]))
-    (run / "run.json").write_text(json.dumps({"state": "interrupted"}))
-    text = read(write_report(run)).text
+    (small_run / "rounds.jsonl").write_text("".join(json.dumps(line) + "\n" for line in lines[:5]))
+    (small_run / "run.json").write_text(json.dumps({"state": "interrupted"}))
+    text = read(write_report(small_run)).text
     assert "This run is interrupted" in text
     assert "federated, stage 2: fine-tuning (lesion): 1 of 4" in text
-    assert "pooled, stage 1: pretraining (conditional): 0 of 3" in text
+    assert "local only, stage 1: pretraining (conditional): 0 of 6" in text
     assert "1 round was not aggregated" in text
     assert "NOT AGGREGATED: this round changed nothing" in text
     assert "beta: DEADLINE (x)" in text
 
 
-def test_generated_sites_among_real_ones_are_named(run: Path) -> None:
+def test_generated_sites_among_real_ones_are_named(small_run: Path) -> None:
     sites = [
         {"name": "alpha", "source": "phantom"},
         {"name": "beta", "source": "picai"},
         {"name": "gamma", "source": "picai"},
     ]
-    (run / "federation.json").write_text(json.dumps({"sites": sites}))
-    text = read(write_report(run)).text
+    (small_run / "federation.json").write_text(json.dumps({"sites": sites}))
+    text = read(write_report(small_run)).text
     assert "The cases of alpha were made by a computer model" in text
     assert "on generated images" not in text
 
 
-def test_real_images_carry_no_notice(run: Path) -> None:
-    sites = [{"name": name, "source": "picai"} for name in ("alpha", "beta", "gamma")]
-    (run / "federation.json").write_text(json.dumps({"sites": sites}))
-    for index, name in enumerate(("alpha", "beta", "gamma")):
-        path = run / "examples" / f"{index}.npz"
-        with np.load(path) as file:
-            arrays = dict(file)
-        np.savez(path, **{**arrays, "source": np.array("picai"), "site": np.array(name)})
-    text = read(write_report(run)).text
+def test_real_images_carry_no_notice(small_run: Path) -> None:
+    sites = [{"name": name, "source": "picai"} for name in ("alpha", "beta")]
+    (small_run / "federation.json").write_text(json.dumps({"sites": sites}))
+    path = small_run / "examples" / "0.npz"
+    with np.load(path) as file:
+        arrays = dict(file)
+    np.savez(path, **{**arrays, "source": np.array("picai")})
+    text = read(write_report(small_run)).text
     assert "enerated images" not in text
     assert "REAL IMAGES, PI-CAI" in text
 
 
-def test_a_damaged_example_is_left_out_and_named(run: Path) -> None:
-    (run / "examples" / "1.npz").write_bytes(b"PK nothing")
-    text = read(write_report(run)).text
+def test_a_damaged_example_is_left_out_and_named(small_run: Path) -> None:
+    (small_run / "examples" / "1.npz").write_bytes(b"PK nothing")
+    text = read(write_report(small_run)).text
     assert "These examples could not be read: 1.npz." in text
     assert "case alpha-0" in text
-    assert "case beta-0" not in text
+
+
+def test_few_test_patients_are_a_notice(make_run: Callable[..., Path]) -> None:
+    run = make_run(sites=("alpha", "beta"), arms=("federated", "local"), examples=0, patients=12)
+    text = read(write_report(run)).text
+    assert "Few test patients" in text
+    assert "alpha 4 with and 8 without" in text
+    assert "too few patients to tell" in text
 
 
 def test_what_is_no_run_folder_is_said_so_and_left_alone(tmp_path: Path) -> None:

@@ -38,7 +38,7 @@ def test_a_site_s_value_is_that_of_its_predictions(run: Path) -> None:
     assert result.high is not None
     assert result.value is not None
     assert result.low < result.value < result.high
-    assert (result.patients, result.cases, result.positives) == (24, 24, 8)
+    assert (result.patients, result.cases, result.positives) == (36, 36, 12)
 
 
 def test_mean_and_worst_are_over_the_sites(run: Path) -> None:
@@ -46,7 +46,7 @@ def test_mean_and_worst_are_over_the_sites(run: Path) -> None:
     values = {result.site: result.value or 0 for result in results if result.scope == "site"}
     (mean,), (worst,) = pick(results, scope="mean"), pick(results, scope="worst")
     assert mean.value == pytest.approx(sum(values.values()) / 3)
-    assert mean.patients == 72
+    assert mean.patients == 108
     assert (worst.site, worst.value) == (min(values, key=lambda site: values[site]), min(values.values()))
 
 
@@ -70,7 +70,7 @@ def test_what_the_sites_sent_stands_in_for_predictions(run: Path) -> None:
     sent = pick(after, metric="auroc", arm="federated", scope="site")
     assert [result.value for result in sent] == pytest.approx([result.value for result in before])
     assert all(result.low is not None for result in sent)
-    assert all((result.patients, result.cases, result.positives) == (None, 24, 8) for result in sent)
+    assert all((result.patients, result.cases, result.positives) == (None, 36, 12) for result in sent)
     (mean,) = pick(after, metric="auroc", arm="federated", scope="mean")
     assert (mean.low, mean.high, mean.patients) == (None, None, None)
 

@@ -8,7 +8,7 @@ import pytest
 
 from prostafed.server.report.results import Result, measure
 from prostafed.server.report.run_folder import read_run
-from prostafed.server.report.verdict import compare, format_signed, judged, write_verdict
+from prostafed.server.report.verdict import compare, format_signed, judged, scarce_sites, write_verdict
 
 
 def verdict(run: Path) -> str:
@@ -23,7 +23,7 @@ def test_the_best_arm_is_named_with_what_is_shown_and_what_is_not(run: Path) -> 
     )
     assert "it is better than local only (by " in text
     assert "that it is better than federated (by " in text
-    assert text.endswith("is not shown by these 72 patients.")
+    assert text.endswith("is not shown by these 108 patients.")
 
 
 def test_equal_arms_are_not_told_apart(make_run: Callable[..., Path]) -> None:
@@ -33,6 +33,24 @@ def test_equal_arms_are_not_told_apart(make_run: Callable[..., Path]) -> None:
     twins = federated + [line | {"arm": "local"} for line in federated]
     (run / "predictions.jsonl").write_text("".join(json.dumps(line) + "\n" for line in twins))
     assert "it is better than local only (by 0.00, interval 0.00 to 0.00) is not shown" in verdict(run)
+
+
+def test_few_patients_show_nothing(make_run: Callable[..., Path]) -> None:
+    run = make_run(patients=24)  # 8 of them with csPCa at each site
+    folder = read_run(run)
+    results = measure(folder)
+    arms = judged(folder, results)
+    assert scarce_sites(results, arms) == {"alpha": (8, 16), "beta": (8, 16), "gamma": (8, 16)}
+    assert verdict(run).endswith("is not shown by these 72 patients, who are too few.")
+    assert "it is better than local only" not in verdict(run).split(": ")[1].split("that")[0]
+    assert compare(folder, arms[0], arms[1]).shown
+    assert not compare(folder, arms[0], arms[1], few=True).shown
+
+
+def test_enough_patients_are_not_scarce(run: Path) -> None:
+    folder = read_run(run)
+    results = measure(folder)
+    assert scarce_sites(results, judged(folder, results)) == {}
 
 
 def test_real_images_are_not_called_generated(run: Path) -> None:

@@ -1,0 +1,150 @@
+"""A simulation from two files to a run folder; stopped anywhere it goes on to the same numbers."""
+
+import csv
+import json
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+
+from prostafed.common.errors import CheckpointError, ConfigurationError, RoundError
+from prostafed.common.models.checkpoint import read_checkpoint
+from prostafed.common.progress import Event, RoundDone, Step
+from prostafed.common.study import Study
+from prostafed.simulations.federation import Federation
+from prostafed.simulations.run import Simulation, Watchers, run_simulation
+
+
+def read_lines(path: Path) -> list[dict[str, Any]]:
+    return [json.loads(line) for line in path.read_text().splitlines()]
+
+
+def read_table(path: Path) -> list[dict[str, str]]:
+    with path.open(newline="") as file:
+        return list(csv.DictReader(file))
+
+
+def untimed(run: Path) -> list[dict[str, Any]]:
+    return [{**row, "seconds": None} for row in read_lines(run / "rounds.jsonl")]
+
+
+def assert_same_run(run: Path, whole: Path) -> None:
+    assert untimed(run) == untimed(whole)
+    assert (run / "metrics.csv").read_text() == (whole / "metrics.csv").read_text()
+    assert (run / "predictions.jsonl").read_text() == (whole / "predictions.jsonl").read_text()
+    assert (run / "model.safetensors").read_bytes() == (whole / "model.safetensors").read_bytes()
+
+
+def test_the_run_folder_holds_what_was_promised(finished_run: Path, study: Study) -> None:
+    assert json.loads((finished_run / "study.json").read_text()) == {
+        "study": study.model_dump(mode="json"),
+        "hash": study.hash(),
+    }
+    record = json.loads((finished_run / "run.json").read_text())
+    assert record["state"] == "finished"
+    assert {"versions", "commit", "data_fingerprint", "seconds", "bytes", "command"} <= set(record)
+    rounds = read_lines(finished_run / "rounds.jsonl")
+    assert {row["arm"] for row in rounds} == {"federated", "local", "pooled"}
+    assert sum(row["bytes_up"] for row in rounds if row["arm"] == "federated") == record["bytes"]["up"] > 0
+    metrics = read_table(finished_run / "metrics.csv")
+    assert list(metrics[0]) == ["arm", "stage", "round", "site", "split", "metric", "value", "n"]
+    assert {row["site"] for row in metrics if row["arm"] == "pooled" and row["split"] == "test"} >= {"north", "south"}
+    assert (finished_run / "report.html").stat().st_size > 10_000
+    assert {path.name for path in (finished_run / "examples").iterdir()} == {"north.npz", "south.npz"}
+
+
+def test_only_the_encoder_and_the_projection_travel(finished_run: Path) -> None:
+    for name, groups in (("model", {"encoder"}), ("checkpoint", {"encoder"})):
+        tensors, _ = read_checkpoint(finished_run / "arms" / "federated" / f"{name}.safetensors")
+        assert {tensor.split(".")[0] for tensor in tensors} == groups
+    kept, _ = read_checkpoint(next((finished_run / "arms/federated/sites/north/memory").rglob("stage-2/round-00002.*")))
+    assert {tensor.split(".")[0] for tensor in kept} == {"head"}
+
+
+def test_every_arm_is_tested_on_the_same_patients(finished_run: Path) -> None:
+    predictions = read_lines(finished_run / "predictions.jsonl")
+    tested = {
+        arm: sorted((row["site"], row["case_id"]) for row in predictions if row["arm"] == arm)
+        for arm in ("federated", "local", "pooled")
+    }
+    assert tested["federated"] == tested["local"] == tested["pooled"]
+    assert len(tested["federated"]) == 6
+
+
+def stop_after(count: int, kind: type[Step | RoundDone]) -> Callable[[Event], None]:
+    seen = 0
+
+    def on_event(event: Event) -> None:
+        nonlocal seen
+        seen += isinstance(event, kind)
+        if seen == count:
+            seen += 1
+            raise KeyboardInterrupt
+
+    return on_event
+
+
+@pytest.mark.parametrize(("count", "kind"), [(1, Step), (5, Step), (2, RoundDone), (19, Step), (11, RoundDone)])
+def test_interrupted_and_resumed_it_gives_the_same_numbers(
+    study: Study,
+    federation: Federation,
+    cache: Path,
+    tmp_path: Path,
+    finished_run: Path,
+    count: int,
+    kind: type[Step | RoundDone],
+) -> None:
+    simulation = Simulation(study, federation, tmp_path / "run", cache)
+    with pytest.raises(KeyboardInterrupt):
+        run_simulation(simulation, resume=False, watchers=Watchers(on_event=stop_after(count, kind)))
+    assert json.loads((simulation.out / "run.json").read_text())["state"] == "interrupted"
+    assert not list(simulation.out.rglob("*.part")), "a half-written file was left"
+    run_simulation(simulation, resume=True, watchers=Watchers())
+    assert_same_run(simulation.out, finished_run)
+
+
+def test_order_of_sites_does_not_change_the_model(
+    study: Study, federation: Federation, cache: Path, tmp_path: Path, finished_run: Path
+) -> None:
+    swapped = Federation(site=federation.site[::-1])
+    alone = study.model_copy(update={"arms": study.arms.model_copy(update={"compare": ()})})
+    run_simulation(Simulation(alone, swapped, tmp_path / "run", cache), resume=False, watchers=Watchers())
+    tensors, _ = read_checkpoint(tmp_path / "run" / "model.safetensors")
+    for name, array in read_checkpoint(finished_run / "model.safetensors")[0].items():
+        np.testing.assert_array_equal(tensors[name], array)
+
+
+def test_a_run_is_not_overwritten_and_not_resumed_as_another(
+    study: Study, federation: Federation, cache: Path, finished_run: Path, tmp_path: Path
+) -> None:
+    with pytest.raises(ConfigurationError, match="holds a run already"):
+        run_simulation(Simulation(study, federation, finished_run, cache), resume=False, watchers=Watchers())
+    other = study.model_copy(update={"seed": 4})
+    with pytest.raises(CheckpointError, match="another study or federation"):
+        run_simulation(Simulation(other, federation, finished_run, cache), resume=True, watchers=Watchers())
+    (tmp_path / "letter.txt").write_text("mine")
+    with pytest.raises(ConfigurationError, match="not a run's"):
+        run_simulation(Simulation(study, federation, tmp_path, cache), resume=False, watchers=Watchers())
+    assert [path.name for path in tmp_path.iterdir()] == ["letter.txt"]
+
+
+def test_a_missing_site_stops_the_run_below_quorum(
+    study: Study, federation: Federation, cache: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    from prostafed.client import work
+
+    def refuse(*arguments: object) -> None:
+        raise work.DataError("this hospital has no power")
+
+    monkeypatch.setattr(work, "pretrain", refuse)
+    said: list[Event] = []
+    with pytest.raises(RoundError, match="quorum 1.*north: DataError"):
+        run_simulation(
+            Simulation(study, federation, tmp_path / "run", cache), resume=False, watchers=Watchers(on_event=said.append)
+        )
+    assert any("no power" in str(event) for event in said), "the reason is shown to who runs the simulation"
+    record = read_lines(tmp_path / "run" / "rounds.jsonl")[-1]
+    assert record["aggregated"] is False
+    assert "no power" not in json.dumps(record), "but a site's own words do not travel"
