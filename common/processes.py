@@ -43,13 +43,16 @@ class Child:
 
 
 @contextmanager
-def children() -> Iterator[list[Child]]:
-    """Yield a list to add started children to; on leaving, by whatever way, they are ended, the last one first."""
+def children(grace_s: float = 10.0) -> Iterator[list[Child]]:
+    """Yield a list to add started children to; on leaving, by whatever way, they are ended, the last one first.
+
+    Each has `grace_s` to end by itself before it is killed.
+    """
     started: list[Child] = []
     try:
         yield started
     finally:
-        end_children(started[::-1])
+        end_children(started[::-1], grace_s)
 
 
 def start_child(

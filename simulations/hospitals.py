@@ -6,6 +6,7 @@ from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 
+from prostafed.common.errors import DataError
 from prostafed.common.files import make_folder, write_json, write_text
 from prostafed.common.imaging.case_folder import CaseFolder, case_path, open_case_folder, write_case
 from prostafed.common.imaging.cases import CaseRecord, Grid, Image, Masks
@@ -13,11 +14,13 @@ from prostafed.common.imaging.folds import split_cases, write_splits
 from prostafed.common.provenance import fingerprint_files, read_versions
 from prostafed.common.seeding import derive_seed
 from prostafed.common.study import Study
+from prostafed.simulations.datasets import load_importer
 from prostafed.simulations.federation import CasesSite, PhantomSite, PicaiSite, SimulatedSite
 
 # (site, cases done, cases in all or 0 where not known)
 OnCase = Callable[[str, int, int], None]
 POOLED = "pooled"
+_CASES = "[!.]*.safetensors"
 
 
 @dataclass(frozen=True)
@@ -28,26 +31,29 @@ class Hospital:
     source: str
     cases: CaseFolder
     fingerprint: str
+    left_out: tuple[str, ...]  # one sentence per study that could not be used
 
 
 def prepare_hospital(site: SimulatedSite, study: Study, cache: Path, on_case: OnCase) -> Hospital:
     """Return the hospital with its cases on the study's grid; what an earlier run prepared is taken from `cache`.
 
-    A half-prepared hospital is continued. Raises DataError where a source holds a case that cannot be used.
+    A half-prepared hospital is continued. A study that cannot be used is left out, with a sentence why; raises
+    DataError where none can be used.
     """
     if isinstance(site, CasesSite):
-        folder = site.root
-    else:
-        folder = make_folder(cache / "cases" / _cache_key(site, study))
-        if not (folder / "complete.json").exists():
-            _fill(folder, site, study, on_case)
-            write_json(folder / "complete.json", {"fingerprint": fingerprint_files(folder.glob("[!.]*.safetensors"))})
+        fingerprint = fingerprint_files(site.root.glob(_CASES))
+        return Hospital(site.name, site.source, open_case_folder(site.root), fingerprint, ())
+    folder = make_folder(cache / "cases" / _cache_key(site, study))
     complete = folder / "complete.json"
-    if complete.exists():
-        fingerprint = json.loads(complete.read_text())["fingerprint"]
-    else:
-        fingerprint = fingerprint_files(folder.glob("[!.]*.safetensors"))
-    return Hospital(site.name, site.source, open_case_folder(folder), fingerprint)
+    if not complete.exists():
+        left_out = _fill(folder, site, study, on_case)
+        write_json(complete, {"fingerprint": fingerprint_files(folder.glob(_CASES)), "left_out": left_out})
+    prepared = json.loads(complete.read_text(encoding="utf-8"))
+    if not any(folder.glob(_CASES)):
+        reasons = " ".join(prepared["left_out"]) or "The source holds none."
+        raise DataError(f"Site '{site.name}' has no case that can be used. {reasons}")
+    cases = open_case_folder(folder)
+    return Hospital(site.name, site.source, cases, prepared["fingerprint"], tuple(prepared["left_out"]))
 
 
 def combine_fingerprints(hospitals: Sequence[Hospital]) -> str:
@@ -87,35 +93,34 @@ def write_pooled_folder(folder: Path, hospitals: Sequence[Hospital], study: Stud
     return folder / "site.toml"
 
 
-def _fill(folder: Path, site: PhantomSite | PicaiSite, study: Study, on_case: OnCase) -> None:
-    grid = Grid(study.data.spacing_mm, study.data.size)
-    count = site.cases if isinstance(site, PhantomSite) else 0
-    for number, (record, image, masks) in enumerate(_generate(folder, site, study, grid), start=1):
-        write_case(folder, record, image, masks, grid, study.data.sequences)
-        on_case(site.name, number, count)
-
-
-def _generate(
-    folder: Path, site: PhantomSite | PicaiSite, study: Study, grid: Grid
-) -> Iterator[tuple[CaseRecord, Image, Masks]]:
-    sequences = study.data.sequences
-    if isinstance(site, PicaiSite):
-        from prostafed.simulations.datasets.picai import import_picai
-
+def _fill(folder: Path, site: PhantomSite | PicaiSite, study: Study, on_case: OnCase) -> list[str]:
+    """Write the site's cases into `folder`; return a sentence for each study that was left out."""
+    grid, sequences = Grid(study.data.spacing_mm, study.data.size), study.data.sequences
+    left_out: list[str] = []
+    if isinstance(site, PhantomSite):
+        done = len(list(folder.glob(_CASES)))  # written in order and whole: an interrupted hospital goes on here
+        cases, count = _generate(site, study, grid, done), site.cases
+    else:
         centers = (site.center,) if site.center else ()
-        for record, image, masks in import_picai(site.root, grid, sequences, centers):
-            yield replace(record, case_id=f"{site.name}-{record.case_id}"), image, masks
-        return
+        importer = load_importer(site.source)
+        cases = importer(site.root, grid, sequences, centers, lambda error: left_out.append(str(error)))
+        done, count = 0, 0
+    for number, (record, image, masks) in enumerate(cases, start=done + 1):
+        named = replace(record, case_id=f"{site.name}-{record.case_id}")
+        write_case(folder, named, image, masks, grid, sequences)
+        on_case(site.name, number, count)
+    return left_out
+
+
+def _generate(site: PhantomSite, study: Study, grid: Grid, first: int) -> Iterator[tuple[CaseRecord, Image, Masks]]:
     from prostafed.simulations.phantom.case import generate_case
 
     seed = derive_seed(study.seed, "hospital", site.name)
-    done = len(
-        list(folder.glob("[!.]*.safetensors"))
-    )  # written in order and whole: an interrupted hospital goes on here
-    for index in range(done, site.cases):
-        record, image, masks = generate_case(seed, index, site.center, site.scanner, site.readers, grid, sequences)
-        case_id, patient_id = f"{site.name}-{record.case_id}", f"{site.name}-{record.patient_id}"
-        yield replace(record, case_id=case_id, patient_id=patient_id), image, masks
+    for index in range(first, site.cases):
+        record, image, masks = generate_case(
+            seed, index, site.center, site.scanner, site.readers, grid, study.data.sequences
+        )
+        yield replace(record, patient_id=f"{site.name}-{record.patient_id}"), image, masks
 
 
 def _cache_key(site: PhantomSite | PicaiSite, study: Study) -> str:

@@ -9,7 +9,7 @@ from pathlib import Path
 
 from prostafed.common.errors import CheckpointError, ConfigurationError
 from prostafed.common.files import make_folder, write_json
-from prostafed.common.progress import Event, listening
+from prostafed.common.progress import Event, Said, listening
 from prostafed.common.provenance import read_commit, read_versions
 from prostafed.common.study import Study
 from prostafed.server.aggregation import check_aggregators
@@ -61,7 +61,11 @@ def run_simulation(simulation: Simulation, resume: bool, watchers: Watchers) -> 
     hospitals, arms = [], []
     try:
         for site in simulation.federation.site:
-            hospitals.append(prepare_hospital(site, simulation.study, simulation.cache, watchers.on_case))
+            hospital = prepare_hospital(site, simulation.study, simulation.cache, watchers.on_case)
+            hospitals.append(hospital)
+            for text in hospital.left_out:
+                watchers.on_event(Said(hospital.name, f"left out: {text}"))
+        record["left_out"] = {hospital.name: list(hospital.left_out) for hospital in hospitals if hospital.left_out}
         record["data_fingerprint"] = combine_fingerprints(hospitals)
         arms = plan_arms(simulation.study, hospitals, simulation.out / "arms")
         watchers.on_plan(arms)

@@ -7,7 +7,7 @@ BAD_ORIENTATION, NOT_FINITE, LOW_OVERLAP, BLANK here; MASK_LABEL and MASK_SPACE 
 from collections.abc import Mapping
 
 import numpy as np
-import SimpleITK as sitk  # noqa: N813
+import SimpleITK as sitk
 
 from prostafed.common.errors import DataError
 from prostafed.common.imaging.cases import MASKS, Grid, Image, Masks

@@ -1,7 +1,7 @@
 """Delineations: which label values a mask may hold, whether it lies on the study, and its voxels on the grid."""
 
 import numpy as np
-import SimpleITK as sitk  # noqa: N813
+import SimpleITK as sitk
 
 from prostafed.common.errors import DataError
 from prostafed.common.imaging.cases import MASKS, Masks

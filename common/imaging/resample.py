@@ -6,7 +6,7 @@ voxels are never read: it carries origin, spacing, axes and size.
 
 import numpy as np
 import numpy.typing as npt
-import SimpleITK as sitk  # noqa: N813
+import SimpleITK as sitk
 
 from prostafed.common.imaging.cases import Grid
 

@@ -16,7 +16,10 @@ Map = npt.NDArray[np.float32]  # (z, y, x), probabilities of csPCa in [0, 1]
 
 @dataclass(frozen=True)
 class Candidates:
-    """The candidates of a map, most confident first; candidate k has the voxels where `labels` is k + 1."""
+    """The candidates of a map, most confident first; candidate k has the voxels where `labels` is k + 1.
+
+    They are found in this order: what a turn leaves is below its threshold, hence below the candidate it took.
+    """
 
     labels: LabelVolume  # (z, y, x)
     confidences: tuple[float, ...]
@@ -58,7 +61,7 @@ def extract_candidates(
         working[component] = 0
         if np.count_nonzero((working >= lowest) & ~near) <= min_voxels:
             break  # no room for another: spares a noisy map thousands of erasures
-    return _sorted(labels, confidences)
+    return Candidates(labels, tuple(confidences))
 
 
 def _most_confident(working: Map, above: BoolVolume, min_voxels: int) -> BoolVolume | None:
@@ -70,15 +73,6 @@ def _most_confident(working: Map, above: BoolVolume, min_voxels: int) -> BoolVol
     peaks[sizes <= min_voxels] = 0
     best = int(peaks.argmax())
     return components == best if peaks[best] > 0 else None
-
-
-def _sorted(labels: LabelVolume, confidences: list[float]) -> Candidates:
-    """A peak within a small component can hide a larger one, so candidates are not always found in order."""
-    order = sorted(range(len(confidences)), key=lambda index: -confidences[index])
-    renumbered = np.zeros(len(confidences) + 1, dtype=np.int32)
-    for new, old in enumerate(order):
-        renumbered[old + 1] = new + 1
-    return Candidates(renumbered[labels], tuple(confidences[index] for index in order))
 
 
 def _in_unit_range(detection_map: Map) -> bool:

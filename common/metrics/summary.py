@@ -25,12 +25,11 @@ SUMMARY_KEYS = tuple(f"{name}{end}" for name in STATISTICS for end in ("", "_low
 def summarise(predictions: Sequence[CasePrediction], seed: int) -> dict[str, float]:
     """Return every statistic that the cases define, with its 95 % interval as NAME_low and NAME_high.
 
-    Keys are among SUMMARY_KEYS; what is undefined is absent, so no value is NaN. Lesion statistics stand only where a
-    case has a lesion or a candidate.
+    Keys are among SUMMARY_KEYS; what is undefined is absent, so no value is NaN: lesion statistics stand only where a
+    case has a lesion.
     """
-    detection = any(prediction.detections or prediction.lesions for prediction in predictions)
     summary: dict[str, float] = {}
-    for name, statistic in (STATISTICS if detection else CASE_STATISTICS).items():
+    for name, statistic in STATISTICS.items():
         value = statistic(predictions)
         if value is None:
             continue

@@ -125,7 +125,7 @@ def to_svg(figure: Figure, name: str) -> str:
 
 def inline_svg(svg: str, title: str) -> str:
     """Return an SVG file's text as an element of an HTML page, which needs neither prologue nor name spaces."""
-    element = re.sub(r'\s(xmlns(:xlink)?|version)="[^"]*"', "", svg[svg.index("<svg") :], count=3)
+    element = re.sub(r'\s(xmlns(:xlink)?|version)="[^"]*"', "", svg[svg.index("<svg") :])
     return element.replace("<svg", f'<svg role="img" aria-label="{escape(title)}"', 1)
 
 

@@ -8,6 +8,7 @@
         anatomical_delineations/zonal_pz_tz/AI/HeviAI23               1 = PZ, 2 = TZ; its grid may differ from the t2w's
       clinical_information/marksheet.csv, marksheet.csv or clinical_information*.csv, in root or in the labels folder
       reads.csv beside the marksheet, optional: case_id, lesion_id, reader_id, pirads
+      GENERATED.json: says that no patient was imaged; the records' source is then "phantom"
 
 The images are CC BY-NC 4.0 (Saha et al. 2022, zenodo 6624726), so are the labels.
 """
@@ -17,7 +18,7 @@ from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
-import SimpleITK as sitk  # noqa: N813
+import SimpleITK as sitk
 
 from prostafed.common.errors import DataError, nearest
 from prostafed.common.imaging.cases import MASKS, CaseRecord, Grid, Image, Masks
@@ -84,6 +85,8 @@ def list_studies(root: Path, centers: tuple[str, ...] = ()) -> tuple[CaseRecord,
     if (reads_path := path.with_name("reads.csv")).is_file():
         reads = read_reads(reads_path, [record.case_id for record in records])
         records = tuple(replace(each, pirads_reads=reads.get(each.case_id, each.pirads_reads)) for each in records)
+    if (root / "GENERATED.json").is_file():
+        records = tuple(replace(record, source="phantom") for record in records)
     return tuple(record for record in records if not centers or record.center in centers)
 
 
@@ -134,7 +137,7 @@ def _read_case(
     image, voxels = prepare_case(
         case_id, {name: images[name] for name in sequences}, masks, grid, reference=images["t2w"]
     )
-    provenance = {name: SEQUENCES[name] for name in sequences}
+    provenance = {name: "generated" if record.source == "phantom" else SEQUENCES[name] for name in sequences}
     return (
         replace(record, masks=tuple(name for name in MASKS if name in delineated), sequences=provenance),
         image,

@@ -65,7 +65,7 @@ def run_on_flower(
     # A socket path may hold 107 characters and Ray spends 70 of them: a short folder outside `out`.
     scratch = Path(tempfile.mkdtemp(prefix=f"pf-{os.getpid()}-", dir="/tmp" if os.name == "posix" else None))
     try:
-        with interrupted_by_sigterm(), children() as started:
+        with interrupted_by_sigterm(), children(grace_s=1.0) as started:  # or the ServerApp would go on for seconds
             connection = _start_runtime(scratch, logs, resources, started)
             values = {"study": study_json, "run": run, "out": str(out.resolve()), "sites": str(sites.resolve())}
             run_id = submit(

@@ -147,7 +147,7 @@ def _write_image(
     path: Path, volume: npt.NDArray[Any], axes: Axes, tilt: float, corner: npt.NDArray[np.float64]
 ) -> None:
     """Write `volume` (z, y, x), turned by `tilt` about the x axis as oblique slices are; the suffix says the format."""
-    import SimpleITK as sitk  # noqa: N813
+    import SimpleITK as sitk
 
     cosine, sine = float(np.cos(tilt)), float(np.sin(tilt))
     direction = np.array([[1.0, 0.0, 0.0], [0.0, cosine, sine], [0.0, -sine, cosine]])  # columns: x, y, z of the grid

@@ -35,7 +35,10 @@ def test_sites_of_several_sources_and_roots_relative_to_the_file(tmp_path: Path)
         (PHANTOM.replace("4", "0"), "site.1.cases"),
         (PHANTOM.replace("north", "North!"), "site.1.name"),
         (PHANTOM + PHANTOM, "found twice: north"),
-        ('[[site]]\nname = "real"\nsource = "picai"\nroot = "absent"\n', "site 'real': the folder .*absent does not exist"),
+        (
+            '[[site]]\nname = "real"\nsource = "picai"\nroot = "absent"\n',
+            "site 'real': the folder .*absent does not exist",
+        ),
         ("", "'site' is missing"),
     ],
 )

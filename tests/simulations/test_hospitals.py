@@ -54,7 +54,9 @@ def test_pooling_keeps_each_patient_in_the_split_of_the_own_hospital(
     assert len(pooled.records) == 20
 
 
-def test_a_site_folder_is_a_real_sites_folder(study: Study, federation: Federation, cache: Path, tmp_path: Path) -> None:
+def test_a_site_folder_is_a_real_sites_folder(
+    study: Study, federation: Federation, cache: Path, tmp_path: Path
+) -> None:
     hospital = prepare_hospital(federation.site[0], study, cache, lambda *_: None)
     site = read_site(write_site_folder(tmp_path / "north", hospital))
     assert (site.name, site.cases) == ("north", hospital.cases.folder)

@@ -142,7 +142,9 @@ def test_a_missing_site_stops_the_run_below_quorum(
     said: list[Event] = []
     with pytest.raises(RoundError, match="quorum 1.*north: DataError"):
         run_simulation(
-            Simulation(study, federation, tmp_path / "run", cache), resume=False, watchers=Watchers(on_event=said.append)
+            Simulation(study, federation, tmp_path / "run", cache),
+            resume=False,
+            watchers=Watchers(on_event=said.append),
         )
     assert any("no power" in str(event) for event in said), "the reason is shown to who runs the simulation"
     record = read_lines(tmp_path / "run" / "rounds.jsonl")[-1]

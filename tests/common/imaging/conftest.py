@@ -7,7 +7,7 @@ from typing import Any, Protocol
 import numpy as np
 import numpy.typing as npt
 import pytest
-import SimpleITK as sitk  # noqa: N813
+import SimpleITK as sitk
 
 
 class MakeVolume(Protocol):

@@ -141,9 +141,10 @@ class TestRefusals:
         "metadata",
         [
             None,
-            {"record": "{}"},
-            {"record": "{", "grid": "{}", "sequences": "[]"},
-            {"record": '{"case_id": "x", "patient_id": "x", "colour": 1}', "grid": "{}", "sequences": "[]"},
+            {"other": "{}"},
+            {"case": "{"},
+            {"case": '{"record": {}}'},
+            {"case": '{"record": {"case_id": "x", "patient_id": "x", "colour": 1}, "grid": {}, "sequences": []}'},
         ],
     )
     def test_a_file_of_another_program_or_release(self, tmp_path, image, metadata):

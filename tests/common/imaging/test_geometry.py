@@ -1,6 +1,6 @@
 import numpy as np
 import pytest
-import SimpleITK as sitk  # noqa: N813
+import SimpleITK as sitk
 
 from prostafed.common.errors import DataError
 from prostafed.common.imaging.cases import Grid

@@ -1,6 +1,5 @@
 import time
 from collections.abc import Sequence
-from dataclasses import replace
 
 import numpy as np
 import pytest
@@ -65,16 +64,17 @@ def test_cases_of_one_patient_are_drawn_together() -> None:
 
 
 def test_sites_keep_their_number_of_patients() -> None:
-    predictions = [CasePrediction(str(i), str(i % 5), False, float(i < 5)) for i in range(25)]  # patient names repeat
+    predictions = [
+        CasePrediction(str(i), str(i % (5 if i < 5 else 10)), False, float(i < 5)) for i in range(25)
+    ]  # patient names repeat
     groups = ["a" if i < 5 else "b" for i in range(25)]
     assert bootstrap(predictions, mean_score, 0, groups=groups) == pytest.approx(0.2)
-    strangers = [replace(prediction, patient_id=prediction.case_id) for prediction in predictions]
-    assert bootstrap(strangers, mean_score, 0).std() > 0.05
+    assert bootstrap(predictions, mean_score, 0).std() > 0.03
 
 
 @pytest.mark.parametrize("count", [0, 1])
 def test_no_interval_without_two_patients(count: int) -> None:
-    assert bootstrap_interval(make_predictions(count), AUROC, 0) is None
+    assert bootstrap_interval(make_predictions(count), lambda predictions: 0.5, 0) is None
 
 
 def test_no_interval_where_most_resamples_are_undefined() -> None:

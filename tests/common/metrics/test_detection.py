@@ -43,6 +43,13 @@ def candidates(labels: npt.NDArray[np.uint8], *confidences: float) -> Candidates
         (candidates(row(0, 0, 0, 0)), row(1, 0, 1, 0), (), 2),
         # Two candidates on one lesion: the better overlap is the hit, the other neither hit nor false positive.
         (candidates(row(1, 0, 2, 2), 0.9, 0.5), row(1, 1, 1, 1), ((0.5, True),), 1),
+        # Both are hits if the first gives up the lesion it overlaps best: matches come before overlap.
+        (
+            candidates(row(*[2] * 4, *[1] * 20), 0.9, 0.5),
+            row(*[1] * 20, 0, 0, 1, 1),
+            ((0.9, True), (0.5, True)),
+            2,
+        ),
         # One candidate over two lesions hits one of them; the other is missed.
         (candidates(row(1, 1, 1, 0), 0.9), row(1, 0, 1, 0), ((0.9, True),), 2),
     ],

@@ -1,5 +1,7 @@
 import csv
+import hashlib
 import json
+import shutil
 from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
@@ -172,9 +174,21 @@ def _write_lines(path: Path, rows: list[dict[str, Any]]) -> None:
     path.write_text("".join(json.dumps(row) + "\n" for row in rows))
 
 
+@pytest.fixture(scope="session")
+def run_library(tmp_path_factory: pytest.TempPathFactory) -> Callable[..., Path]:
+    """Returns a run folder written once per session for each choice of options: to be read or copied, not changed."""
+    library = tmp_path_factory.mktemp("runs")
+
+    def find(**options: Any) -> Path:
+        folder = library / hashlib.sha256(repr(sorted(options.items())).encode()).hexdigest()
+        return folder if folder.exists() else write_run(folder, **options)
+
+    return find
+
+
 @pytest.fixture
-def make_run(tmp_path: Path) -> Callable[..., Path]:
-    return lambda **options: write_run(tmp_path / "run", **options)
+def make_run(tmp_path: Path, run_library: Callable[..., Path]) -> Callable[..., Path]:
+    return lambda **options: shutil.copytree(run_library(**options), tmp_path / "run")
 
 
 @pytest.fixture

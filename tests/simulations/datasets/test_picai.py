@@ -7,7 +7,7 @@ from pathlib import Path
 
 import numpy as np
 import pytest
-import SimpleITK as sitk  # noqa: N813
+import SimpleITK as sitk
 
 from prostafed.common.errors import DataError
 from prostafed.common.imaging.case_folder import open_case_folder, write_case
@@ -114,6 +114,12 @@ class TestImport:
         record, image, _ = part["2_20"]
         assert tuple(record.sequences) == ("hbv", "adc")
         np.testing.assert_array_equal(image, whole["2_20"][1][[2, 1]])
+
+    def test_generated_studies_are_called_that(self, root):
+        assert _import(root)["2_20"][0].source == "picai"
+        (root / "GENERATED.json").write_text("{}")
+        record = _import(root)["2_20"][0]
+        assert (record.source, set(record.sequences.values())) == ("phantom", {"generated"})
 
     def test_a_centre_alone(self, root):
         assert list(_import(root, centers=("PCNN",))) == ["1_10"]

@@ -78,7 +78,7 @@ def test_mask_and_record_agree_on_the_gland():
     for index in range(8):
         record, _, masks = generate(index=index, center="ZGT", grid=Grid((3.0, 2.0, 2.0), (32, 52, 52)))
         ratios.append(masks[0].sum() * 12 / 1000 / record.prostate_volume)
-        assert masks[2].any() == record.cspca
+        assert masks[2].max() == record.cspca
     assert 0.75 < np.median(ratios) < 1.35
 
 

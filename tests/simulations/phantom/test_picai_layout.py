@@ -6,7 +6,7 @@ from pathlib import Path
 
 import numpy as np
 import pytest
-import SimpleITK as sitk  # noqa: N813
+import SimpleITK as sitk
 
 from prostafed.common.errors import DataError
 from prostafed.common.imaging.cases import Grid
@@ -82,6 +82,11 @@ def test_images_and_masks_read_back(layout):
         values = set(np.unique(sitk.GetArrayFromImage(lesion))) - {0}
         assert bool(values) == (row["case_csPCa"] == "YES")
         assert values <= {2, 3, 4, 5}
+        centers = [
+            image.TransformContinuousIndexToPhysicalPoint([(size - 1) / 2 for size in image.GetSize()])
+            for image in (t2w, adc)
+        ]
+        np.testing.assert_allclose(*centers, atol=0.05)
         inside = sitk.Resample(adc, t2w)
         gland_adc = sitk.GetArrayFromImage(inside)[sitk.GetArrayFromImage(gland) > 0]
         assert 900 < np.median(gland_adc) < 1800  # the gland of the mask is the gland of the other grid too

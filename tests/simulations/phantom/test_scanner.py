@@ -74,9 +74,13 @@ def test_high_b_is_computed_from_the_fit_or_acquired():
     expected = s0 * np.exp(-1.4 * adc[tube] / 1000)
     np.testing.assert_allclose(first[tube], expected, rtol=0.02)
     np.testing.assert_allclose(second[tube], expected, rtol=0.02)
-    noisy = study_with_inserts(replace(QUIET, noise=1.0, high_b_source="acquired"))
-    _, third = acquire_diffusion(noisy.anatomy, noisy.protocol, AXES, np.random.default_rng(0))
-    assert third[tube].std() > 3 * second[tube].std()
+    noisy = study_with_inserts(replace(QUIET, noise=1.0))
+    images = [
+        acquire_diffusion(noisy.anatomy, protocol, AXES, np.random.default_rng(0))
+        for protocol in (noisy.protocol, replace(noisy.protocol, high_b_acquired=True))
+    ]
+    assert np.array_equal(images[0][0], images[1][0])  # the same fit
+    assert not np.allclose(images[0][1], images[1][1], rtol=0.01)  # but noise of its own
 
 
 def test_the_adc_is_fitted_not_painted():
@@ -132,7 +136,8 @@ def test_distortion_moves_tissue_beside_gas_only():
         for mm in (6.0, 0.0)
     )
     change = np.abs(bent - straight).mean(axis=(0, 2))
-    assert change[30:].mean() > 3 * change[:10].mean()
+    assert change[30:].mean() > 40
+    assert change[:10].mean() < 5
 
 
 def test_vendors_look_different():
@@ -156,4 +161,6 @@ def test_a_vendor_alone_fills_in_the_rest_and_what_is_set_stays():
 def test_grids_follow_the_centre():
     drawn = [draw_protocol(Scanner(), "RUMC", np.random.default_rng(seed)) for seed in range(300)]
     assert abs(np.mean([protocol.slice_mm == 3.6 for protocol in drawn]) - 407 / 761) < 0.1
+    drawn = [draw_protocol(Scanner(), "PCNN", np.random.default_rng(seed)) for seed in range(300)]
+    assert abs(np.mean([protocol.t2_in_plane_mm == 0.3423 for protocol in drawn]) - 224 / 327) < 0.1
     assert {draw_protocol(Scanner(), "ZGT", np.random.default_rng(0)).t2_in_plane_mm} == {0.5}
