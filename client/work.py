@@ -127,7 +127,13 @@ def evaluate(workplace: Workplace, request: Request) -> Reply:
     task, metrics, cases = build_task(stage.task), {}, 0
     for split in request.splits:
         predictions = assess(
-            network, task, workplace.cases, workplace.splits[split], stage.batch_size, workplace.device
+            network,
+            task,
+            workplace.cases,
+            workplace.splits[split],
+            study.data.spacing_mm,
+            stage.batch_size,
+            workplace.device,
         )
         _write_predictions(predictions_file(workplace.site, request, split), predictions)
         cases += len(predictions)

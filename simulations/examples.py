@@ -1,4 +1,4 @@
-"""One example slice per emulated hospital for the report. In a real federation no image leaves a site; here all are
+"""Example slices of emulated hospitals for the report. In a real federation no image leaves a site; here all are
 ours.
 """
 
@@ -21,39 +21,49 @@ from prostafed.simulations.arms import ArmRun
 from prostafed.simulations.hospitals import Hospital
 
 
+PER_HOSPITAL = 2
+
+
 def write_examples(study: Study, arm: ArmRun, hospitals: Sequence[Hospital], folder: Path) -> None:
-    """Write one .npz per hospital: the slice through its most telling test case, with the arm's detection map if it
-    has one.
-    """
+    """Write .npz files: for each hospital the slices through its two most telling cases, with the arm's detection maps."""
     make_folder(folder)
     for hospital, site_file in zip(hospitals, arm.site_files, strict=True):
         workplace = open_workplace(site_file, study.canonical())
-        index = _choose_case(workplace)
-        image, masks = workplace.cases.load(index)
-        level = _choose_slice(masks)
-        record = workplace.cases.records[index]
-        planes: dict[str, npt.NDArray[Any]] = {
-            str(name): image[channel, level] for channel, name in enumerate(study.data.sequences)
-        }
-        planes |= {name: masks[channel, level] for channel, name in enumerate(MASKS)}
-        detection = _detect(study, arm, workplace, index)
-        if detection is not None:
-            planes["detection"] = detection[level]
-        texts = {
-            "site": hospital.name,
-            "case_id": record.case_id,
-            "source": hospital.source,
-            "caption": _describe(record.cspca),
-        }
-        with replacing(folder / f"{hospital.name}.npz") as temporary, temporary.open("wb") as file:
-            np.savez_compressed(file, **planes, **{name: np.array(text) for name, text in texts.items()})  # type: ignore[arg-type]
+        for number, index in enumerate(_choose_cases(workplace), start=1):
+            with replacing(folder / f"{hospital.name}-{number}.npz") as temporary, temporary.open("wb") as file:
+                np.savez_compressed(file, **_show_case(study, arm, hospital, workplace, index))  # type: ignore[arg-type]
 
 
-def _choose_case(workplace: Workplace) -> int:
-    """The test case with the largest lesion; without lesions, the first test case."""
-    lesion = MASKS.index("lesion")
-    chosen = workplace.splits["test"] or workplace.splits["train"]
-    return max(chosen, key=lambda index: int(workplace.cases.load(index)[1][lesion].sum()))
+def _show_case(
+    study: Study, arm: ArmRun, hospital: Hospital, workplace: Workplace, index: int
+) -> dict[str, npt.NDArray[Any]]:
+    image, masks = workplace.cases.load(index)
+    level, record = _choose_slice(masks), workplace.cases.records[index]
+    planes: dict[str, npt.NDArray[Any]] = {
+        str(name): image[channel, level] for channel, name in enumerate(study.data.sequences)
+    }
+    planes |= {name: masks[channel, level] for channel, name in enumerate(MASKS)}
+    detection = _detect(study, arm, workplace, index)
+    if detection is not None:
+        planes["detection"] = detection[level]
+    split = next(split for split, chosen in workplace.splits.items() if index in chosen)
+    texts = {
+        "site": hospital.name,
+        "case_id": record.case_id,
+        "source": hospital.source,
+        "caption": f"{split} case, {_describe(record.cspca)}",
+    }
+    return planes | {name: np.array(text) for name, text in texts.items()}
+
+
+def _choose_cases(workplace: Workplace) -> list[int]:
+    """The cases with the largest lesions: those tested on, then, where these are too few, those trained on."""
+
+    def lesion_size(index: int) -> int:
+        return int(workplace.cases.load(index)[1][MASKS.index("lesion")].sum())
+
+    order = [sorted(workplace.splits[split], key=lesion_size, reverse=True) for split in ("test", "train")]
+    return [index for chosen in order for index in chosen][:PER_HOSPITAL]
 
 
 def _choose_slice(masks: Masks) -> int:

@@ -28,7 +28,7 @@ class Hospital:
     """One emulated hospital, its cases ready."""
 
     name: str
-    source: str
+    source: str  # "phantom" wherever cases are generated, in whatever layout they came
     cases: CaseFolder
     fingerprint: str
     left_out: tuple[str, ...]  # one sentence per study that could not be used
@@ -42,7 +42,7 @@ def prepare_hospital(site: SimulatedSite, study: Study, cache: Path, on_case: On
     """
     if isinstance(site, CasesSite):
         fingerprint = fingerprint_files(site.root.glob(_CASES))
-        return Hospital(site.name, site.source, open_case_folder(site.root), fingerprint, ())
+        return _open(site, site.root, fingerprint, ())
     folder = make_folder(cache / "cases" / _cache_key(site, study))
     complete = folder / "complete.json"
     if not complete.exists():
@@ -52,8 +52,13 @@ def prepare_hospital(site: SimulatedSite, study: Study, cache: Path, on_case: On
     if not any(folder.glob(_CASES)):
         reasons = " ".join(prepared["left_out"]) or "The source holds none."
         raise DataError(f"Site '{site.name}' has no case that can be used. {reasons}")
+    return _open(site, folder, prepared["fingerprint"], tuple(prepared["left_out"]))
+
+
+def _open(site: SimulatedSite, folder: Path, fingerprint: str, left_out: tuple[str, ...]) -> Hospital:
     cases = open_case_folder(folder)
-    return Hospital(site.name, site.source, cases, prepared["fingerprint"], tuple(prepared["left_out"]))
+    generated = any(record.source == "phantom" for record in cases.records)
+    return Hospital(site.name, "phantom" if generated else site.source, cases, fingerprint, left_out)
 
 
 def combine_fingerprints(hospitals: Sequence[Hospital]) -> str:

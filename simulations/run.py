@@ -20,7 +20,7 @@ from prostafed.simulations.collect import collect_arms, is_finished
 from prostafed.simulations.engine import ENGINES
 from prostafed.simulations.examples import write_examples
 from prostafed.simulations.federation import Federation
-from prostafed.simulations.hospitals import OnCase, combine_fingerprints, prepare_hospital
+from prostafed.simulations.hospitals import Hospital, OnCase, combine_fingerprints, prepare_hospital
 
 
 @dataclass(frozen=True)
@@ -58,7 +58,8 @@ def run_simulation(simulation: Simulation, resume: bool, watchers: Watchers) -> 
     check_aggregators(simulation.study)
     record = _open(simulation, resume)
     started = time.monotonic()
-    hospitals, arms = [], []
+    hospitals: list[Hospital] = []
+    arms: list[ArmRun] = []
     try:
         for site in simulation.federation.site:
             hospital = prepare_hospital(site, simulation.study, simulation.cache, watchers.on_case)
@@ -67,6 +68,7 @@ def run_simulation(simulation: Simulation, resume: bool, watchers: Watchers) -> 
                 watchers.on_event(Said(hospital.name, f"left out: {text}"))
         record["left_out"] = {hospital.name: list(hospital.left_out) for hospital in hospitals if hospital.left_out}
         record["data_fingerprint"] = combine_fingerprints(hospitals)
+        _describe_sites(simulation, hospitals)
         arms = plan_arms(simulation.study, hospitals, simulation.out / "arms")
         watchers.on_plan(arms)
         engine = ENGINES[simulation.engine](simulation.cpus_per_site, simulation.gpus_per_site)
@@ -89,7 +91,7 @@ def _open(simulation: Simulation, resume: bool) -> Row:
     """Make the run folder ready and return its run record, "interrupted" until it is finished."""
     out, study = make_folder(simulation.out), simulation.study
     asked = {"study": study.model_dump(mode="json"), "hash": study.hash()}
-    federation = {"sites": [site.model_dump(mode="json") for site in simulation.federation.site]}
+    federation = simulation.federation.model_dump(mode="json")
     record: Row = {
         "seconds": 0.0,
         "started": datetime.now(UTC).isoformat(timespec="seconds"),
@@ -98,10 +100,9 @@ def _open(simulation: Simulation, resume: bool) -> Row:
     if (out / "run.json").exists():
         if not resume:
             raise ConfigurationError(f"{out} holds a run already. Add --resume to continue it, or name another --out.")
-        before = [json.loads((out / name).read_text()) for name in ("study.json", "federation.json")]
-        if before != [asked, federation]:
-            raise CheckpointError(f"{out} holds a run of another study or federation. Name another --out for this one.")
         record = json.loads((out / "run.json").read_text())
+        if (json.loads((out / "study.json").read_text()), record["federation"]) != (asked, federation):
+            raise CheckpointError(f"{out} holds a run of another study or federation. Name another --out for this one.")
     elif any(out.iterdir()):
         raise ConfigurationError(f"{out} holds files that are not a run's. Name an empty or new folder as --out.")
     record |= {
@@ -110,10 +111,22 @@ def _open(simulation: Simulation, resume: bool) -> Row:
         "engine": simulation.engine,
         "command": simulation.command,
         "data_fingerprint": "",
+        "federation": federation,
         "finished": None,
         "state": "interrupted",
     }
     write_json(out / "study.json", asked)
-    write_json(out / "federation.json", federation)
     write_json(out / "run.json", record)
     return record
+
+
+def _describe_sites(simulation: Simulation, hospitals: Sequence[Hospital]) -> None:
+    """Write federation.json: each site as asked for, with the cases it came to, and named "phantom" where they are generated.
+
+    Generated studies can also arrive in a public set's layout; they are called generated all the same.
+    """
+    sites = [
+        site.model_dump(mode="json") | {"cases": len(hospital.cases.records), "source": hospital.source}
+        for site, hospital in zip(simulation.federation.site, hospitals, strict=True)
+    ]
+    write_json(simulation.out / "federation.json", {"sites": sites})

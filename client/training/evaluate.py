@@ -27,11 +27,17 @@ def predict(
 
 
 def assess(
-    network: nn.ModuleDict, task: Task, cases: Cases, chosen: Sequence[int], batch_size: int, device: torch.device
+    network: nn.ModuleDict,
+    task: Task,
+    cases: Cases,
+    chosen: Sequence[int],
+    spacing_mm: tuple[float, float, float],
+    batch_size: int,
+    device: torch.device,
 ) -> list[CasePrediction]:
     """Return what the network says of those of the `chosen` cases whose truth is known."""
     usable = [index for index in chosen if task.usable(cases.records[index])]
     return [
-        task.assess(prediction, cases.records[index], cases.load(index)[1])
+        task.assess(prediction, cases.records[index], cases.load(index)[1], spacing_mm)
         for index, prediction in predict(network, task, cases, usable, batch_size, device)
     ]

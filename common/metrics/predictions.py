@@ -12,6 +12,6 @@ class CasePrediction:
     case_id: str
     patient_id: str
     label: bool  # csPCa
-    score: float  # probability of csPCa, the detection map's maximum for a detection task
+    score: float  # probability of csPCa; for a detection task the best candidate's confidence, 0 without one
     detections: tuple[tuple[float, bool], ...] = ()  # (confidence, hits a lesion), detection tasks only
     lesions: int = 0  # lesions delineated in the case, detection tasks only

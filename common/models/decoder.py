@@ -3,28 +3,30 @@
 from collections.abc import Sequence
 
 import torch
-from monai.networks.blocks import Convolution
+from monai.networks.blocks import UpSample
 from torch import Tensor, nn
 
 from prostafed.common.models.encoder import StagePlan, residual_block
 
 
 class UNetDecoder(nn.Module):
-    """Maps the encoder's feature maps back to full resolution: (batch, channels of the first stage, z, y, x)."""
+    """Maps the encoder's feature maps back to full resolution: (batch, channels of the first stage, z, y, x).
+
+    Interpolation and convolution: transposed convolutions leave a checkerboard in detection maps.
+    """
 
     def __init__(self, plans: Sequence[StagePlan], norm: str) -> None:
         super().__init__()
         deep, shallow = list(plans[:0:-1]), list(plans[-2::-1])
         self.ups = nn.ModuleList(
-            Convolution(
+            UpSample(
                 spatial_dims=3,
                 in_channels=below.channels,
                 out_channels=above.channels,
-                strides=below.stride,
-                kernel_size=below.stride,
-                padding=0,
-                is_transposed=True,
-                conv_only=True,
+                scale_factor=below.stride,
+                mode="nontrainable",
+                interp_mode="trilinear",
+                align_corners=False,
             )
             for below, above in zip(deep, shallow, strict=True)
         )

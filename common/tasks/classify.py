@@ -38,5 +38,7 @@ def _outputs(network: nn.ModuleDict, images: Tensor) -> Tensor:
     return logits
 
 
-def _assess(probability: npt.NDArray[np.float32], record: CaseRecord, masks: Masks) -> CasePrediction:
+def _assess(
+    probability: npt.NDArray[np.float32], record: CaseRecord, masks: Masks, spacing_mm: tuple[float, float, float]
+) -> CasePrediction:
     return CasePrediction(record.case_id, record.patient_id, bool(record.cspca), float(probability))

@@ -1,5 +1,6 @@
 """Lesion detection: a map of the probability of clinically significant cancer, scored by candidates as PI-CAI does."""
 
+import math
 from collections.abc import Sequence
 
 import numpy as np
@@ -19,6 +20,7 @@ from prostafed.common.tasks.task import Task
 FOCUS = 1.0  # gamma of the focal loss, PI-CAI baseline
 LESION_WEIGHT = 0.9  # alpha: of lesion voxels against all others
 PRIOR = 0.01  # share of lesion voxels the untrained head assumes
+MIN_CANDIDATE_MM3 = 7.5  # a candidate is larger than this: PI-CAI's 10 voxels of 3.0 x 0.5 x 0.5 mm
 LESION = MASKS.index("lesion")
 
 
@@ -66,8 +68,10 @@ def build() -> Task:
     )
 
 
-def _assess(detection_map: npt.NDArray[np.float32], record: CaseRecord, masks: Masks) -> CasePrediction:
-    found = detect(detection_map, masks[LESION])
+def _assess(
+    detection_map: npt.NDArray[np.float32], record: CaseRecord, masks: Masks, spacing_mm: tuple[float, float, float]
+) -> CasePrediction:
+    found = detect(detection_map, masks[LESION], min_voxels=int(MIN_CANDIDATE_MM3 / math.prod(spacing_mm)))
     return CasePrediction(
         record.case_id, record.patient_id, bool(record.cspca), found.score, found.detections, found.lesions
     )

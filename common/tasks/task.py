@@ -22,7 +22,7 @@ class Task:
     outputs   (network, images) -> logits
     loss      (logits, target) -> scalar
     predict   logits of one case -> prediction, a probability or a map (z, y, x) in [0, 1]
-    assess    (prediction, record, masks) -> what is compared over cases
+    assess    (prediction, record, masks, spacing_mm) -> what is compared over cases
     """
 
     heads: Mapping[str, GroupBuilder]
@@ -31,4 +31,4 @@ class Task:
     outputs: Callable[[nn.ModuleDict, Tensor], Tensor]
     loss: Callable[[Tensor, Tensor], Tensor]
     predict: Callable[[Tensor], npt.NDArray[np.float32]]
-    assess: Callable[[npt.NDArray[np.float32], CaseRecord, Masks], CasePrediction]
+    assess: Callable[[npt.NDArray[np.float32], CaseRecord, Masks, tuple[float, float, float]], CasePrediction]

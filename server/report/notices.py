@@ -25,6 +25,7 @@ def list_notices(run: RunFolder, results: Sequence[Result], unreadable: Sequence
         *_generated(run),
         *_unfinished(run),
         *_failed_rounds(run),
+        *_left_out(run),
         *_few_patients(run, results),
         *_unreadable(unreadable),
     ]
@@ -42,6 +43,13 @@ def _generated(run: RunFolder) -> list[Notice]:
         return [Notice("generated", "Generated images", text)]
     text = f"The cases of {', '.join(generated)} were made by a computer model of the prostate; the others are real."
     return [Notice("generated", "Partly generated images", text)]
+
+
+def _left_out(run: RunFolder) -> list[Notice]:
+    return [
+        Notice("note", f"{site}: {len(texts)} {'study' if len(texts) == 1 else 'studies'} left out", " ".join(texts))
+        for site, texts in sorted(run.record.left_out.items())
+    ]
 
 
 def _unfinished(run: RunFolder) -> list[Notice]:

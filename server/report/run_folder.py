@@ -87,6 +87,7 @@ class RunRecord(Line):
     started: str = ""
     finished: str | None = None
     state: str = ""
+    left_out: dict[str, tuple[str, ...]] = {}  # site -> a sentence per study that could not be used
 
 
 class StudyRecord(Line):

@@ -102,7 +102,7 @@ def train_and_test(pool: CasesInMemory, size: int, test: CasesInMemory, steps: i
             epochs, batch_size, decayed(1e-3, number, ROUNDS), 1e-4, derive_seed(seed, "round", number)
         )
         finetune(network, task, pool, range(size), GRID.spacing_mm, settings, device, lambda *_: None)
-    found = assess(network, task, test, range(len(test.records)), 32, device)
+    found = assess(network, task, test, range(len(test.records)), GRID.spacing_mm, 32, device)
     labels, scores = np.array([each.label for each in found]), np.array([each.score for each in found])
     return float(auroc_rows(labels, scores, np.ones((1, len(found))))[0])
 

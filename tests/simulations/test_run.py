@@ -52,7 +52,9 @@ def test_the_run_folder_holds_what_was_promised(finished_run: Path, study: Study
     assert list(metrics[0]) == ["arm", "stage", "round", "site", "split", "metric", "value", "n"]
     assert {row["site"] for row in metrics if row["arm"] == "pooled" and row["split"] == "test"} >= {"north", "south"}
     assert (finished_run / "report.html").stat().st_size > 10_000
-    assert {path.name for path in (finished_run / "examples").iterdir()} == {"north.npz", "south.npz"}
+    assert {path.name for path in (finished_run / "examples").iterdir()} == {
+        f"{site}-{number}.npz" for site in ("north", "south") for number in (1, 2)
+    }
 
 
 def test_only_the_encoder_and_the_projection_travel(finished_run: Path) -> None:
@@ -140,7 +142,7 @@ def test_a_missing_site_stops_the_run_below_quorum(
 
     monkeypatch.setattr(work, "pretrain", refuse)
     said: list[Event] = []
-    with pytest.raises(RoundError, match="quorum 1.*north: DataError"):
+    with pytest.raises(RoundError, match=r"quorum 1.*north: DataError"):
         run_simulation(
             Simulation(study, federation, tmp_path / "run", cache),
             resume=False,

@@ -40,7 +40,7 @@ def test_a_detection_map_is_assessed_by_its_candidates() -> None:
     masks = np.zeros((3, *SIZE), np.uint8)
     masks[LESION, 2:5, 4:8, 4:8] = 1
     detection_map = masks[LESION].astype(np.float32) * 0.8
-    found = build_task("lesion").assess(detection_map, RECORDS[0], masks)
+    found = build_task("lesion").assess(detection_map, RECORDS[0], masks, (3.6, 1.5, 1.5))
     assert (found.label, found.score, found.lesions) == (True, pytest.approx(0.8), 1)
     assert found.detections == ((pytest.approx(0.8), True),)
 
@@ -72,7 +72,7 @@ def test_every_task_learns_a_toy_case_and_says_so(name: str) -> None:
     outputs = task.outputs(network, images).detach()
     assert task.loss(outputs, target).item() < 0.7 * first
     said = [
-        task.assess(task.predict(logits), record, mask)
+        task.assess(task.predict(logits), record, mask, (3.6, 1.5, 1.5))
         for logits, record, mask in zip(outputs, RECORDS, masks.to(torch.uint8).numpy(), strict=True)
     ]
     assert said[0].score > said[1].score
