@@ -8,15 +8,15 @@ from pathlib import Path
 from prostafed.common.errors import CheckpointError, ConfigurationError
 from prostafed.common.files import make_folder
 from prostafed.common.models.checkpoint import read_checkpoint, save_checkpoint
+from prostafed.common.study import RUN_NAME
 from prostafed.common.tensors import Tensors
 
 _ROUND_FILE = re.compile(r"round-(\d+)\.safetensors")
-_RUN_NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]{0,100}")
 
 
 def stage_folder(memory: Path, run: str, stage: int) -> Path:
     """Return the folder of a run's stage; raises ConfigurationError for a run name that could leave `memory`."""
-    if not _RUN_NAME.fullmatch(run):
+    if not RUN_NAME.fullmatch(run):
         raise ConfigurationError(
             f"The run's name {run!r} is not usable as a folder: letters, digits, '.', '_' and '-' only."
         )

@@ -4,6 +4,7 @@ refers to.
 
 import hashlib
 import json
+import re
 from collections.abc import Mapping
 from dataclasses import asdict
 from pathlib import Path
@@ -17,6 +18,7 @@ from prostafed.common.ssl import METHODS
 from prostafed.common.ssl.parameters import Parameters
 from prostafed.common.tasks import TASKS
 
+RUN_NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]{0,100}")  # of a run of a study; also the name of folders
 Sequence = Literal["t2w", "adc", "hbv"]
 Triple = tuple[float, float, float]
 Group = Literal["encoder", "projection"]  # what may travel; heads and decoders never do

@@ -6,7 +6,8 @@ from typing import Annotated, Any
 import typer
 
 from prostafed.common.command import TYPER, print_json, run_command
-from prostafed.common.study import read_study
+from prostafed.common.errors import ConfigurationError, ProstafedError
+from prostafed.common.study import RUN_NAME, read_study
 
 app = typer.Typer(help="Coordinate a federation of hospitals.", no_args_is_help=True, **TYPER)
 
@@ -82,17 +83,41 @@ def run(
     """Run a study with the sites that are connected; the same name again continues a run that ended early."""
     study = read_study(study_file)
     run_name = name or f"{study.name}-{study.hash()[:12]}"
+    if not RUN_NAME.fullmatch(run_name):
+        raise ConfigurationError(f"--name is {run_name!r}, expected letters, digits, '.', '_' and '-' only.")
     from prostafed.server.aggregation import check_aggregators
     from prostafed.server.report import write_report
     from prostafed.server.submission import run_study
 
     check_aggregators(study)
-    folder = run_study(home, study.canonical(), run_name, sites, on_round=_show_round)
+    try:
+        folder = run_study(home, study.canonical(), run_name, sites, on_round=_show_round)
+    except KeyboardInterrupt as error:
+        raise ProstafedError(
+            f"No longer watching; the run goes on. prostafed-server watch {run_name} shows it, stop {run_name} ends it."
+        ) from error
     report = write_report(folder)
     if as_json:
         print_json({"run": str(folder), "report": str(report), "study_hash": study.hash()})
     else:
         print(f"Report: {report}")
+
+
+@app.command()
+def watch(name: Annotated[str, typer.Argument(help="Name of the run.")], home: Home = DEFAULT_HOME) -> None:
+    """Show the rounds of a run that goes on, from its first; leaving does not stop it."""
+    from prostafed.server.submission import follow_run
+
+    follow_run(home, name, _show_round)
+
+
+@app.command()
+def stop(name: Annotated[str, typer.Argument(help="Name of the run.")], home: Home = DEFAULT_HOME) -> None:
+    """End a run; `run` with the same name continues it. Sites may compute for some seconds more."""
+    from prostafed.server.submission import stop_run
+
+    stop_run(home, name)
+    print(f"Stopped {name}.")
 
 
 @app.command()

@@ -43,7 +43,10 @@ def run(
     resume: Annotated[bool, typer.Option("--resume", help="Continue the run that --out holds.")] = False,
     cpus_per_site: Annotated[int, typer.Option(help="Engine flower: CPUs per emulated site.", min=1)] = 1,
     gpus_per_site: Annotated[
-        float, typer.Option(help="Engine flower: GPUs per emulated site, fractions allowed.", min=0)
+        float,
+        typer.Option(
+            help="Engine flower: GPUs per emulated site, fractions allowed; with 0 sites train on the CPU.", min=0
+        ),
     ] = 0.0,
     cache: Cache = DEFAULT_CACHE,
     as_json: Json = False,

@@ -20,12 +20,13 @@ from prostafed.common.tasks import build_task
 from prostafed.simulations.arms import ArmRun
 from prostafed.simulations.hospitals import Hospital
 
-
 PER_HOSPITAL = 2
 
 
 def write_examples(study: Study, arm: ArmRun, hospitals: Sequence[Hospital], folder: Path) -> None:
-    """Write .npz files: for each hospital the slices through its two most telling cases, with the arm's detection maps."""
+    """Write .npz files: for each hospital the slices through its two most telling cases, with the arm's
+    detection maps.
+    """
     make_folder(folder)
     for hospital, site_file in zip(hospitals, arm.site_files, strict=True):
         workplace = open_workplace(site_file, study.canonical())

@@ -121,7 +121,8 @@ def _open(simulation: Simulation, resume: bool) -> Row:
 
 
 def _describe_sites(simulation: Simulation, hospitals: Sequence[Hospital]) -> None:
-    """Write federation.json: each site as asked for, with the cases it came to, and named "phantom" where they are generated.
+    """Write federation.json: each site as asked for, with the cases it came to, and named "phantom" where they are
+    generated.
 
     Generated studies can also arrive in a public set's layout; they are called generated all the same.
     """
