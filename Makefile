@@ -3,7 +3,7 @@ PYTHON ?= python3
 BIN := .venv/bin
 PACKAGES := client common server simulations
 TYPES := build/types/prostafed
-export OMP_NUM_THREADS ?= $(if $(filter test,$(MAKECMDGOALS)),1,2)
+export OMP_WAIT_POLICY ?= PASSIVE
 
 .PHONY: setup demo test lint types fmt bench docs clean
 
@@ -19,7 +19,7 @@ demo: setup
 	$(BIN)/prostafed-sim demo
 
 test: setup
-	$(BIN)/pytest -n 2
+	OMP_NUM_THREADS=1 $(BIN)/pytest -n 2
 
 lint: setup
 	$(BIN)/ruff check .

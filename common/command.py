@@ -3,6 +3,7 @@ object.
 """
 
 import json
+import os
 import sys
 from typing import Any
 
@@ -16,6 +17,9 @@ TYPER: dict[str, Any] = {"add_completion": False, "pretty_exceptions_enable": Fa
 
 def run_command(app: typer.Typer) -> None:
     """Call a typer app and end the process: 0 done, 1 failed or interrupted, 2 wrong usage or configuration."""
+    # Read when torch is loaded: threads that wait must sleep. By default they spin, and beside one other busy process on
+    # a machine of two cores a training step then takes six times as long.
+    os.environ.setdefault("OMP_WAIT_POLICY", "PASSIVE")
     try:
         sys.exit(app(standalone_mode=False))
     except click.ClickException as error:

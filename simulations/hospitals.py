@@ -2,9 +2,12 @@
 
 import hashlib
 import json
+import os
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, replace
+from functools import partial
 from pathlib import Path
+from typing import Any
 
 from prostafed.common.errors import DataError
 from prostafed.common.files import make_folder, write_json, write_text
@@ -16,6 +19,7 @@ from prostafed.common.seeding import derive_seed
 from prostafed.common.study import Study
 from prostafed.simulations.datasets import load_importer
 from prostafed.simulations.federation import CasesSite, PhantomSite, PicaiSite, SimulatedSite
+from prostafed.simulations.workers import single_threaded_workers
 
 # (site, cases done, cases in all or 0 where not known)
 OnCase = Callable[[str, int, int], None]
@@ -118,14 +122,25 @@ def _fill(folder: Path, site: PhantomSite | PicaiSite, study: Study, on_case: On
 
 
 def _generate(site: PhantomSite, study: Study, grid: Grid, first: int) -> Iterator[tuple[CaseRecord, Image, Masks]]:
+    """Yield the site's cases from number `first` on, in order; made by a process per core, each with one thread."""
+    arguments = {
+        "seed": derive_seed(study.seed, "hospital", site.name),
+        "center": site.center,
+        "scanner": site.scanner,
+        "readers": site.readers,
+        "grid": grid,
+        "sequences": study.data.sequences,
+    }
+    workers = min(os.cpu_count() or 1, max(1, site.cases - first))
+    with single_threaded_workers(workers) as pool:
+        for record, image, masks in pool.map(partial(_generate_one, arguments), range(first, site.cases)):
+            yield replace(record, patient_id=f"{site.name}-{record.patient_id}"), image, masks
+
+
+def _generate_one(arguments: dict[str, Any], index: int) -> tuple[CaseRecord, Image, Masks]:
     from prostafed.simulations.phantom.case import generate_case
 
-    seed = derive_seed(study.seed, "hospital", site.name)
-    for index in range(first, site.cases):
-        record, image, masks = generate_case(
-            seed, index, site.center, site.scanner, site.readers, grid, study.data.sequences
-        )
-        yield replace(record, patient_id=f"{site.name}-{record.patient_id}"), image, masks
+    return generate_case(index=index, **arguments)
 
 
 def _cache_key(site: PhantomSite | PicaiSite, study: Study) -> str:

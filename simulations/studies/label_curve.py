@@ -46,7 +46,7 @@ def main() -> None:
     parser.add_argument("--seeds", type=int, default=3, help="how many seeds (default 3)")
     parser.add_argument("--sizes", type=int, nargs="+", default=[10, 25, 50, 100, 200], help="labelled cases")
     parser.add_argument("--test-cases", type=int, default=300, help="held-out cases (default 300)")
-    parser.add_argument("--steps", type=int, default=400, help="optimiser steps of every training (default 400)")
+    parser.add_argument("--steps", type=int, default=600, help="optimiser steps of every training (default 600)")
     parser.add_argument("--out", type=Path, help="folder for label_curve.csv")
     parser.add_argument("--json", action="store_true", help="print one JSON object, progress to stderr")
     arguments = parser.parse_args()
