@@ -17,8 +17,8 @@ TYPER: dict[str, Any] = {"add_completion": False, "pretty_exceptions_enable": Fa
 
 def run_command(app: typer.Typer) -> None:
     """Call a typer app and end the process: 0 done, 1 failed or interrupted, 2 wrong usage or configuration."""
-    # Read when torch is loaded: threads that wait must sleep. By default they spin, and beside one other busy process on
-    # a machine of two cores a training step then takes six times as long.
+    # Read when torch is loaded: threads that wait must sleep. By default they spin, and a training step on two cores
+    # takes six times as long beside one other busy process.
     os.environ.setdefault("OMP_WAIT_POLICY", "PASSIVE")
     try:
         sys.exit(app(standalone_mode=False))

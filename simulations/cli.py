@@ -9,7 +9,8 @@ from typing import Annotated
 import typer
 
 from prostafed.common.command import TYPER, print_json, run_command
-from prostafed.common.errors import ConfigurationError
+from prostafed.common.configuration import parse
+from prostafed.common.errors import ConfigurationError, nearest
 from prostafed.common.study import read_study
 
 app = typer.Typer(help="Emulate a federation of hospitals on this machine.", no_args_is_help=True, **TYPER)
@@ -76,27 +77,39 @@ def run(
 @app.command()
 def phantom(
     cases: Annotated[int, typer.Option("--cases", help="How many studies.", min=1)],
-    out: Annotated[Path, typer.Option("--out", help="Folder to write to.")],
+    out: Annotated[Path, typer.Option("--out", help="Folder to write to; called again, it goes on.")],
     seed: Annotated[int, typer.Option("--seed", help="Another seed, other patients.", min=0)] = 0,
     center: Annotated[
-        str, typer.Option("--center", help="RUMC, ZGT, PCNN: whose published rates to follow; all mixes them.")
-    ] = "all",
-    vendor: Annotated[
-        str, typer.Option("--vendor", help="siemens, ge, philips or uih: the look of the images.")
-    ] = "siemens",
-    readers: Annotated[int, typer.Option("--readers", help="PI-RADS reads per case.", min=1, max=7)] = 1,
+        list[str] | None, typer.Option("--center", help="RUMC, ZGT, PCNN: rates to follow; repeatable; default: all.")
+    ] = None,
+    vendor: Annotated[str, typer.Option("--vendor", help="Look: siemens, ge, philips or uih.")] = "siemens",
+    readers: Annotated[int, typer.Option("--readers", help="PI-RADS reads per case, 1 to 7.")] = 1,
+    kappa: Annotated[float, typer.Option("--kappa", help="Agreement of two readers on PI-RADS >= 4.")] = 0.6,
     as_json: Json = False,
 ) -> None:
     """Write generated biparametric studies in the PI-CAI layout."""
     from rich.console import Console
     from rich.progress import Progress
 
+    from prostafed.simulations.phantom.centers import CENTERS
     from prostafed.simulations.phantom.picai_layout import write_picai_layout
+    from prostafed.simulations.phantom.settings import Readers, Scanner
 
+    unknown = [name for name in center or () if name not in CENTERS]
+    if unknown:
+        raise ConfigurationError(f"--center: unknown centre '{unknown[0]}'{nearest(unknown[0], CENTERS)}")
+    scanner = parse({"vendor": vendor}, Scanner, "prostafed-sim phantom")
+    group = parse({"count": readers, "kappa": kappa}, Readers, "prostafed-sim phantom")
     with Progress(console=Console(stderr=True)) as bars:
         task = bars.add_task("Generating studies", total=cases)
         write_picai_layout(
-            out, cases, seed, progress=lambda done, count: bars.update(task, completed=done, total=count)
+            out,
+            cases,
+            seed,
+            tuple(center or CENTERS),
+            scanner,
+            group,
+            progress=lambda done, count: bars.update(task, completed=done, total=count),
         )
     if as_json:
         print_json({"out": str(out), "cases": cases, "generated": True})

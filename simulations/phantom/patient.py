@@ -10,7 +10,7 @@ from prostafed.simulations.phantom.centers import CENTERS, ISUP_OF_CSPCA, LOG_LE
 Generator = np.random.Generator
 
 PZ_SHARE = 0.65  # of lesions in the peripheral zone; ours: between 9 of 17 PI-CAI masks looked at and the textbook 70 %
-CONSPICUITY = {1: 0.22, 2: 0.22, 3: 0.42, 4: 0.56, 5: 0.66}  # by PI-RADS, mean; ours, tuned by studies/label_curve.py
+CONSPICUITY = {1: 0.22, 2: 0.22, 3: 0.42, 4: 0.56, 5: 0.66}  # by PI-RADS, mean; ours: what they lead to is in LAB.md
 CONSPICUITY_DEVIATION = 0.13
 CONSPICUITY_OF_CANCER = {0: 0.0, 1: 0.03, 2: 0.10, 3: 0.13, 4: 0.17, 5: 0.17}  # added, by ISUP
 

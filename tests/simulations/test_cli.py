@@ -1,0 +1,152 @@
+"""The researcher's commands as typed: exit codes, one JSON object on stdout, a sentence per mistake, Ctrl-C."""
+
+import json
+import os
+import signal
+import subprocess
+import sys
+import time
+from pathlib import Path
+
+import pytest
+
+PROGRAM = Path(sys.executable).parent / "prostafed-sim"
+STUDY = """name = "tiny"
+[data]
+size = [8, 24, 24]
+spacing_mm = [6.0, 3.0, 3.0]
+test_fraction = 0.3
+[model]
+width = 4
+stages = 3
+[[stage]]
+kind = "pretrain"
+rounds = 3
+batch_size = 4
+[[stage]]
+kind = "finetune"
+task = "classify"
+rounds = 1
+"""
+FEDERATION = '[[site]]\nname = "north"\nsource = "phantom"\ncases = 8\n'
+
+
+@pytest.fixture(scope="session")
+def layout(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """Three generated studies in the PI-CAI layout, written by the command."""
+    folder = tmp_path_factory.mktemp("layout")
+    done = call("phantom", "--cases", "3", "--out", str(folder / "generated"), "--json")
+    assert json.loads(done.stdout)["cases"] == 3
+    return folder / "generated"
+
+
+def call(*arguments: str, cwd: Path | None = None) -> subprocess.CompletedProcess[str]:
+    return subprocess.run([PROGRAM, *arguments], capture_output=True, text=True, timeout=300, check=False, cwd=cwd)
+
+
+def write(folder: Path, study: str = STUDY, federation: str = FEDERATION) -> tuple[str, str]:
+    (folder / "study.toml").write_text(study)
+    (folder / "federation.toml").write_text(federation)
+    return str(folder / "study.toml"), str(folder / "federation.toml")
+
+
+def fails(code: int, expected: str, *arguments: str) -> None:
+    done = call(*arguments, "--json")
+    said = json.loads(done.stdout)
+    assert done.returncode == said["exit_code"] == code, done.stderr
+    assert expected in said["error"]
+    assert expected in done.stderr
+    assert "Traceback" not in done.stderr
+
+
+def test_a_run_ends_with_one_json_object_and_a_report(tmp_path: Path) -> None:
+    files = write(tmp_path)
+    out = tmp_path / "out"
+    done = call("run", *files, "--out", str(out), "--cache", str(tmp_path / "cache"), "--json")
+    assert done.returncode == 0, done.stderr
+    said = json.loads(done.stdout)
+    assert Path(said["report"]).read_text().startswith("<!DOCTYPE html>")
+    assert said["results"]
+    assert "round 3/3" in done.stderr
+    again = call("report", str(out))
+    assert (again.returncode, again.stdout) == (0, f"Report: {out / 'report.html'}\n")
+
+
+def test_mistakes_are_one_sentence_before_anything_trains(tmp_path: Path) -> None:
+    study, federation = write(tmp_path, STUDY.replace("rounds", "roundz", 1))
+    fails(2, "did you mean 'rounds'", "run", study, federation)
+    study, federation = write(tmp_path, STUDY + 'aggregate = "fedavgg"\n')
+    fails(2, "did you mean 'fedavg'", "run", study, federation, "--out", str(tmp_path / "out"))
+    study, federation = write(tmp_path, federation=FEDERATION.replace("8", '"8"'))
+    fails(2, "site.1.cases", "run", study, federation)
+    study, federation = write(tmp_path, federation='[[site]]\nname = "real"\nsource = "picai"\nroot = "absent"\n')
+    fails(2, "does not exist", "run", study, federation)
+    study, federation = write(tmp_path)
+    fails(2, "--engine is 'ray'", "run", study, federation, "--engine", "ray")
+    fails(2, "--resume needs --out", "run", study, federation, "--resume")
+    (tmp_path / "file").write_text("")
+    fails(2, "Cannot write to the folder", "run", study, federation, "--out", str(tmp_path / "file" / "out"))
+    fails(1, "", "report", str(tmp_path))
+    phantom = ("phantom", "--cases", "1", "--out", str(tmp_path / "layout"))
+    fails(2, "did you mean 'RUMC'", *phantom, "--center", "RUMCC")
+    fails(2, "vendor", *phantom, "--vendor", "toshiba")
+    fails(2, "count must lie between 1 and 7", *phantom, "--readers", "9")
+    assert not (tmp_path / "out").exists()
+
+
+def test_a_study_without_adc_is_left_out_and_said(tmp_path: Path, layout: Path) -> None:
+    copy = tmp_path / "copy"
+    subprocess.run(["cp", "-r", layout, copy], check=True)
+    gone = sorted(copy.rglob("*_adc.mha"))[0]
+    gone.unlink()
+    files = write(tmp_path, federation=f'[[site]]\nname = "site"\nsource = "picai"\nroot = "{copy}"\n')
+    out = tmp_path / "out"
+    done = call("run", *files, "--out", str(out), "--cache", str(tmp_path / "cache"))
+    assert done.returncode == 0, done.stderr
+    assert "left out: NO_ADC" in done.stderr
+    assert json.loads((out / "federation.json").read_text())["sites"][0]["cases"] == 2
+    report = (out / "report.html").read_text()
+    assert "1 study left out" in report
+    assert "Generated images" in report, "generated studies are called that in whatever layout they come"
+
+
+def test_a_site_without_any_usable_study_stops_the_run(tmp_path: Path, layout: Path) -> None:
+    copy = tmp_path / "copy"
+    subprocess.run(["cp", "-r", layout, copy], check=True)
+    for path in copy.rglob("*_adc.mha"):
+        path.unlink()
+    files = write(tmp_path, federation=f'[[site]]\nname = "site"\nsource = "picai"\nroot = "{copy}"\n')
+    fails(
+        1, "no case that can be used", "run", *files, "--out", str(tmp_path / "out"), "--cache", str(tmp_path / "cache")
+    )
+
+
+def test_ctrl_c_in_a_round_leaves_a_run_that_goes_on(tmp_path: Path) -> None:
+    files = write(tmp_path, STUDY.replace("rounds = 3", "rounds = 200"))
+    out, cache = tmp_path / "out", ("--cache", str(tmp_path / "cache"))
+    process = subprocess.Popen([PROGRAM, "run", *files, "--out", out, *cache], stderr=subprocess.PIPE, text=True)
+    rounds = out / "arms" / "federated" / "rounds.jsonl"
+    deadline = time.monotonic() + 120
+    while not (rounds.exists() and len(rounds.read_text().splitlines()) > 2):
+        assert process.poll() is None
+        assert time.monotonic() < deadline
+        time.sleep(0.05)
+    os.kill(process.pid, signal.SIGINT)
+    _, stderr = process.communicate(timeout=60)
+    assert process.returncode == 1
+    assert "Interrupted" in stderr
+    assert "Traceback" not in stderr
+    assert not list(out.rglob("*.part"))
+    assert json.loads((out / "run.json").read_text())["state"] == "interrupted"
+    assert call("report", str(out)).returncode == 0, "an interrupted run has a report"
+
+
+def test_every_command_has_help_and_does_not_load_torch_for_it() -> None:
+    for command in ("demo", "run", "phantom", "report"):
+        done = call(command, "--help")
+        assert done.returncode == 0
+        assert "--json" in done.stdout
+    modules = ", ".join(f"prostafed.{room}.cli" for room in ("simulations", "server", "client"))
+    code = f"import sys, {modules}; print('torch' in sys.modules)"
+    loaded = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
+    assert loaded.stdout == "False\n"
