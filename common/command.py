@@ -14,6 +14,8 @@ from prostafed.common.errors import ProstafedError
 
 TYPER: dict[str, Any] = {"add_completion": False, "pretty_exceptions_enable": False}
 
+_TYPER_INTERRUPTED = 130  # what typer makes of Ctrl-C
+
 
 def run_command(app: typer.Typer) -> None:
     """Call a typer app and end the process: 0 done, 1 failed or interrupted, 2 wrong usage or configuration."""
@@ -21,7 +23,10 @@ def run_command(app: typer.Typer) -> None:
     # takes six times as long beside one other busy process.
     os.environ.setdefault("OMP_WAIT_POLICY", "PASSIVE")
     try:
-        sys.exit(app(standalone_mode=False))
+        code = app(standalone_mode=False)
+        if code == _TYPER_INTERRUPTED:
+            raise KeyboardInterrupt
+        sys.exit(code)
     except click.ClickException as error:
         error.show()
         sys.exit(error.exit_code)
