@@ -58,6 +58,10 @@ def stop_at(stage: int, round_number: int, action: str = "train") -> Callable[[R
     return before
 
 
+def untimed(folder: Path) -> list[dict[str, object]]:
+    return [{**row, "seconds": None} for row in read_rounds(folder)]
+
+
 def run(folder: Path, sites: Sites, study: Study = STUDY) -> dict[str, np.ndarray]:
     return run_stages(study, "run", SITES, sites, folder)
 
@@ -115,9 +119,6 @@ def test_a_run_stopped_anywhere_goes_on_to_the_same_result(
     for name, array in whole.items():
         np.testing.assert_array_equal(resumed[name], array)
 
-    def untimed(folder: Path) -> list[dict[str, object]]:
-        return [{**row, "seconds": None} for row in read_rounds(folder)]
-
     assert untimed(tmp_path / "stopped") == untimed(tmp_path / "whole")
     assert read_metrics(tmp_path / "stopped" / "metrics.csv") == read_metrics(tmp_path / "whole" / "metrics.csv")
 
@@ -133,6 +134,7 @@ def test_below_quorum_nothing_is_aggregated_and_the_record_says_who_was_missing(
     whole = run(tmp_path / "whole", Sites())
     for name, array in run(tmp_path, Sites()).items():
         np.testing.assert_array_equal(array, whole[name])
+    assert untimed(tmp_path) == untimed(tmp_path / "whole"), "the failed try is not counted twice"
 
 
 def test_a_folder_of_another_study_is_refused(tmp_path: Path) -> None:

@@ -88,7 +88,8 @@ def stop_after(count: int, kind: type[Step | RoundDone]) -> Callable[[Event], No
     return on_event
 
 
-@pytest.mark.parametrize(("count", "kind"), [(1, Step), (5, Step), (2, RoundDone), (19, Step), (11, RoundDone)])
+# After 15 steps north has finished the last round and south has not: north is asked for the same round again.
+@pytest.mark.parametrize(("count", "kind"), [(1, Step), (15, Step), (2, RoundDone), (11, RoundDone)])
 def test_interrupted_and_resumed_it_gives_the_same_numbers(
     study: Study,
     federation: Federation,
