@@ -33,7 +33,7 @@ def run_command(app: typer.Typer) -> None:
     except ProstafedError as error:
         _fail(str(error), error.exit_code)
     except (KeyboardInterrupt, click.Abort):
-        _fail("Interrupted. What was finished is kept; --resume continues a run.", exit_code=1)
+        _fail("Interrupted; what was finished is kept.", exit_code=1)
 
 
 def print_json(value: Any) -> None:

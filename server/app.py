@@ -14,6 +14,7 @@ from prostafed.common.study import parse_study
 from prostafed.server.aggregation import check_aggregators
 from prostafed.server.bundle import HOME_VARIABLE
 from prostafed.server.rounds import Exchange, ask_sites, find_sites
+from prostafed.server.run_folder import write_run_record
 from prostafed.server.stages import run_stages
 
 app = ServerApp()
@@ -26,6 +27,7 @@ def main(grid: Grid, context: Context) -> None:
     folder = Path(config["out"]) if config.get("out") else Path(os.environ[HOME_VARIABLE]) / "runs" / config["run"]
     make_folder(folder)
     try:
+        write_run_record(folder, "running")
         study = parse_study(config["study"])
         check_aggregators(study)
         nodes = find_sites(grid, int(config["sites_expected"]), study.round.deadline_s, study.hash())
@@ -36,6 +38,8 @@ def main(grid: Grid, context: Context) -> None:
         run_stages(study, config["run"], list(nodes), ask, folder)
     except Exception as error:  # whatever it was, who follows the run is told at once
         said = str(error) if isinstance(error, ProstafedError) else f"{type(error).__name__}: {error}"
+        write_run_record(folder, "failed")
         write_json(folder / "state.json", {"state": "failed", "error": said})
         raise
+    write_run_record(folder, "finished")
     write_json(folder / "state.json", {"state": "finished"})

@@ -6,12 +6,14 @@ import csv
 import io
 import json
 from dataclasses import dataclass
+from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
 
 from prostafed.common.errors import CheckpointError
 from prostafed.common.files import make_folder, write_json, write_text
 from prostafed.common.models.checkpoint import read_checkpoint, save_checkpoint
+from prostafed.common.provenance import read_commit, read_versions
 from prostafed.common.study import Study
 from prostafed.common.tensors import Tensors
 
@@ -64,6 +66,22 @@ def write_standing(folder: Path, study: Study, stage: int, round_number: int, te
     """Write the checkpoint that says: this round is complete."""
     metadata = {"study_hash": study.hash(), "stage": str(stage), "round": str(round_number)}
     save_checkpoint(folder / "checkpoint.safetensors", tensors, metadata)
+
+
+def write_run_record(folder: Path, state: str) -> None:
+    """Write run.json: where the run's numbers come from and how far it is; `state` is running, failed or finished."""
+    path, rounds, now = folder / "run.json", read_rounds(folder), datetime.now(UTC).isoformat(timespec="seconds")
+    before = json.loads(path.read_text(encoding="utf-8")) if path.exists() else {}
+    record = {
+        "versions": read_versions(),
+        "commit": read_commit(),
+        "seconds": sum(row["seconds"] for row in rounds),
+        "bytes": {way: sum(row[f"bytes_{way}"] for row in rounds) for way in ("up", "down")},
+        "started": before.get("started", now),
+        "finished": None if state == "running" else now,
+        "state": state,
+    }
+    write_json(path, record)
 
 
 def write_metrics(path: Path, rows: list[Row], columns: tuple[str, ...]) -> None:

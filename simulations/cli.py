@@ -10,7 +10,7 @@ import typer
 
 from prostafed.common.command import TYPER, print_json, run_command
 from prostafed.common.configuration import parse
-from prostafed.common.errors import ConfigurationError, nearest
+from prostafed.common.errors import ConfigurationError, ProstafedError, nearest
 from prostafed.common.study import read_study
 
 app = typer.Typer(help="Emulate a federation of hospitals on this machine.", no_args_is_help=True, **TYPER)
@@ -69,8 +69,12 @@ def run(
 
     command = shlex.join(["prostafed-sim", *sys.argv[1:]])
     simulation = Simulation(study, federation, folder, cache, engine, cpus_per_site, gpus_per_site, command)
-    with showing(study) as watchers:
-        written = run_simulation(simulation, resume, watchers)
+    try:
+        with showing(study) as watchers:
+            written = run_simulation(simulation, resume, watchers)
+    except KeyboardInterrupt as error:
+        again = shlex.join(["prostafed-sim", "run", str(study_file), str(federation_file), "--out", str(folder)])
+        raise ProstafedError(f"Interrupted; finished rounds are kept. To go on: {again} --resume") from error
     _print_report(folder, written, as_json)
 
 

@@ -17,8 +17,6 @@ from prostafed.common.processes import LOOPBACK, find_free_port
 
 from .conftest import TinyFederation, assert_same_result
 
-pytestmark = pytest.mark.slow  # Flower starts a process for each message: more than a minute for this study
-
 
 @dataclass
 class Deployment:

@@ -11,10 +11,9 @@ from prostafed.simulations.engine.flower import Resources, run_on_flower
 
 from .conftest import TinyFederation, assert_same_result
 
-pytestmark = [
-    pytest.mark.slow,  # Ray takes longer to start than the study takes to run
-    pytest.mark.skipif("RAY_ADDRESS" in os.environ, reason="RAY_ADDRESS is set: the run would go to that cluster"),
-]
+pytestmark = pytest.mark.skipif(
+    "RAY_ADDRESS" in os.environ, reason="RAY_ADDRESS is set: the run would go to that cluster"
+)
 
 
 def test_flower_engine_gives_the_model_of_the_local_engine(
@@ -36,6 +35,7 @@ def test_flower_engine_gives_the_model_of_the_local_engine(
     assert not list(Path("/tmp").glob(f"pf-{os.getpid()}-*")), "Ray's files were left behind"
 
 
+@pytest.mark.slow
 def test_flower_engine_says_why_a_run_failed(tiny_federation: TinyFederation, tmp_path: Path) -> None:
     tiny_federation.write_sites(tmp_path / "sites")
     with pytest.raises(RoundError, match=r"ActorPool is empty.*num_gpus"):

@@ -134,7 +134,7 @@ def test_ctrl_c_in_a_round_leaves_a_run_that_goes_on(tmp_path: Path) -> None:
     os.kill(process.pid, signal.SIGINT)
     _, stderr = process.communicate(timeout=60)
     assert process.returncode == 1
-    assert "Interrupted" in stderr
+    assert f"--out {out} --resume" in stderr, "it says how to go on"
     assert "Traceback" not in stderr
     assert not list(out.rglob("*.part"))
     assert json.loads((out / "run.json").read_text())["state"] == "interrupted"

@@ -45,6 +45,8 @@ def test_the_run_folder_holds_what_was_promised(finished_run: Path, study: Study
     record = json.loads((finished_run / "run.json").read_text())
     assert record["state"] == "finished"
     assert {"versions", "commit", "data_fingerprint", "seconds", "bytes", "command"} <= set(record)
+    coordinator = json.loads((finished_run / "arms" / "federated" / "run.json").read_text())
+    assert (coordinator["state"], coordinator["bytes"]) == ("finished", record["bytes"])
     rounds = read_lines(finished_run / "rounds.jsonl")
     assert {row["arm"] for row in rounds} == {"federated", "local", "pooled"}
     assert sum(row["bytes_up"] for row in rounds if row["arm"] == "federated") == record["bytes"]["up"] > 0
