@@ -14,8 +14,8 @@ from pydantic import Field, field_validator, model_validator
 
 from prostafed.common.configuration import Section, parse, read_toml
 from prostafed.common.errors import ConfigurationError, nearest
+from prostafed.common.settings import Settings
 from prostafed.common.ssl import METHODS
-from prostafed.common.ssl.parameters import Parameters
 from prostafed.common.tasks import TASKS
 
 RUN_NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]{0,100}")  # of a run of a study; also the name of folders
@@ -116,7 +116,7 @@ class Pretrain(Stage):
             )
         return self
 
-    def method_parameters(self) -> Parameters:
+    def method_parameters(self) -> Settings:
         """Return `parameters` as the class its method declares."""
         return METHODS[self.method].parameters(**self.parameters)
 

@@ -30,8 +30,7 @@ SHELL_FILES = {"common/models/checkpoint.py": {"safetensors"}, "simulations/phan
 
 
 def source_files() -> list[Path]:
-    """Every module; studies/ holds scripts to run, not modules to import."""
-    return sorted(path for top in TOP for path in (ROOT / top).rglob("*.py") if "studies" not in path.parts)
+    return sorted(path for top in TOP for path in (ROOT / top).rglob("*.py"))
 
 
 def imported(path: Path) -> Iterator[str]:

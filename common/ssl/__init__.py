@@ -8,7 +8,8 @@ from dataclasses import dataclass
 from importlib import import_module
 from typing import TYPE_CHECKING, cast
 
-from prostafed.common.ssl.parameters import ConditionalParameters, Parameters, RestoreParameters
+from prostafed.common.settings import Settings
+from prostafed.common.ssl.parameters import ConditionalParameters, RestoreParameters
 
 if TYPE_CHECKING:
     from prostafed.common.ssl.method import Method
@@ -21,7 +22,7 @@ class MethodEntry:
     """
 
     module: str
-    parameters: type[Parameters]
+    parameters: type[Settings]
     family: str
     shared: tuple[str, ...]
 
@@ -32,7 +33,7 @@ METHODS: dict[str, MethodEntry] = {
 }
 
 
-def build_method(name: str, parameters: Parameters) -> Method:
+def build_method(name: str, parameters: Settings) -> Method:
     """Return the Method that METHODS lists under `name`, with `parameters` of the class the table names."""
     module = import_module(f"prostafed.common.ssl.{METHODS[name].module}")
     return cast("Method", module.build(parameters))

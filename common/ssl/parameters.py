@@ -2,24 +2,14 @@
 needed.
 """
 
-from dataclasses import dataclass, field
-from typing import Any, ClassVar, Literal
+from dataclasses import dataclass
+from typing import Literal
 
-
-def setting(default: Any, description: str) -> Any:
-    """Return a dataclass field with its description, which the documentation prints."""
-    return field(default=default, metadata={"description": description})
+from prostafed.common.settings import Settings, setting
 
 
 @dataclass(frozen=True)
-class Parameters:
-    """Base of a method's parameters; read strictly, unknown keys forbidden."""
-
-    __pydantic_config__: ClassVar[dict[str, Any]] = {"extra": "forbid", "strict": True}
-
-
-@dataclass(frozen=True)
-class ConditionalParameters(Parameters):
+class ConditionalParameters(Settings):
     """Decoupled conditional contrastive learning (Ruppli et al. 2023)."""
 
     scale: float = setting(1.0, "t of decoupled uniformity, exp(-t d2)")
@@ -42,7 +32,7 @@ class ConditionalParameters(Parameters):
 
 
 @dataclass(frozen=True)
-class RestoreParameters(Parameters):
+class RestoreParameters(Settings):
     """Masked and corrupted volume restoration."""
 
     masked_fraction: float = setting(0.5, "fraction of blocks hidden from the encoder")

@@ -4,22 +4,16 @@ None means "as the vendor does it" (see `scanner.VENDORS`) or "as the centre doe
 `vendor = "ge"` alone gives a believable look.
 """
 
-from dataclasses import dataclass, field
-from typing import Any, ClassVar, Literal
+from dataclasses import dataclass
+from typing import Literal
 
 from prostafed.common.imaging.adc import MAX_FIT_B_VALUE_S_PER_MM2, MIN_FIT_SPAN_S_PER_MM2
-
-
-def setting(default: Any, description: str) -> Any:
-    """Return a dataclass field with its description, which the documentation prints."""
-    return field(default=default, metadata={"description": description})
+from prostafed.common.settings import Settings, setting
 
 
 @dataclass(frozen=True)
-class Scanner:
-    """The scanner and protocol of a generated site; read strictly, unknown keys forbidden."""
-
-    __pydantic_config__: ClassVar[dict[str, Any]] = {"extra": "forbid", "strict": True}
+class Scanner(Settings):
+    """The scanner and protocol of a generated site."""
 
     vendor: Literal["siemens", "ge", "philips", "uih"] = setting(
         "siemens", "look of the images, and the defaults of what is left out below"
@@ -63,10 +57,8 @@ class Scanner:
 
 
 @dataclass(frozen=True)
-class Readers:
-    """Who reads the cases of a generated site; read strictly, unknown keys forbidden."""
-
-    __pydantic_config__: ClassVar[dict[str, Any]] = {"extra": "forbid", "strict": True}
+class Readers(Settings):
+    """Who reads the cases of a generated site."""
 
     count: int = setting(1, "reads per case, 1 to 7")
     kappa: float = setting(0.6, "Cohen's kappa of two readers on PI-RADS >= 4, above 0, at most 1 (they always agree)")

@@ -1,7 +1,6 @@
 """How much a supervised network gains from labelled cases: test AUROC of csPCa, trained from scratch on 10 to 200.
-10-200.
 
-    python simulations/studies/label_curve.py --seeds 3 --out runs/label_curve
+    python -m prostafed.simulations.studies.label_curve --seeds 3 --out runs/label_curve
 
 Generated images from three emulated sites. Each seed draws its own training cases and first weights; a smaller training
 set is the beginning of a larger one; every size takes the same number of optimiser steps; the test cases are the same
