@@ -103,6 +103,8 @@ def _open(simulation: Simulation, resume: bool) -> Row:
         record = json.loads((out / "run.json").read_text())
         if (json.loads((out / "study.json").read_text()), record["federation"]) != (asked, federation):
             raise CheckpointError(f"{out} holds a run of another study or federation. Name another --out for this one.")
+        for half_written in out.rglob(".*.part"):  # of a run that was killed
+            half_written.unlink()
     elif any(out.iterdir()):
         raise ConfigurationError(f"{out} holds files that are not a run's. Name an empty or new folder as --out.")
     record |= {

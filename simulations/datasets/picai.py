@@ -10,7 +10,7 @@
       reads.csv beside the marksheet, optional: case_id, lesion_id, reader_id, pirads
       GENERATED.json: says that no patient was imaged; the records' source is then "phantom"
 
-The images are CC BY-NC 4.0 (Saha et al. 2022, zenodo 6624726), so are the labels.
+The labels are CC BY-NC 4.0; the images (Saha et al. 2022, zenodo 6624726) carry the licence their page names.
 """
 
 from collections.abc import Callable, Iterator

@@ -126,11 +126,7 @@ def test_ctrl_c_in_a_round_leaves_a_run_that_goes_on(tmp_path: Path) -> None:
     out, cache = tmp_path / "out", ("--cache", str(tmp_path / "cache"))
     process = subprocess.Popen([PROGRAM, "run", *files, "--out", out, *cache], stderr=subprocess.PIPE, text=True)
     rounds = out / "arms" / "federated" / "rounds.jsonl"
-    deadline = time.monotonic() + 120
-    while not (rounds.exists() and len(rounds.read_text().splitlines()) > 2):
-        assert process.poll() is None
-        assert time.monotonic() < deadline
-        time.sleep(0.05)
+    wait_for_rounds(process, rounds, 3)
     os.kill(process.pid, signal.SIGINT)
     _, stderr = process.communicate(timeout=60)
     assert process.returncode == 1
@@ -139,6 +135,34 @@ def test_ctrl_c_in_a_round_leaves_a_run_that_goes_on(tmp_path: Path) -> None:
     assert not list(out.rglob("*.part"))
     assert json.loads((out / "run.json").read_text())["state"] == "interrupted"
     assert call("report", str(out)).returncode == 0, "an interrupted run has a report"
+
+
+def test_a_killed_run_goes_on_to_the_same_bytes(tmp_path: Path) -> None:
+    files = write(tmp_path, STUDY.replace("rounds = 3", "rounds = 12"))
+    cache = ("--cache", str(tmp_path / "cache"))
+    assert call("run", *files, "--out", str(tmp_path / "whole"), *cache).returncode == 0
+    out = tmp_path / "killed"
+    process = subprocess.Popen([PROGRAM, "run", *files, "--out", out, *cache], stderr=subprocess.DEVNULL)
+    rounds = out / "arms" / "federated" / "rounds.jsonl"
+    wait_for_rounds(process, rounds, 4)
+    process.kill()
+    process.wait()
+    assert 4 <= len(rounds.read_text().splitlines()) < 13
+    (out / "arms" / ".model.safetensors.x.part").write_text("half")
+    done = call("run", *files, "--out", str(out), *cache, "--resume")
+    assert done.returncode == 0, done.stderr
+    assert "round 2/12" not in done.stderr, "finished rounds are not run again"
+    for name in ("model.safetensors", "metrics.csv", "predictions.jsonl"):
+        assert (out / name).read_bytes() == (tmp_path / "whole" / name).read_bytes(), name
+    assert not list(out.rglob("*.part"))
+
+
+def wait_for_rounds(process: subprocess.Popen[str] | subprocess.Popen[bytes], rounds: Path, count: int) -> None:
+    deadline = time.monotonic() + 120
+    while not (rounds.exists() and len(rounds.read_text().splitlines()) >= count):
+        assert process.poll() is None
+        assert time.monotonic() < deadline
+        time.sleep(0.02)
 
 
 def test_every_command_has_help_and_does_not_load_torch_for_it() -> None:
