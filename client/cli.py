@@ -10,6 +10,8 @@ from prostafed.common.errors import ConfigurationError
 
 app = typer.Typer(help="Take part in a federation as a hospital.", no_args_is_help=True, **TYPER)
 
+Json = Annotated[bool, typer.Option("--json", help="Print one JSON object on stdout.")]
+
 
 @app.callback()
 def site() -> None:
@@ -19,7 +21,7 @@ def site() -> None:
 @app.command()
 def key(
     path: Annotated[Path, typer.Argument(metavar="KEY", help="Where to write the private key, e.g. site.key.")],
-    as_json: Annotated[bool, typer.Option("--json", help="Print one JSON object on stdout.")] = False,
+    as_json: Json = False,
 ) -> None:
     """Make the site's key pair; the coordinator enrols KEY.pub, KEY itself never leaves."""
     from prostafed.common.keys import create_node_key
@@ -34,6 +36,7 @@ def key(
 @app.command()
 def start(
     site_file: Annotated[Path, typer.Argument(metavar="SITE.toml", help="The site file.")],
+    as_json: Json = False,
 ) -> None:
     """Connect to the coordinator and work until Ctrl-C."""
     from prostafed.client.node import start_node
@@ -42,10 +45,14 @@ def start(
     server = read_site(site_file).server
     if server is None:
         raise ConfigurationError(f"{site_file}: the table [server] is missing. Add address, root_certificates and key.")
-    ready = f"Connected to {server.address}. Ctrl-C ends it."
-    start_node(
-        site_file, server.address, server.root_certificates, server.key, on_ready=lambda: typer.echo(ready, err=True)
-    )
+    address = server.address
+
+    def on_ready() -> None:
+        if as_json:
+            print_json({"connected": address})
+        typer.echo(f"Connected to {address}. Ctrl-C ends it.", err=True)
+
+    start_node(site_file, address, server.root_certificates, server.key, on_ready=on_ready)
 
 
 def main() -> None:

@@ -38,7 +38,7 @@ def run_command(app: typer.Typer) -> None:
 
 def print_json(value: Any) -> None:
     """Print the one object of a --json command."""
-    print(json.dumps(value, indent=2, sort_keys=True))
+    print(json.dumps(value, indent=2, sort_keys=True), flush=True)
 
 
 def _fail(text: str, exit_code: int) -> None:

@@ -61,6 +61,7 @@ def start(
     home: Home = DEFAULT_HOME,
     host: Annotated[str, typer.Option("--host", help="Address to listen on.")] = "127.0.0.1",
     port: Annotated[int, typer.Option("--port", help="Port to listen on.", min=1, max=65535)] = 8000,
+    as_json: Json = False,
 ) -> None:
     """Run the link the sites connect to, until Ctrl-C.
 
@@ -69,7 +70,12 @@ def start(
     """
     from prostafed.server.link import start_link
 
-    start_link(home, host, port, on_ready=lambda address: typer.echo(f"Ready at {address}. Ctrl-C ends it.", err=True))
+    def on_ready(address: str) -> None:
+        if as_json:
+            print_json({"address": address, "ca_certificate": str(home / "pki" / "ca.crt")})
+        typer.echo(f"Ready at {address}. Ctrl-C ends it.", err=True)
+
+    start_link(home, host, port, on_ready=on_ready)
 
 
 @app.command()
@@ -104,20 +110,29 @@ def run(
 
 
 @app.command()
-def watch(name: Annotated[str, typer.Argument(help="Name of the run.")], home: Home = DEFAULT_HOME) -> None:
+def watch(
+    name: Annotated[str, typer.Argument(help="Name of the run.")], home: Home = DEFAULT_HOME, as_json: Json = False
+) -> None:
     """Show the rounds of a run that goes on, from its first; leaving does not stop it."""
     from prostafed.server.submission import follow_run
 
     follow_run(home, name, _show_round)
+    if as_json:
+        print_json({"run": str(home / "runs" / name), "state": "finished"})
 
 
 @app.command()
-def stop(name: Annotated[str, typer.Argument(help="Name of the run.")], home: Home = DEFAULT_HOME) -> None:
+def stop(
+    name: Annotated[str, typer.Argument(help="Name of the run.")], home: Home = DEFAULT_HOME, as_json: Json = False
+) -> None:
     """End a run; `run` with the same name continues it. Sites may compute for some seconds more."""
     from prostafed.server.submission import stop_run
 
     stop_run(home, name)
-    print(f"Stopped {name}.")
+    if as_json:
+        print_json({"stopped": name})
+    else:
+        print(f"Stopped {name}.")
 
 
 @app.command()

@@ -85,6 +85,7 @@ def test_cases_are_drawn_one_by_one_and_again_the_same() -> None:
 
 
 @pytest.mark.gpu
+@pytest.mark.skipif(not torch.cuda.is_available(), reason="no GPU here")
 def test_a_gpu_sees_the_views_a_cpu_sees() -> None:
     images = torch.randn(2, 3, 5, 11, 21, generator=torch.Generator().manual_seed(0))
     drawn = draw_augmentation(2, SPACING, torch.Generator().manual_seed(1))
