@@ -9,7 +9,7 @@ from prostafed.common.metrics.summary import SUMMARY_KEYS
 from prostafed.common.tensors import Tensors, group_of
 
 SPLITS = ("train", "validation", "test")
-RELEASED_METRICS = frozenset({"loss", "cases", "n", "positives", *SUMMARY_KEYS})
+RELEASED_METRICS = frozenset({"loss", "generated", "n", "positives", *SUMMARY_KEYS})
 
 
 class ReleaseError(ProstafedError):

@@ -89,8 +89,13 @@ def train(workplace: Workplace, request: Request) -> Reply:
     kept = {name: array for name, array in tensors.items() if name not in shared}
     folder = stage_folder(workplace.site.memory, request.run, request.stage)
     remember(folder, request.round, kept, request.study_hash)
-    reply = _reply(workplace, request, cases=record.cases, tensors=shared, metrics={"train/loss": record.loss})
-    return release(reply, tensors, stage.share)
+    metrics = {"train/loss": record.loss}
+    generated = sum(workplace.cases.records[index].source == "phantom" for index in workplace.splits["train"])
+    if generated:  # said wherever their results go: no report may take them for patients
+        metrics["train/generated"] = float(generated)
+    return release(
+        _reply(workplace, request, cases=record.cases, tensors=shared, metrics=metrics), tensors, stage.share
+    )
 
 
 def _train(workplace: Workplace, request: Request, network: nn.ModuleDict) -> TrainingRecord:

@@ -118,6 +118,21 @@ class RunFolder:
     record: RunRecord
 
     @property
+    def site_names(self) -> frozenset[str]:
+        """Every site that took part."""
+        return frozenset({site.name for site in self.sites} | {site for line in self.rounds for site in line.cases})
+
+    @property
+    def generated_sites(self) -> frozenset[str]:
+        """Sites whose images are generated: the federation file says so, or they said so themselves with
+        their updates.
+        """
+        named = {site.name for site in self.sites if site.source == "phantom"}
+        return frozenset(
+            named | {site for line in self.rounds for site, each in line.metrics.items() if each.get("generated")}
+        )
+
+    @property
     def stages(self) -> list[dict[str, Any]]:
         """The study's stages, in order."""
         return list(self.study.get("stage", []))

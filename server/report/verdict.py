@@ -109,8 +109,11 @@ def write_verdict(run: RunFolder, results: Sequence[Result]) -> str:
 
 
 def all_generated(run: RunFolder) -> bool:
-    """Return whether every site's images are generated; a run without a federation file has real sites."""
-    return bool(run.sites) and all(site.source == "phantom" for site in run.sites)
+    """Return whether every site's images are generated."""
+    sites = (
+        frozenset(site.name for site in run.sites) or run.site_names
+    )  # the pooled arm's site is none of the federation's
+    return bool(sites) and sites <= run.generated_sites
 
 
 def format_value(result: Result) -> str:
