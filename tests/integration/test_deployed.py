@@ -122,6 +122,7 @@ def test_deployed_run_gives_the_model_of_the_local_engine(
     run = Path(deployment.ask("prostafed-server", "run", tiny_federation.study_file, *options, deadline_s=600)["run"])
     assert run == home / "runs" / "tiny"
     assert_same_result(run, local_run)
+    assert "<strong>Generated images</strong>" in (run / "report.html").read_text()
 
     assert refused.wait(timeout=30) == 2
     assert "refused the key" in deployment.said("stranger")
