@@ -4,7 +4,7 @@ release.
 
 import json
 from collections.abc import Sequence
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, replace
 from functools import lru_cache
 from pathlib import Path
 
@@ -94,7 +94,7 @@ def train(workplace: Workplace, request: Request) -> Reply:
     if generated:  # said wherever their results go: no report may take them for patients
         metrics["train/generated"] = float(generated)
     return release(
-        _reply(workplace, request, cases=record.cases, tensors=shared, metrics=metrics), tensors, stage.share
+        replace(_reply(workplace, request), cases=record.cases, tensors=shared, metrics=metrics), tensors, stage.share
     )
 
 
@@ -146,7 +146,7 @@ def evaluate(workplace: Workplace, request: Request) -> Reply:
         positives = sum(prediction.label for prediction in predictions)
         metrics.update({f"{split}/n": float(len(predictions)), f"{split}/positives": float(positives)})
         metrics.update({f"{split}/{name}": value for name, value in summary.items()})
-    return release(_reply(workplace, request, cases=cases, metrics=metrics), {}, ())
+    return release(replace(_reply(workplace, request), cases=cases, metrics=metrics), {}, ())
 
 
 def predictions_file(site: Site, request: Request, split: str) -> Path:
@@ -158,14 +158,8 @@ def _write_predictions(path: Path, predictions: Sequence[CasePrediction]) -> Non
     write_text(path, "".join(json.dumps(asdict(prediction)) + "\n" for prediction in predictions))
 
 
-def _reply(workplace: Workplace, request: Request, **content: object) -> Reply:
-    return Reply(
-        site=workplace.site.name,
-        study_hash=request.study_hash,
-        stage=request.stage,
-        round=request.round,
-        **content,  # type: ignore[arg-type]
-    )
+def _reply(workplace: Workplace, request: Request) -> Reply:
+    return Reply(workplace.site.name, request.study_hash, request.stage, request.round)
 
 
 def _check_request(study: Study, request: Request) -> None:

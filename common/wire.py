@@ -2,6 +2,9 @@
 name.
 """
 
+from collections.abc import Mapping
+from typing import Any
+
 import numpy as np
 from flwr.app import Array, ArrayRecord, ConfigRecord, Error, Message, MetricRecord, RecordDict
 
@@ -9,6 +12,7 @@ from prostafed.common.messages import Refusal, Reply, Request
 from prostafed.common.tensors import Tensors
 
 MESSAGE_TYPES = {"hello": "query.hello", "train": "train.round", "evaluate": "evaluate.round"}
+MALFORMED = "MALFORMED"
 REFUSED = 100  # Flower's own error codes lie below
 _FLOWER_ERRORS = {3: "NODE_UNAVAILABLE", 5: "NODE_LOST", 8: "SITE_CRASHED"}
 
@@ -31,16 +35,16 @@ def pack_request(request: Request, node_id: int) -> Message:
 
 def unpack_request(message: Message) -> Request:
     """Return the request a message holds."""
-    ask = message.content.config_records["ask"]
+    ask: Mapping[str, Any] = message.content.config_records["ask"]
     actions = {message_type: action for action, message_type in MESSAGE_TYPES.items()}
     return Request(
         action=actions[message.metadata.message_type],
         run=str(ask["run"]),
         study_hash=str(ask["study_hash"]),
-        stage=int(ask["stage"]),  # type: ignore[arg-type]
-        round=int(ask["round"]),  # type: ignore[arg-type]
+        stage=int(ask["stage"]),
+        round=int(ask["round"]),
         tensors=_unpack(message.content.array_records["tensors"]),
-        splits=tuple(ask["splits"]),  # type: ignore[arg-type]
+        splits=tuple(ask["splits"]),
     )
 
 
@@ -64,21 +68,29 @@ def pack_reply(reply: Reply | Refusal, request: Message) -> Message:
 
 
 def unpack_reply(message: Message) -> Reply | Refusal:
-    """Return the reply a message holds, or the refusal its error stands for."""
+    """Return the reply a message holds, or the refusal its error stands for; MALFORMED where it is no reply of ours."""
     if message.has_error():
         code = message.error.code
         return Refusal(
             str(message.error.reason) if code == REFUSED else _FLOWER_ERRORS.get(code, f"FLOWER_ERROR_{code}")
         )
-    answer = message.content.config_records["answer"]
+    try:
+        return _unpack_answer(message)
+    except (KeyError, TypeError, ValueError):  # one site's nonsense must not end everybody's run
+        return Refusal(MALFORMED)
+
+
+def _unpack_answer(message: Message) -> Reply:
+    answer: Mapping[str, Any] = message.content.config_records["answer"]
+    metrics: Mapping[str, Any] = message.content.metric_records["metrics"]
     return Reply(
         site=str(answer["site"]),
         study_hash=str(answer["study_hash"]),
-        stage=int(answer["stage"]),  # type: ignore[arg-type]
-        round=int(answer["round"]),  # type: ignore[arg-type]
-        cases=int(answer["cases"]),  # type: ignore[arg-type]
+        stage=int(answer["stage"]),
+        round=int(answer["round"]),
+        cases=int(answer["cases"]),
         tensors=_unpack(message.content.array_records["tensors"]),
-        metrics={name: float(value) for name, value in message.content.metric_records["metrics"].items()},  # type: ignore[arg-type]
+        metrics={name: float(value) for name, value in metrics.items()},
     )
 
 

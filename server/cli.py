@@ -102,11 +102,7 @@ def run(
         raise ProstafedError(
             f"No longer watching; the run goes on. prostafed-server watch {run_name} shows it, stop {run_name} ends it."
         ) from error
-    report = write_report(folder)
-    if as_json:
-        print_json({"run": str(folder), "report": str(report), "study_hash": study.hash()})
-    else:
-        print(f"Report: {report}")
+    print_report(folder, write_report(folder), as_json)
 
 
 @app.command()
@@ -141,9 +137,15 @@ def report(
     as_json: Json = False,
 ) -> None:
     """Write RUN/report.html again, from the run folder alone."""
-    from prostafed.server.report import summary_table, write_report
+    from prostafed.server.report import write_report
 
-    written = write_report(folder)
+    print_report(folder, write_report(folder), as_json)
+
+
+def print_report(folder: Path, written: Path, as_json: bool) -> None:
+    """Print where a run's report lies, or, as JSON, its results too."""
+    from prostafed.server.report import summary_table
+
     if as_json:
         print_json({"run": str(folder), "report": str(written), "results": summary_table(folder)})
     else:

@@ -9,7 +9,7 @@ from flwr.serverapp import Grid
 from prostafed.common.errors import RoundError
 from prostafed.common.messages import Refusal, Reply, Request
 from prostafed.common.tensors import count_bytes
-from prostafed.common.wire import pack_request, unpack_reply
+from prostafed.common.wire import MALFORMED, pack_request, unpack_reply
 from prostafed.server.admission import RejectedError, admit
 
 POLL_S = 0.2
@@ -99,7 +99,8 @@ def _take(
     check_site: bool,
 ) -> None:
     if isinstance(reply, Refusal):
-        exchange.rejections.append({"site": site, "code": reply.code, "text": "the site refused; its own log says why"})
+        said = "the answer could not be read" if reply.code == MALFORMED else "the site refused; its own log says why"
+        exchange.rejections.append({"site": site, "code": reply.code, "text": said})
         return
     try:
         if check_site:

@@ -12,6 +12,7 @@ from prostafed.common.command import TYPER, print_json, run_command
 from prostafed.common.configuration import parse
 from prostafed.common.errors import ConfigurationError, ProstafedError, nearest
 from prostafed.common.study import read_study
+from prostafed.server.cli import print_report
 
 app = typer.Typer(help="Emulate a federation of hospitals on this machine.", no_args_is_help=True, **TYPER)
 DEFAULT_CACHE = Path.home() / ".cache" / "prostafed"
@@ -75,7 +76,7 @@ def run(
     except KeyboardInterrupt as error:
         again = shlex.join(["prostafed-sim", "run", str(study_file), str(federation_file), "--out", str(folder)])
         raise ProstafedError(f"Interrupted; finished rounds are kept. To go on: {again} --resume") from error
-    _print_report(folder, written, as_json)
+    print_report(folder, written, as_json)
 
 
 @app.command()
@@ -129,16 +130,7 @@ def report(
     """Write RUN/report.html again, from the run folder alone."""
     from prostafed.server.report import write_report
 
-    _print_report(folder, write_report(folder), as_json)
-
-
-def _print_report(folder: Path, written: Path, as_json: bool) -> None:
-    from prostafed.server.report import summary_table
-
-    if as_json:
-        print_json({"run": str(folder), "report": str(written), "results": summary_table(folder)})
-    else:
-        print(f"Report: {written}")
+    print_report(folder, write_report(folder), as_json)
 
 
 def main() -> None:

@@ -5,7 +5,7 @@ from dataclasses import replace
 
 import numpy as np
 import pytest
-from flwr.app import Context, Error, Message
+from flwr.app import ArrayRecord, ConfigRecord, Context, Error, Message, MetricRecord, RecordDict
 from flwr.clientapp import ClientApp
 
 from prostafed.common.errors import RoundError
@@ -18,6 +18,13 @@ from prostafed.simulations.engine.grid import LocalGrid
 WEIGHT = {"encoder.weight": np.zeros((2, 2), np.float32)}
 REQUEST = Request("train", "run", "abc", 1, 2, WEIGHT)
 GOOD = Reply("", "abc", 1, 2, 5, {"encoder.weight": np.ones((2, 2), np.float32)})
+NONSENSE = RecordDict(
+    {
+        "answer": ConfigRecord({"site": "bad", "study_hash": "abc", "stage": "one", "round": 2, "cases": 5}),
+        "tensors": ArrayRecord(),
+        "metrics": MetricRecord({}),
+    }
+)
 Answer = Callable[[Message, Request], Message]
 
 
@@ -72,6 +79,8 @@ def crash(message: Message, request: Request) -> Message:
         (replying(Refusal("DataError")), "DataError"),
         (crash, "SITE_CRASHED"),
         (lambda message, request: Message(Error(5, "lost"), reply_to=message), "NODE_LOST"),
+        (lambda message, request: Message(RecordDict(), reply_to=message), "MALFORMED"),
+        (lambda message, request: Message(NONSENSE, reply_to=message), "MALFORMED"),
         (good("impostor"), "WRONG_STUDY"),
         (replying(replace(GOOD, site="bad", study_hash="other")), "WRONG_STUDY"),
         (replying(replace(GOOD, site="bad", round=1)), "WRONG_ROUND"),

@@ -112,7 +112,7 @@ class TestPrepareCase:
 class TestRefusals:
     """Every code, with a message that names the case, what was found and what to do."""
 
-    def _refused(self, code, study, masks, *fragments, grid=GRID):
+    def assert_refused(self, code, study, masks, *fragments, grid=GRID):
         with pytest.raises(DataError) as caught:
             prepare_case("site-7", study, masks, grid)
         message = str(caught.value)
@@ -127,63 +127,65 @@ class TestRefusals:
         axes = np.reshape(study[name].GetDirection(), (3, 3)).copy()
         axes[:, 2] += 0.01 * axes[:, 0]
         study[name].SetDirection(axes.ravel().tolist())
-        self._refused("BAD_ORIENTATION", study, {}, name)
+        self.assert_refused("BAD_ORIENTATION", study, {}, name)
 
     def test_an_orientation_that_is_no_number(self, study):
         study["hbv"].SetOrigin((np.nan, 0.0, 0.0))
-        self._refused("BAD_ORIENTATION", study, {}, "hbv")
+        self.assert_refused("BAD_ORIENTATION", study, {}, "hbv")
 
     def test_a_slanting_mask(self, study, gland):
         axes = np.reshape(gland.GetDirection(), (3, 3)).copy()
         axes[:, 0] *= 1.01
         gland.SetDirection(axes.ravel().tolist())
-        self._refused("BAD_ORIENTATION", study, {"gland": gland}, "gland")
+        self.assert_refused("BAD_ORIENTATION", study, {"gland": gland}, "gland")
 
     def test_a_flat_image(self, study):
-        self._refused("NO_GEOMETRY", {**study, "adc": study["adc"][:, :, 0]}, {}, "2 dimensions")
+        self.assert_refused("NO_GEOMETRY", {**study, "adc": study["adc"][:, :, 0]}, {}, "2 dimensions")
 
     def test_colours(self, study):
         colours = sitk.Compose(study["adc"], study["adc"])
-        self._refused("NO_GEOMETRY", {**study, "adc": colours}, {}, "2 values per voxel")
+        self.assert_refused("NO_GEOMETRY", {**study, "adc": colours}, {}, "2 values per voxel")
 
     @pytest.mark.parametrize("value", [np.nan, np.inf])
     def test_voxels_that_are_no_numbers(self, study, value):
         voxels = _voxels(study["adc"]).astype(np.float32)
         voxels[0, 0, 0] = value
-        self._refused("NOT_FINITE", {**study, "adc": _like(study["adc"], voxels)}, {}, "adc")
+        self.assert_refused("NOT_FINITE", {**study, "adc": _like(study["adc"], voxels)}, {}, "adc")
 
     @pytest.mark.parametrize("name", ["t2w", "hbv"])
     @pytest.mark.parametrize("value", [0, 7, 50_001])
     def test_a_blank_image(self, study, name, value):
         blank = _like(study[name], np.full_like(_voxels(study[name]), value))
-        self._refused("BLANK", {**study, name: blank}, {}, name)
+        self.assert_refused("BLANK", {**study, name: blank}, {}, name)
 
     def test_an_image_that_is_blank_but_for_a_voxel(self, study):
         voxels = np.zeros_like(_voxels(study["t2w"]))
         voxels[3, 32, 32] = 1000
-        self._refused("BLANK", {**study, "t2w": _like(study["t2w"], voxels)}, {}, "t2w")
+        self.assert_refused("BLANK", {**study, "t2w": _like(study["t2w"], voxels)}, {}, "t2w")
 
     def test_too_few_slices(self, study):
-        self._refused("LOW_OVERLAP", {**study, "adc": study["adc"][:, :, :4]}, {}, "adc", "75%", "67%", "16x16x18 mm")
+        self.assert_refused(
+            "LOW_OVERLAP", {**study, "adc": study["adc"][:, :, :4]}, {}, "adc", "75%", "67%", "16x16x18 mm"
+        )
 
     def test_three_quarters_are_enough(self, study):
         prepare_case("a", {**study, "hbv": study["t2w"][:, :, :5]}, {}, GRID)
 
     def test_a_reduced_field_of_view_is_fine_if_it_holds_the_gland(self, study, gland):
         zoomed = study["t2w"][10:43, 20:42, :]  # x 10 to 42, y 20 to 41: 22 of the box's 32 rows, the whole gland
-        self._refused("LOW_OVERLAP", {**study, "hbv": zoomed}, {}, "hbv")
+        self.assert_refused("LOW_OVERLAP", {**study, "hbv": zoomed}, {}, "hbv")
         prepare_case("a", {**study, "hbv": zoomed}, {"gland": gland}, GRID)
         cut = study["t2w"][10:43, 29:51, :]  # 7 of the gland's 10 rows
-        self._refused("LOW_OVERLAP", {**study, "hbv": cut}, {"gland": gland}, "hbv")
+        self.assert_refused("LOW_OVERLAP", {**study, "hbv": cut}, {"gland": gland}, "hbv")
 
     def test_a_mask_of_another_patient(self, study, gland):
         gland.SetOrigin((300.0, 0.0, 0.0))
-        self._refused("MASK_SPACE", study, {"gland": gland}, "gland", "0%")
+        self.assert_refused("MASK_SPACE", study, {"gland": gland}, "gland", "0%")
 
     def test_a_lesion_beside_the_box(self, study, t2w):
         voxels = np.zeros((6, 64, 64), np.uint8)
         voxels[2:4, 2:8, 2:8] = 1
-        self._refused("MASK_SPACE", study, {"lesion": _like(t2w, voxels)}, "lesion", "54 mm3", "0 mm3")
+        self.assert_refused("MASK_SPACE", study, {"lesion": _like(t2w, voxels)}, "lesion", "54 mm3", "0 mm3")
 
     def test_labels_nobody_knows(self, study, gland):
-        self._refused("MASK_LABEL", study, {"gland": gland * 3}, "gland", "found 3")
+        self.assert_refused("MASK_LABEL", study, {"gland": gland * 3}, "gland", "found 3")
