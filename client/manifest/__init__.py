@@ -1,0 +1,1 @@
+"""The site manifest: what a hospital knows of its studies beside the images, in three CSV files."""

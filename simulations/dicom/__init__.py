@@ -1,0 +1,1 @@
+"""Generated studies as DICOM, in the styles of four vendors."""
