@@ -11,6 +11,7 @@ from pathlib import Path
 import torch
 from torch import nn
 
+from prostafed.client.gate import admit_cases
 from prostafed.client.memory import recall, remember, stage_folder
 from prostafed.client.release import release
 from prostafed.client.site import Site, read_site
@@ -21,7 +22,6 @@ from prostafed.client.training.pretrain import pretrain
 from prostafed.common.errors import CheckpointError, DataError
 from prostafed.common.files import write_text
 from prostafed.common.imaging.case_folder import CaseFolder, open_case_folder
-from prostafed.common.imaging.cases import Grid
 from prostafed.common.imaging.folds import Splits, read_splits, split_cases
 from prostafed.common.messages import Reply, Request
 from prostafed.common.metrics.predictions import CasePrediction
@@ -50,20 +50,16 @@ class Workplace:
 def open_workplace(site_file: Path, canonical: str) -> Workplace:
     """Open a site's cases for a study in canonical form; raises DataError where they lie on another grid."""
     site, study = read_site(site_file), parse_study(canonical)
-    cases = open_case_folder(site.cases)
-    data = study.data
-    if (cases.grid, cases.sequences) != (Grid(data.spacing_mm, data.size), data.sequences):
-        raise DataError(
-            f"The cases in {site.cases} lie on {cases.grid} with {cases.sequences}; the study wants "
-            f"{data.size} voxels of {data.spacing_mm} mm with {data.sequences}. Index them again for this study."
-        )
+    indexed = open_case_folder(site.cases)
+    cases = admit_cases(indexed, study.data)
     if site.threads:
         torch.set_num_threads(site.threads)
     name = ("cuda" if torch.cuda.is_available() else "cpu") if site.device == "auto" else site.device
     if site.splits:
-        splits = read_splits(site.splits, cases.records)
+        kept_out = {record.case_id for record in indexed.records} - {record.case_id for record in cases.records}
+        splits = read_splits(site.splits, cases.records, kept_out)
     else:
-        splits = split_cases(cases.records, study.seed, data.validation_fraction, data.test_fraction)
+        splits = split_cases(cases.records, study.seed, study.data.validation_fraction, study.data.test_fraction)
     return Workplace(site, study, cases, splits, torch.device(name))
 
 
@@ -112,11 +108,13 @@ def _train(workplace: Workplace, request: Request, network: nn.ModuleDict) -> Tr
     def on_step(step: int, steps: int, loss: float) -> None:
         tell(Step(workplace.site.name, request.stage, request.round, step, steps, loss))
 
-    chosen, spacing_mm, device = workplace.splits["train"], study.data.spacing_mm, workplace.device
+    data, cases, chosen, device = study.data, workplace.cases, workplace.splits["train"], workplace.device
+    hideable = [data.sequences.index(name) for name in data.allow_missing]
     if isinstance(stage, Pretrain):
         method = build_method(stage.method, stage.method_parameters())
-        return pretrain(network, method, workplace.cases, chosen, spacing_mm, settings, device, on_step)
-    return finetune(network, build_task(stage.task), workplace.cases, chosen, spacing_mm, settings, device, on_step)
+        return pretrain(network, method, cases, chosen, data.spacing_mm, settings, device, on_step, hideable)
+    task = build_task(stage.task)
+    return finetune(network, task, cases, chosen, data.spacing_mm, settings, device, on_step, hideable)
 
 
 def evaluate(workplace: Workplace, request: Request) -> Reply:

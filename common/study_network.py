@@ -25,4 +25,5 @@ def build_stage_network(study: Study, stage: int) -> nn.ModuleDict:
         groups=groups,
         seed=study.seed,
         stage=stage,
+        tolerant=bool(study.data.allow_missing),
     )

@@ -7,6 +7,7 @@ from torch import Generator, Tensor, nn
 
 from prostafed.client.training.batches import load_batch
 from prostafed.client.training.optimise import OnStep, Optimisation, TrainingRecord, optimise
+from prostafed.common.imaging.augment import hide_sequences
 from prostafed.common.imaging.cases import Cases
 from prostafed.common.ssl.method import Method
 
@@ -20,11 +21,16 @@ def pretrain(
     settings: Optimisation,
     device: torch.device,
     on_step: OnStep,
+    hideable: Sequence[int] = (),
 ) -> TrainingRecord:
-    """Train `network` in place on the `chosen` cases, labelled or not, and return the record of the round."""
+    """Train `network` in place on the `chosen` cases, labelled or not, and return the record of the round.
+
+    The sequences (channels) in `hideable` are hidden now and then.
+    """
 
     def batch_loss(batch: list[int], generator: Generator) -> Tensor:
         images, _, records = load_batch(cases, [chosen[index] for index in batch], device)
-        return method.loss(method.outputs(network, method.views(images, spacing_mm, generator)), records)
+        seen = method.views(hide_sequences(images, hideable, generator), spacing_mm, generator)
+        return method.loss(method.outputs(network, seen), records)
 
     return optimise(network.to(device), batch_loss, len(chosen), settings, on_step)

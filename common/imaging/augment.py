@@ -3,6 +3,7 @@
 What is drawn does not depend on the device, so a run on a GPU sees the views a run on a CPU sees.
 """
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 
 import torch
@@ -16,6 +17,7 @@ MAX_LOG_GAMMA = 0.35
 MAX_CONTRAST = 0.25
 MAX_BRIGHTNESS = 0.25
 MAX_NOISE = 0.15
+HIDDEN_RATE = 0.25
 
 
 @dataclass(frozen=True)
@@ -57,8 +59,26 @@ def draw_augmentation(batch: int, spacing_mm: tuple[float, float, float], genera
 
 
 def apply_augmentation(images: Tensor, drawn: Augmentation) -> Tensor:
-    """Return augmented images (batch, sequence, z, y, x)."""
-    return apply_intensity(apply_geometry(images, drawn), drawn)
+    """Return augmented images (batch, sequence, z, y, x); a missing sequence stays zeros."""
+    present = find_present(images)[:, :, None, None, None]
+    return apply_intensity(apply_geometry(images, drawn), drawn) * present
+
+
+def find_present(images: Tensor) -> Tensor:
+    """Return which sequences each case has, (batch, sequence) bool: one that is missing is zeros throughout."""
+    return images.flatten(start_dim=2).any(dim=2)
+
+
+def hide_sequences(images: Tensor, hideable: Sequence[int], generator: Generator) -> Tensor:
+    """Return images with each of the `hideable` sequences hidden (zeros) in a case with probability HIDDEN_RATE.
+
+    Sites that have every sequence thereby teach the encoder to do without.
+    """
+    if not hideable:
+        return images
+    hidden = torch.zeros(images.shape[:2], dtype=torch.bool)
+    hidden[:, list(hideable)] = torch.rand(images.shape[0], len(hideable), generator=generator) < HIDDEN_RATE
+    return images * ~hidden.to(images.device)[:, :, None, None, None]
 
 
 def apply_geometry(volumes: Tensor, drawn: Augmentation, mode: str = "bilinear") -> Tensor:

@@ -9,7 +9,7 @@ import numpy.typing as npt
 
 MASKS = ("gland", "zones", "lesion")  # gland 0/1; zones 0, 1 = peripheral (PZ), 2 = transition (TZ); lesion 0/1
 
-Image = npt.NDArray[np.float16]  # (sequence, z, y, x), normalised intensities
+Image = npt.NDArray[np.float16]  # (sequence, z, y, x), normalised intensities; all zeros = the case lacks the sequence
 Masks = npt.NDArray[np.uint8]  # (MASKS, z, y, x)
 
 
@@ -41,8 +41,9 @@ class CaseRecord:
     psa: float | None = None  # ng/ml
     prostate_volume: float | None = None  # ml
     masks: tuple[str, ...] = ()  # which of MASKS were delineated; the others hold zeros
-    sequences: dict[str, str] = field(default_factory=dict)  # sequence -> source, e.g. {"hbv": "acquired b=1400"}
+    sequences: dict[str, str] = field(default_factory=dict)  # those it has -> source, e.g. {"hbv": "acquired b=1400"}
     source: str = ""  # "phantom", "picai", ...; generated images are called that everywhere
+    fingerprint: str = ""  # of the T2, to know one study again that came to two sites of a simulation
 
 
 class Cases(Protocol):

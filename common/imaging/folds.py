@@ -2,7 +2,7 @@
 
 import csv
 from collections import defaultdict
-from collections.abc import Sequence
+from collections.abc import Collection, Sequence
 from pathlib import Path
 
 from prostafed.common.errors import DataError
@@ -50,11 +50,11 @@ def write_splits(path: Path, records: Sequence[CaseRecord], splits: Splits) -> N
     write_text(path, "case_id,split\n" + "".join(lines))
 
 
-def read_splits(path: Path, records: Sequence[CaseRecord]) -> Splits:
+def read_splits(path: Path, records: Sequence[CaseRecord], ignored: Collection[str] = ()) -> Splits:
     """Return the splits a CSV (case_id, split) gives; raises DataError for an unknown case or split, or a patient on
     two sides.
 
-    Cases the file does not name are in no split.
+    Cases the file does not name are in no split; rows of the `ignored` case ids are passed over.
     """
     positions = {record.case_id: index for index, record in enumerate(records)}
     splits: Splits = {split: [] for split in SPLITS}
@@ -62,6 +62,8 @@ def read_splits(path: Path, records: Sequence[CaseRecord]) -> Splits:
     with path.open(newline="", encoding="utf-8") as file:
         for line, row in enumerate(csv.DictReader(file), start=2):
             case_id, split = row.get("case_id") or "", row.get("split") or ""
+            if case_id in ignored:
+                continue
             if case_id not in positions or split not in SPLITS:
                 raise DataError(
                     f"{path}, line {line}: expected a case of the site and one of {', '.join(SPLITS)}, "

@@ -27,6 +27,7 @@ def prepare_case(
     center_mm: Point | None = None,
     *,
     reference: sitk.Image | None = None,
+    channels: tuple[str, ...] | None = None,
 ) -> tuple[Image, Masks]:
     """Return the image (sequence, z, y, x) float16, normalised, and the masks (MASKS, z, y, x) uint8 of one study.
 
@@ -35,10 +36,12 @@ def prepare_case(
     reference's centre (see `settle_center`). In PI-CAI the gland lies up to 60 mm off the centre of the scan: a crop on
     it spends its voxels on the prostate.
 
-    Each sequence, in the order of `sequences`, is interpolated once in float32 (t2w: cubic B-spline clamped to the
-    range of its input; others: linear) and normalised over the voxels it covers; the others take its lowest value, as
-    air has. `masks` may lie on any grid of the same patient space; names of MASKS that are missing become zeros.
-    Lesions come as 0/1 or as ISUP grades 0-5, and leave as 0/1. Raises DataError where the study must be refused.
+    The image has `channels` in that order, by default those of `sequences`; a channel that `sequences` lacks is zeros,
+    and no other is: that is how a missing sequence is known from here on. Each sequence is interpolated once in float32
+    (t2w: cubic B-spline clamped to the range of its input; others: linear) and normalised over the voxels it covers;
+    the others take its lowest value, as air has. `masks` may lie on any grid of the same patient space; names of MASKS
+    that are missing become zeros. Lesions come as 0/1 or as ISUP grades 0-5, and leave as 0/1. Raises DataError where
+    the study must be refused.
     """
     if reference is None:
         reference = sequences["t2w"] if "t2w" in sequences else next(iter(sequences.values()))
@@ -55,7 +58,11 @@ def prepare_case(
     for name, mask in masks.items():
         voxels[MASKS.index(name)] = prepare_mask(case_id, name, mask, box)
     gland = voxels[MASKS.index("gland")] > 0
-    return np.stack([_prepare_sequence(case_id, *each, box, gland) for each in sequences.items()]), voxels
+    image = np.zeros((len(channels or sequences), *grid.size), dtype=np.float16)
+    for channel, name in zip(image, channels or sequences, strict=True):
+        if name in sequences:
+            channel[:] = _prepare_sequence(case_id, name, sequences[name], box, gland)
+    return image, voxels
 
 
 def _prepare_sequence(case_id: str, name: str, image: sitk.Image, box: sitk.Image, gland: BoolArray) -> Image:

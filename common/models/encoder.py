@@ -7,6 +7,9 @@ from dataclasses import dataclass
 import torch
 from monai.networks.blocks import ResidualUnit
 from torch import Tensor, nn
+from torch.nn.functional import leaky_relu
+
+from prostafed.common.imaging.augment import find_present
 
 MAX_CHANNELS = 320
 MIN_VOXELS_TO_HALVE = 8  # an axis is halved while at least four voxels remain
@@ -72,15 +75,25 @@ def residual_block(inputs: int, plan: StagePlan, norm: str, subunits: int = 2, s
 
 
 class ResidualEncoder(nn.Module):
-    """Maps images (batch, sequence, z, y, x) to one feature map per stage, finest first."""
+    """Maps images (batch, sequence, z, y, x) to one feature map per stage, finest first.
 
-    def __init__(self, sequences: int, plans: Sequence[StagePlan], norm: str) -> None:
+    With `tolerant` the encoder knows which sequences a case lacks (they are zeros throughout): each stage shifts its
+    features by a learnt vector per missing sequence, before an activation, as FiLM does (Perez et al. 2018). Zeros
+    alone would look like a sequence without contrast, and the normalisation layers would hide even that.
+    """
+
+    def __init__(self, sequences: int, plans: Sequence[StagePlan], norm: str, tolerant: bool = False) -> None:
         super().__init__()
         inputs = [sequences, *(plan.channels for plan in plans[:-1])]
         self.stages = nn.ModuleList(
             residual_block(channels, plan, norm, stride=plan.stride)
             for channels, plan in zip(inputs, plans, strict=True)
         )
+        self.absence = nn.ModuleList(
+            nn.Linear(sequences, plan.channels, bias=False) for plan in (plans if tolerant else ())
+        )
+        for shift in self.absence:
+            nn.init.zeros_(shift.weight)
         self.plans = tuple(plans)
         self.norm = norm
         self.sequences = sequences
@@ -92,9 +105,12 @@ class ResidualEncoder(nn.Module):
 
     def forward(self, images: Tensor) -> list[Tensor]:
         """Return the feature maps (batch, channels, z, y, x) of every stage."""
+        absent = (~find_present(images)).to(images.dtype) if len(self.absence) else None
         features = []
-        for stage in self.stages:
+        for number, stage in enumerate(self.stages):
             images = stage(images)
+            if absent is not None:
+                images = leaky_relu(images + self.absence[number](absent)[:, :, None, None, None], 0.01)
             features.append(images)
         return features
 

@@ -24,13 +24,16 @@ def build_network(
     groups: Mapping[str, GroupBuilder],
     seed: int,
     stage: int,
+    tolerant: bool = False,
 ) -> nn.ModuleDict:
     """Return the encoder and the stage's other `groups` as a ModuleDict; tensor names are `group.rest`.
+
+    `tolerant`: cases may lack sequences.
 
     Every group has a seed of its own, so sites and server build the same initial tensors whatever else they build.
     """
     with _seeded(derive_seed(seed, "encoder")):
-        encoder = ResidualEncoder(sequences, plan_stages(spacing_mm, size, width, stages), norm)
+        encoder = ResidualEncoder(sequences, plan_stages(spacing_mm, size, width, stages), norm, tolerant)
     network = nn.ModuleDict({"encoder": encoder})
     for name, build in groups.items():
         with _seeded(derive_seed(seed, stage, name)):

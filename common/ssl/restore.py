@@ -11,6 +11,7 @@ import torch
 from torch import Generator, Tensor, nn
 from torch.nn.functional import interpolate
 
+from prostafed.common.imaging.augment import find_present
 from prostafed.common.imaging.cases import CaseRecord
 from prostafed.common.models.decoder import UNetDecoder
 from prostafed.common.models.encoder import ResidualEncoder
@@ -34,10 +35,14 @@ def draw_hidden(
 
 
 def restoration_error(restored: Tensor, original: Tensor, hidden: Tensor) -> Tensor:
-    """Return the mean over cases of the mean absolute error over hidden voxels; `hidden` (batch, 1, z, y, x)."""
+    """Return the mean over cases of the mean absolute error over the hidden voxels of the sequences a case has.
+
+    `hidden` is (batch, 1, z, y, x).
+    """
     dimensions = (1, 2, 3, 4)
-    error = ((restored - original).abs() * hidden).sum(dim=dimensions)
-    return (error / (hidden.sum(dim=dimensions) * original.shape[1])).mean()
+    counted = hidden * find_present(original)[:, :, None, None, None]
+    error = ((restored - original).abs() * counted).sum(dim=dimensions)
+    return (error / counted.sum(dim=dimensions).clamp_min(1)).mean()
 
 
 class RestorationHead(nn.Module):
@@ -60,7 +65,8 @@ def build(parameters: RestoreParameters) -> Method:
     def views(images: Tensor, spacing_mm: tuple[float, float, float], generator: Generator) -> Views:
         hidden = draw_hidden(images.shape, spacing_mm, parameters, generator).to(images.device)
         noise = torch.randn(images.shape, generator=generator).to(images) * parameters.noise
-        return (images + noise) * (1 - hidden), images, hidden
+        present = find_present(images)[:, :, None, None, None]
+        return (images + noise) * (1 - hidden) * present, images, hidden
 
     def outputs(network: nn.ModuleDict, seen: Views) -> Views:
         corrupted, original, hidden = seen

@@ -11,6 +11,8 @@ from prostafed.common.imaging.augment import (
     apply_geometry,
     apply_intensity,
     draw_augmentation,
+    find_present,
+    hide_sequences,
 )
 
 SPACING = (3.0, 1.0, 1.0)
@@ -91,3 +93,29 @@ def test_a_gpu_sees_the_views_a_cpu_sees() -> None:
     drawn = draw_augmentation(2, SPACING, torch.Generator().manual_seed(1))
     on_gpu = apply_augmentation(images.cuda(), drawn).cpu()
     assert torch.allclose(on_gpu, apply_augmentation(images, drawn), atol=1e-4)
+
+
+def test_a_missing_sequence_stays_missing() -> None:
+    images = torch.randn(3, 2, 4, 8, 8) + 3
+    images[1, 0] = 0
+    drawn = draw_augmentation(3, SPACING, torch.Generator().manual_seed(0))
+    augmented = apply_augmentation(images, drawn)
+    assert find_present(augmented).tolist() == [[True, True], [False, True], [True, True]]
+    assert torch.equal(augmented[1, 0], torch.zeros(4, 8, 8))
+
+
+def test_sequences_are_hidden_whole_case_by_case_and_only_where_allowed() -> None:
+    images = torch.randn(400, 3, 1, 2, 2)
+    seen = hide_sequences(images, [0, 2], torch.Generator().manual_seed(0))
+    present = find_present(seen)
+    assert present[:, 1].all()
+    assert 0.65 < present[:, 0].float().mean() < 0.85
+    assert 0.45 < present.all(dim=1).float().mean() < 0.68, "the two are drawn apart"
+    assert torch.equal(seen, images * present[:, :, None, None, None])
+
+
+def test_nothing_is_hidden_or_drawn_where_nothing_may_be_missing() -> None:
+    generator = torch.Generator().manual_seed(0)
+    images = torch.randn(2, 3, 1, 2, 2)
+    assert hide_sequences(images, [], generator) is images
+    assert torch.equal(generator.get_state(), torch.Generator().manual_seed(0).get_state())

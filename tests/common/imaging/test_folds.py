@@ -59,6 +59,12 @@ def test_written_splits_read_back(tmp_path: Path) -> None:
     assert read_splits(tmp_path / "splits.csv", records) == splits
 
 
+def test_rows_of_ignored_cases_are_passed_over(tmp_path: Path) -> None:
+    (tmp_path / "splits.csv").write_text("case_id,split\ncase-0-0,train\ncase-1-0,test\n")
+    splits = read_splits(tmp_path / "splits.csv", make_records([True]), ["case-1-0"])
+    assert splits == {"train": [0], "validation": [], "test": []}
+
+
 @pytest.mark.parametrize(
     ("line", "expected"),
     [

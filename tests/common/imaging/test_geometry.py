@@ -61,6 +61,13 @@ class TestPrepareCase:
         backward, _ = prepare_case("a", dict(reversed(study.items())), {}, GRID)
         np.testing.assert_array_equal(forward[::-1], backward)
 
+    def test_a_channel_nobody_has_is_zeros_and_no_other_is(self, study):
+        partly = {name: study[name] for name in ("adc", "t2w")}
+        image, _ = prepare_case("c1", partly, {}, GRID, channels=("t2w", "adc", "hbv"))
+        assert not image[2].any()
+        np.testing.assert_array_equal(image[:2], prepare_case("c1", study, {}, GRID, channels=("t2w", "adc"))[0])
+        assert image[:2].any(axis=(1, 2, 3)).all()
+
     def test_the_box_is_centred_on_the_gland(self, study, t2w, gland):
         image, masks = prepare_case("a", study, {"gland": gland}, GRID)
         # Centre (2.5, 30.5, 26.5): the box's 32 voxels start 15.5 before it.

@@ -53,6 +53,33 @@ def test_decoder_returns_to_full_resolution_whatever_the_size(size: tuple[int, i
     assert encoder.describe(torch.randn(2, 2, *size)).shape == (2, encoder.vector_size)
 
 
+def make_tolerant(tolerant: bool) -> ResidualEncoder:
+    torch.manual_seed(0)
+    return ResidualEncoder(2, plan_stages((1.5, 1.0, 1.0), (6, 16, 16), 4, 3), "instance", tolerant)
+
+
+def test_a_tolerant_encoder_is_told_which_sequence_is_missing() -> None:
+    encoder = make_tolerant(True)
+    for shift in encoder.absence:
+        nn.init.normal_(shift.weight)
+    images = torch.randn(2, 2, 6, 16, 16)
+    images[1, 1] = 0
+    told = encoder(images)
+    for shift in encoder.absence:
+        nn.init.zeros_(shift.weight)
+    untold = encoder(images)
+    for with_shift, without in zip(told, untold, strict=True):
+        assert torch.allclose(with_shift[0], without[0], atol=1e-5), "nothing is missing in the first case"
+        assert (with_shift[1] - without[1]).abs().mean() > 0.1
+
+
+def test_only_a_tolerant_encoder_has_the_tensors_for_it() -> None:
+    plain, tolerant = make_tolerant(False).state_dict(), make_tolerant(True).state_dict()
+    assert set(tolerant) - set(plain) == {f"absence.{stage}.weight" for stage in range(3)}
+    assert all(torch.equal(plain[name], tolerant[name]) for name in plain)
+    assert not any(tolerant[name].any() for name in set(tolerant) - set(plain)), "it starts without a shift"
+
+
 def test_nothing_in_the_network_works_in_place() -> None:
     plans = plan_stages((1.0, 1.0, 1.0), (16, 16, 16), 4, 3)
     for module in nn.ModuleList([ResidualEncoder(1, plans, "group"), UNetDecoder(plans, "group")]).modules():

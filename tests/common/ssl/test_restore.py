@@ -27,10 +27,26 @@ def test_blocks_are_whole_and_as_large_as_asked_in_millimetres() -> None:
 
 
 def test_error_counts_hidden_voxels_only_by_hand() -> None:
-    original = torch.zeros(2, 1, 1, 1, 4)
-    restored = torch.tensor([1.0, 2.0, 30.0, 40.0]).view(1, 1, 1, 1, 4).repeat(2, 1, 1, 1, 1)
+    original = torch.ones(2, 1, 1, 1, 4)
+    restored = torch.tensor([2.0, 3.0, 30.0, 40.0]).view(1, 1, 1, 1, 4).repeat(2, 1, 1, 1, 1)
     hidden = torch.tensor([[1.0, 1.0, 0.0, 0.0], [1.0, 0.0, 0.0, 0.0]]).view(2, 1, 1, 1, 4)
     assert restoration_error(restored, original, hidden).item() == pytest.approx((1.5 + 1.0) / 2)
+
+
+def test_a_sequence_the_case_lacks_is_neither_restored_nor_counted() -> None:
+    original = torch.ones(1, 2, 1, 1, 2)
+    original[:, 1] = 0
+    restored = torch.tensor([1.5, 7.0, 30.0, 40.0]).view(1, 2, 1, 1, 2)
+    hidden = torch.tensor([1.0, 0.0]).view(1, 1, 1, 1, 2)
+    assert restoration_error(restored, original, hidden).item() == pytest.approx(0.5)
+
+
+def test_a_sequence_the_case_lacks_stays_zeros_for_the_encoder() -> None:
+    images = torch.randn(1, 2, 6, 24, 24)
+    images[:, 1] = 0
+    corrupted, _, _ = build_method("restore", RestoreParameters(noise=0.2)).views(images, SPACING, torch.Generator())
+    assert corrupted[:, 0].any()
+    assert not corrupted[:, 1].any()
 
 
 def test_it_decomposes_per_case_as_it_claims() -> None:

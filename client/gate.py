@@ -1,0 +1,30 @@
+"""The gate before training: a site enters a study with the cases that fit it, and with no others."""
+
+from dataclasses import replace
+
+from prostafed.common.errors import DataError
+from prostafed.common.imaging.case_folder import CaseFolder
+from prostafed.common.imaging.cases import Grid
+from prostafed.common.study import Data
+
+
+def admit_cases(cases: CaseFolder, data: Data) -> CaseFolder:
+    """Return those of a site's cases that have every sequence the study does not allow to be missing.
+
+    Raises DataError where the folder lies on another grid, or where no case is left.
+    """
+    if (cases.grid, cases.sequences) != (Grid(data.spacing_mm, data.size), data.sequences):
+        raise DataError(
+            f"The cases in {cases.folder} lie on {cases.grid} with {cases.sequences}; the study wants "
+            f"{data.size} voxels of {data.spacing_mm} mm with {data.sequences}. Index them again for this study."
+        )
+    needed = set(data.sequences) - set(data.allow_missing)
+    admitted = tuple(record for record in cases.records if needed <= set(record.sequences))
+    if not admitted:
+        lacking = sorted({name for record in cases.records for name in needed - set(record.sequences)})
+        raise DataError(
+            f"None of the {len(cases.records)} cases in {cases.folder} has all of {', '.join(sorted(needed))}: "
+            f"{', '.join(lacking)} is missing. Index studies that have it, or allow it to be missing: "
+            f"allow_missing in the study's [data]."
+        )
+    return replace(cases, records=admitted)
