@@ -1,0 +1,124 @@
+"""What a site without high-b images costs, and what telling the encoder so buys: test AUROC of csPCa.
+
+    python -m prostafed.simulations.studies.missing_sequences --seeds 3 --out runs/missing_sequences
+
+Generated images from three emulated sites, one of which (ZGT) has no hbv. Three trainings from the same first weights
+on the same cases: "told" hides hbv now and then at every site and tells the encoder what is missing (a study's
+allow_missing), "zeros" feeds zeros and says nothing, "left-out" trains without that site, as a study that insists on
+every sequence would. Each is tested on the same cases, complete and with their hbv taken away. Writes
+missing_sequences.csv below --out.
+"""
+
+import argparse
+import json
+import statistics
+import sys
+import time
+from collections.abc import Sequence
+from dataclasses import replace
+from pathlib import Path
+
+import numpy as np
+import torch
+
+from prostafed.client.training.evaluate import assess
+from prostafed.client.training.finetune import finetune
+from prostafed.client.training.optimise import Optimisation, decayed
+from prostafed.common.files import make_folder, write_text
+from prostafed.common.imaging.cases import CasesInMemory
+from prostafed.common.metrics.ranking import auroc_rows
+from prostafed.common.models.network import build_network
+from prostafed.common.seeding import derive_seed
+from prostafed.common.tasks import build_task
+from prostafed.simulations.studies.label_curve import GRID, ROUNDS, SEQUENCES, SITES, make_cases
+
+HBV = SEQUENCES.index("hbv")
+WITHOUT = 1  # which of SITES has no hbv
+ARMS = ("told", "zeros", "left-out")
+
+
+def main() -> None:
+    """Train, print a table, or one JSON object with --json."""
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("--seeds", type=int, default=3, help="how many seeds (default 3)")
+    parser.add_argument("--cases", type=int, default=150, help="training cases (default 150)")
+    parser.add_argument("--test-cases", type=int, default=300, help="held-out cases (default 300)")
+    parser.add_argument("--steps", type=int, default=600, help="optimiser steps of every training (default 600)")
+    parser.add_argument("--out", type=Path, help="folder for missing_sequences.csv")
+    parser.add_argument("--json", action="store_true", help="print one JSON object, progress to stderr")
+    arguments = parser.parse_args()
+    started = time.monotonic()
+    test = make_cases(derive_seed(0, "test"), arguments.test_cases)
+    tests = {"complete": test, "without hbv": take_hbv(test, range(len(test.records)))}
+    rows: list[dict[str, object]] = []
+    for seed in range(arguments.seeds):
+        pool = make_cases(derive_seed(seed, "train"), arguments.cases)
+        for arm in ARMS:
+            for name, auroc in train_and_test(pool, arm, tests, arguments.steps, seed).items():
+                rows.append({"seed": seed, "arm": arm, "test": name, "auroc": round(auroc, 4)})
+                print(f"seed {seed}, {arm}, tested {name}: AUROC {auroc:.3f}", file=sys.stderr, flush=True)
+    seconds = round(time.monotonic() - started)
+    if arguments.out:
+        lines = [",".join(rows[0]), *(",".join(map(str, row.values())) for row in rows)]
+        write_text(make_folder(arguments.out) / "missing_sequences.csv", "\n".join(lines) + "\n")
+    if arguments.json:
+        print(json.dumps({"rows": rows, "test_cases": arguments.test_cases, "seconds": seconds, "generated": True}))
+        return
+    print(f"Generated images, {arguments.test_cases} test cases, {arguments.seeds} seeds, {seconds} s")
+    for arm in ARMS:
+        for name in tests:
+            found = [float(str(row["auroc"])) for row in rows if (row["arm"], row["test"]) == (arm, name)]
+            print(f"{arm:9s} tested {name:12s} AUROC {statistics.mean(found):.3f} ({min(found):.3f}-{max(found):.3f})")
+
+
+def take_hbv(cases: CasesInMemory, indices: Sequence[int]) -> CasesInMemory:
+    """Return cases of which those at `indices` lack the hbv."""
+    arrays = list(cases.arrays)
+    records = list(cases.records)
+    for index in indices:
+        image, masks = arrays[index]
+        without = image.copy()
+        without[HBV] = 0
+        arrays[index] = without, masks
+        has = {name: source for name, source in records[index].sequences.items() if name != "hbv"}
+        records[index] = replace(records[index], sequences=has)
+    return CasesInMemory(tuple(records), tuple(arrays))
+
+
+def train_and_test(
+    pool: CasesInMemory, arm: str, tests: dict[str, CasesInMemory], steps: int, seed: int
+) -> dict[str, float]:
+    """Return the AUROC on each test set of a network trained as `arm` says."""
+    task, device = build_task("classify"), torch.device("cuda" if torch.cuda.is_available() else "cpu")
+    network = build_network(
+        sequences=len(SEQUENCES),
+        spacing_mm=GRID.spacing_mm,
+        size=GRID.size,
+        width=8,
+        stages=4,
+        norm="instance",
+        groups=task.heads,
+        seed=seed,
+        stage=0,
+        tolerant=arm == "told",
+    )
+    lacking = range(WITHOUT, len(pool.records), len(SITES))
+    chosen = [index for index in range(len(pool.records)) if arm != "left-out" or index not in lacking]
+    cases, hideable = take_hbv(pool, lacking), [HBV] if arm == "told" else []
+    batch_size = 8
+    epochs = max(1, round(steps / ROUNDS / np.ceil(len(chosen) / batch_size)))
+    for number in range(1, ROUNDS + 1):
+        settings = Optimisation(
+            epochs, batch_size, decayed(1e-3, number, ROUNDS), 1e-4, derive_seed(seed, "round", number)
+        )
+        finetune(network, task, cases, chosen, GRID.spacing_mm, settings, device, lambda *_: None, hideable)
+    scores = {}
+    for name, test in tests.items():
+        found = assess(network, task, test, range(len(test.records)), GRID.spacing_mm, 32, device)
+        labels, values = np.array([each.label for each in found]), np.array([each.score for each in found])
+        scores[name] = float(auroc_rows(labels, values, np.ones((1, len(found))))[0])
+    return scores
+
+
+if __name__ == "__main__":
+    main()
