@@ -7,7 +7,6 @@ from dataclasses import dataclass
 import torch
 from monai.networks.blocks import ResidualUnit
 from torch import Tensor, nn
-from torch.nn.functional import leaky_relu
 
 from prostafed.common.imaging.augment import find_present
 
@@ -78,8 +77,8 @@ class ResidualEncoder(nn.Module):
     """Maps images (batch, sequence, z, y, x) to one feature map per stage, finest first.
 
     With `tolerant` the encoder knows which sequences a case lacks (they are zeros throughout): each stage shifts its
-    features by a learnt vector per missing sequence, before an activation, as FiLM does (Perez et al. 2018). Zeros
-    alone would look like a sequence without contrast, and the normalisation layers would hide even that.
+    features by a learnt vector per missing sequence, as FiLM does (Perez et al. 2018). Zeros alone would look like a
+    sequence without contrast, and the normalisation layers would hide even that.
     """
 
     def __init__(self, sequences: int, plans: Sequence[StagePlan], norm: str, tolerant: bool = False) -> None:
@@ -89,11 +88,10 @@ class ResidualEncoder(nn.Module):
             residual_block(channels, plan, norm, stride=plan.stride)
             for channels, plan in zip(inputs, plans, strict=True)
         )
-        self.absence = nn.ModuleList(
-            nn.Linear(sequences, plan.channels, bias=False) for plan in (plans if tolerant else ())
-        )
-        for shift in self.absence:
+        shifts = [nn.Linear(sequences, plan.channels, bias=False) for plan in plans if tolerant]
+        for shift in shifts:
             nn.init.zeros_(shift.weight)
+        self.absence = nn.ModuleList(shifts)
         self.plans = tuple(plans)
         self.norm = norm
         self.sequences = sequences
@@ -110,7 +108,7 @@ class ResidualEncoder(nn.Module):
         for number, stage in enumerate(self.stages):
             images = stage(images)
             if absent is not None:
-                images = leaky_relu(images + self.absence[number](absent)[:, :, None, None, None], 0.01)
+                images = images + self.absence[number](absent)[:, :, None, None, None]
             features.append(images)
         return features
 

@@ -2,11 +2,11 @@
 
     python -m prostafed.simulations.studies.missing_sequences --seeds 3 --out runs/missing_sequences
 
-Generated images from three emulated sites, one of which (ZGT) has no hbv. Three trainings from the same first weights
+Generated images from three emulated sites, one of which (ZGT) has no hbv. Four trainings from the same first weights
 on the same cases: "told" hides hbv now and then at every site and tells the encoder what is missing (a study's
-allow_missing), "zeros" feeds zeros and says nothing, "left-out" trains without that site, as a study that insists on
-every sequence would. Each is tested on the same cases, complete and with their hbv taken away. Writes
-missing_sequences.csv below --out.
+allow_missing), "hidden" hides it and says nothing, "zeros" does neither, "left-out" trains without that site, as a
+study that insists on every sequence would. Each is tested on the same cases, complete and with their hbv taken away.
+Writes missing_sequences.csv below --out.
 """
 
 import argparse
@@ -34,7 +34,7 @@ from prostafed.simulations.studies.label_curve import GRID, ROUNDS, SEQUENCES, S
 
 HBV = SEQUENCES.index("hbv")
 WITHOUT = 1  # which of SITES has no hbv
-ARMS = ("told", "zeros", "left-out")
+ARMS = ("told", "hidden", "zeros", "left-out")
 
 
 def main() -> None:
@@ -104,7 +104,7 @@ def train_and_test(
     )
     lacking = range(WITHOUT, len(pool.records), len(SITES))
     chosen = [index for index in range(len(pool.records)) if arm != "left-out" or index not in lacking]
-    cases, hideable = take_hbv(pool, lacking), [HBV] if arm == "told" else []
+    cases, hideable = take_hbv(pool, lacking), [HBV] if arm in ("told", "hidden") else []
     batch_size = 8
     epochs = max(1, round(steps / ROUNDS / np.ceil(len(chosen) / batch_size)))
     for number in range(1, ROUNDS + 1):
