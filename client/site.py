@@ -20,7 +20,15 @@ class Site(Section):
     """A hospital's own settings. Relative paths are relative to the site file."""
 
     name: str = Field(pattern=r"^[a-z0-9][a-z0-9-]{0,40}$", description="stable name: lower case, digits, hyphens")
+    center: str = Field(
+        "", pattern=r"^[A-Za-z0-9_-]{0,32}$", description="centre its records name; by default the name"
+    )
     cases: Path = Field(Path("cases"), strict=False, description="folder of indexed cases")
+    dicom: Path | None = Field(None, strict=False, description="folder of the PACS export, where --dicom is not given")
+    manifest: Path = Field(Path("manifest"), strict=False, description="folder of studies.csv, lesions.csv, reads.csv")
+    secret: Path = Field(
+        Path("site.secret"), strict=False, description="the secret pseudonyms are made with; it never leaves"
+    )
     splits: Path | None = Field(
         None,
         strict=False,
@@ -32,16 +40,22 @@ class Site(Section):
     server: Server | None = Field(None, description="how the coordinator is reached; not needed in a simulation")
 
 
-def read_site(path: Path) -> Site:
-    """Read a site file, with absolute paths; raises ConfigurationError where the folder of cases is missing."""
+def read_settings(path: Path) -> Site:
+    """Read a site file, with absolute paths; the folder of cases need not exist yet."""
     site = read_toml(path, Site)
     folder = path.resolve().parent
-    site = site.model_copy(update={"cases": folder / site.cases, "memory": folder / site.memory})
-    if site.splits is not None:
-        site = site.model_copy(update={"splits": folder / site.splits})
+    names = ("cases", "dicom", "manifest", "memory", "secret", "splits")
+    paths = {name: folder / value for name in names if (value := getattr(site, name)) is not None}
+    site = site.model_copy(update={"center": site.center or site.name, **paths})
     if site.server is not None:
         files = {"root_certificates": folder / site.server.root_certificates, "key": folder / site.server.key}
         site = site.model_copy(update={"server": site.server.model_copy(update=files)})
+    return site
+
+
+def read_site(path: Path) -> Site:
+    """Read a site file, with absolute paths; raises ConfigurationError where the folder of cases is missing."""
+    site = read_settings(path)
     if not site.cases.is_dir():
         raise ConfigurationError(
             f"{path}: the folder of cases {site.cases} does not exist. Index the site's images into it."

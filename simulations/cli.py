@@ -2,7 +2,9 @@
 
 import shlex
 import sys
+from dataclasses import asdict
 from datetime import UTC, datetime
+from functools import partial
 from pathlib import Path
 from typing import Annotated
 
@@ -13,6 +15,7 @@ from prostafed.common.configuration import parse
 from prostafed.common.errors import ConfigurationError, ProstafedError, nearest
 from prostafed.common.study import read_study
 from prostafed.server.cli import print_report
+from prostafed.simulations.datasets import DATASETS, get_entry
 
 app = typer.Typer(help="Emulate a federation of hospitals on this machine.", no_args_is_help=True, **TYPER)
 DEFAULT_CACHE = Path.home() / ".cache" / "prostafed"
@@ -87,15 +90,24 @@ def phantom(
     center: Annotated[
         list[str] | None, typer.Option("--center", help="RUMC, ZGT, PCNN: rates to follow; repeatable; default: all.")
     ] = None,
-    vendor: Annotated[str, typer.Option("--vendor", help="Look: siemens, ge, philips or uih.")] = "siemens",
+    vendor: Annotated[
+        str | None,
+        typer.Option("--vendor", help="Look: siemens, ge, philips or uih; default: that of --dicom, else siemens."),
+    ] = None,
+    dicom: Annotated[
+        str | None,
+        typer.Option("--dicom", help="Write DICOM as this scanner does: siemens, ge, philips, uih or enhanced."),
+    ] = None,
     readers: Annotated[int, typer.Option("--readers", help="PI-RADS reads per case, 1 to 7.")] = 1,
     kappa: Annotated[float, typer.Option("--kappa", help="Agreement of two readers on PI-RADS >= 4.")] = 0.6,
     as_json: Json = False,
 ) -> None:
-    """Write generated biparametric studies in the PI-CAI layout."""
+    """Write generated biparametric studies: in the PI-CAI layout, or as DICOM with a site's manifest."""
     from rich.console import Console
     from rich.progress import Progress
 
+    from prostafed.simulations.dicom.layout import write_dicom_layout
+    from prostafed.simulations.dicom.styles import STYLES
     from prostafed.simulations.phantom.centers import CENTERS
     from prostafed.simulations.phantom.picai_layout import write_picai_layout
     from prostafed.simulations.phantom.settings import Readers, Scanner
@@ -103,23 +115,62 @@ def phantom(
     unknown = [name for name in center or () if name not in CENTERS]
     if unknown:
         raise ConfigurationError(f"--center: unknown centre '{unknown[0]}'{nearest(unknown[0], CENTERS)}")
-    scanner = parse({"vendor": vendor}, Scanner, "prostafed-sim phantom")
+    if dicom is not None and dicom not in STYLES:
+        raise ConfigurationError(f"--dicom: unknown style '{dicom}'{nearest(dicom, STYLES)}")
+    look = STYLES[dicom].look if dicom else "siemens"
+    if dicom and vendor not in (None, look):
+        raise ConfigurationError(
+            f"--dicom {dicom} writes {look} headers, --vendor asks for a look of {vendor}. Drop one."
+        )
+    write = partial(write_dicom_layout, style=dicom) if dicom else write_picai_layout
+    scanner = parse({"vendor": vendor or look}, Scanner, "prostafed-sim phantom")
     group = parse({"count": readers, "kappa": kappa}, Readers, "prostafed-sim phantom")
     with Progress(console=Console(stderr=True)) as bars:
         task = bars.add_task("Generating studies", total=cases)
-        write_picai_layout(
+        write(
             out,
             cases,
             seed,
-            tuple(center or CENTERS),
-            scanner,
-            group,
+            centers=tuple(center or CENTERS),
+            scanner=scanner,
+            readers=group,
             progress=lambda done, count: bars.update(task, completed=done, total=count),
         )
     if as_json:
-        print_json({"out": str(out), "cases": cases, "generated": True})
+        print_json({"out": str(out), "cases": cases, "generated": True, "dicom": dicom})
     else:
-        print(f"{cases} generated studies in the PI-CAI layout: {out}")
+        print(f"{cases} generated studies {f'as DICOM ({dicom})' if dicom else 'in the PI-CAI layout'}: {out}")
+
+
+@app.command()
+def datasets(
+    name: Annotated[str | None, typer.Argument(metavar="NAME", help="One of the sets; all by default.")] = None,
+    root: Annotated[
+        Path | None, typer.Option("--root", help="Check this folder against the tree the set is expected in.")
+    ] = None,
+    as_json: Json = False,
+) -> None:
+    """Public prostate MRI sets: sites, licence, size, where to get them, expected tree; --root checks a folder."""
+    from prostafed.simulations.datasets.describe import describe_entry, describe_survey
+
+    known = dict(DATASETS) if name is None else {name: get_entry(name)}
+    if root is None:
+        if as_json:
+            print_json({"datasets": {each: asdict(entry) for each, entry in known.items()}})
+        else:
+            print("\n\n".join(describe_entry(each, entry) for each, entry in known.items()))
+        return
+    if name is None:
+        raise ConfigurationError(f"--root needs the name of a set: one of {', '.join(DATASETS)}.")
+    from prostafed.simulations.datasets.survey import survey_folder
+
+    survey = survey_folder(name, root)
+    if as_json:
+        print_json({"dataset": name, "root": str(root), **asdict(survey)})
+    else:
+        print(describe_survey(known[name], root, survey), file=sys.stderr if survey.missing else sys.stdout)
+    if survey.missing:
+        raise typer.Exit(1)
 
 
 @app.command()

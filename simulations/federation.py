@@ -12,11 +12,15 @@ from prostafed.simulations.phantom.settings import Readers, Scanner
 SITE_NAME = r"^[a-z0-9][a-z0-9-]{0,40}$"
 
 
+_NAME = Field(pattern=SITE_NAME, description="stable name: lower case, digits, hyphens")
+_CENTER = Field("", description="only studies of this centre; empty takes all")
+
+
 class PhantomSite(Section):
     """A hospital of generated cases."""
 
     source: Literal["phantom"] = Field(description="generated images")
-    name: str = Field(pattern=SITE_NAME, description="stable name: lower case, digits, hyphens")
+    name: str = _NAME
     cases: int = Field(ge=1, description="how many to generate")
     center: Literal["RUMC", "ZGT", "PCNN"] = Field("RUMC", description="PI-CAI centre whose published rates it follows")
     scanner: Scanner = Field(Scanner(), description="the emulated scanner, a table")
@@ -27,20 +31,68 @@ class PicaiSite(Section):
     """A hospital of cases in the PI-CAI layout."""
 
     source: Literal["picai"] = Field(description="PI-CAI layout: MHA images, masks, marksheet")
-    name: str = Field(pattern=SITE_NAME, description="stable name: lower case, digits, hyphens")
+    name: str = _NAME
     root: Path = Field(strict=False, description="folder that holds images/; relative to the federation file")
-    center: str = Field("", description="only studies of this centre; empty takes all")
+    center: str = _CENTER
+    fold: int | None = Field(
+        None, ge=0, le=4, description="only studies that the official split (picai_splits.json) validates in this fold"
+    )
+
+
+class ProstatexSite(Section):
+    """A hospital of PROSTATEx cases."""
+
+    source: Literal["prostatex"] = Field(description="PROSTATEx: DICOM, table of findings")
+    name: str = _NAME
+    root: Path = Field(strict=False, description="folder of ProstateX-NNNN/; relative to the federation file")
+    center: str = _CENTER
+
+
+class Prostate158Site(Section):
+    """A hospital of Prostate158 cases."""
+
+    source: Literal["prostate158"] = Field(description="Prostate158: NIfTI and tables")
+    name: str = _NAME
+    root: Path = Field(strict=False, description="folder of prostate158_train/; relative to the federation file")
+    center: str = _CENTER
+
+
+class MsdSite(Section):
+    """A hospital of cases of the Medical Segmentation Decathlon, T2 and ADC only."""
+
+    source: Literal["msd"] = Field(description="MSD Task05_Prostate: NIfTI")
+    name: str = _NAME
+    root: Path = Field(strict=False, description="folder of Task05_Prostate/; relative to the federation file")
+    center: str = _CENTER
+
+
+class Promise12Site(Section):
+    """A hospital of PROMISE12 cases, T2 only."""
+
+    source: Literal["promise12"] = Field(description="PROMISE12: MHD files")
+    name: str = _NAME
+    root: Path = Field(strict=False, description="folder of CaseXX.mhd; relative to the federation file")
+
+
+class NciIsbiSite(Section):
+    """A hospital of NCI-ISBI 2013 cases, T2 only."""
+
+    source: Literal["nci-isbi"] = Field(description="NCI-ISBI 2013: DICOM, masks as NRRD")
+    name: str = _NAME
+    root: Path = Field(strict=False, description="folder of series and masks; relative to the federation file")
+    center: str = _CENTER
 
 
 class CasesSite(Section):
     """A hospital whose cases are indexed already."""
 
     source: Literal["cases"] = Field(description="a folder of indexed cases")
-    name: str = Field(pattern=SITE_NAME, description="stable name: lower case, digits, hyphens")
+    name: str = _NAME
     root: Path = Field(strict=False, description="folder of *.safetensors cases; relative to the federation file")
 
 
-SimulatedSite = PhantomSite | PicaiSite | CasesSite
+DatasetSite = PicaiSite | ProstatexSite | Prostate158Site | MsdSite | Promise12Site | NciIsbiSite
+SimulatedSite = PhantomSite | DatasetSite | CasesSite
 
 
 class Federation(Section):
@@ -48,6 +100,9 @@ class Federation(Section):
 
     site: Annotated[tuple[Annotated[SimulatedSite, Field(discriminator="source")], ...], Field(min_length=1)] = Field(
         description="one table per emulated hospital"
+    )
+    allow_overlap: bool = Field(
+        False, description="run although a patient is at several sites; otherwise that stops the run"
     )
 
     @field_validator("site")
@@ -72,4 +127,4 @@ def read_federation(path: Path) -> Federation:
         if not root.is_dir():
             raise ConfigurationError(f"{path}: site '{site.name}': the folder {root} does not exist. Correct its root.")
         sites.append(site.model_copy(update={"root": root}))
-    return Federation(site=tuple(sites))
+    return federation.model_copy(update={"site": tuple(sites)})

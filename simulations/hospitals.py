@@ -9,6 +9,7 @@ from functools import partial
 from pathlib import Path
 from typing import Any
 
+from prostafed.client.gate import admit_cases
 from prostafed.common.errors import DataError
 from prostafed.common.files import make_folder, write_json, write_text
 from prostafed.common.imaging.case_folder import CaseFolder, case_path, open_case_folder, write_case
@@ -18,7 +19,14 @@ from prostafed.common.provenance import fingerprint_files, read_versions
 from prostafed.common.seeding import derive_seed
 from prostafed.common.study import Study
 from prostafed.simulations.datasets import load_importer
-from prostafed.simulations.federation import CasesSite, PhantomSite, PicaiSite, SimulatedSite
+from prostafed.simulations.federation import (
+    CasesSite,
+    DatasetSite,
+    PhantomSite,
+    PicaiSite,
+    Promise12Site,
+    SimulatedSite,
+)
 from prostafed.simulations.workers import single_threaded_workers
 
 # (site, cases done, cases in all or 0 where not known)
@@ -46,7 +54,7 @@ def prepare_hospital(site: SimulatedSite, study: Study, cache: Path, on_case: On
     """
     if isinstance(site, CasesSite):
         fingerprint = fingerprint_files(site.root.glob(_CASES))
-        return _open(site, site.root, fingerprint, ())
+        return _open(site, study, site.root, fingerprint, ())
     folder = make_folder(cache / "cases" / _cache_key(site, study))
     complete = folder / "complete.json"
     if not complete.exists():
@@ -56,11 +64,11 @@ def prepare_hospital(site: SimulatedSite, study: Study, cache: Path, on_case: On
     if not any(folder.glob(_CASES)):
         reasons = " ".join(prepared["left_out"]) or "The source holds none."
         raise DataError(f"Site '{site.name}' has no case that can be used. {reasons}")
-    return _open(site, folder, prepared["fingerprint"], tuple(prepared["left_out"]))
+    return _open(site, study, folder, prepared["fingerprint"], tuple(prepared["left_out"]))
 
 
-def _open(site: SimulatedSite, folder: Path, fingerprint: str, left_out: tuple[str, ...]) -> Hospital:
-    cases = open_case_folder(folder)
+def _open(site: SimulatedSite, study: Study, folder: Path, fingerprint: str, left_out: tuple[str, ...]) -> Hospital:
+    cases = admit_cases(open_case_folder(folder), study.data)
     generated = any(record.source == "phantom" for record in cases.records)
     return Hospital(site.name, "phantom" if generated else site.source, cases, fingerprint, left_out)
 
@@ -102,7 +110,7 @@ def write_pooled_folder(folder: Path, hospitals: Sequence[Hospital], study: Stud
     return folder / "site.toml"
 
 
-def _fill(folder: Path, site: PhantomSite | PicaiSite, study: Study, on_case: OnCase) -> list[str]:
+def _fill(folder: Path, site: PhantomSite | DatasetSite, study: Study, on_case: OnCase) -> list[str]:
     """Write the site's cases into `folder`; return a sentence for each study that was left out."""
     grid, sequences = Grid(study.data.spacing_mm, study.data.size), study.data.sequences
     left_out: list[str] = []
@@ -110,15 +118,28 @@ def _fill(folder: Path, site: PhantomSite | PicaiSite, study: Study, on_case: On
         done = len(list(folder.glob(_CASES)))  # written in order and whole: an interrupted hospital goes on here
         cases, count = _generate(site, study, grid, done), site.cases
     else:
-        centers = (site.center,) if site.center else ()
-        importer = load_importer(site.source)
-        cases = importer(site.root, grid, sequences, centers, lambda error: left_out.append(str(error)))
+        cases = _import(site, study, grid, lambda error: left_out.append(str(error)))
         done, count = 0, 0
     for number, (record, image, masks) in enumerate(cases, start=done + 1):
-        named = replace(record, case_id=f"{site.name}-{record.case_id}")
+        case_id, patient_id = f"{site.name}-{record.case_id}", f"{site.name}-{record.patient_id}"
+        named = replace(record, case_id=case_id, patient_id=patient_id)
         write_case(folder, named, image, masks, grid, sequences)
         on_case(site.name, number, count)
     return left_out
+
+
+def _import(
+    site: DatasetSite, study: Study, grid: Grid, on_error: Callable[[DataError], None]
+) -> Iterator[tuple[CaseRecord, Image, Masks]]:
+    """Yield the cases of a site that takes them from a public set."""
+    importer = load_importer(site.source)
+    if isinstance(site, PicaiSite):  # the one set with official folds
+        from prostafed.simulations.datasets.picai import import_picai
+
+        importer = partial(import_picai, fold=site.fold)
+    center = "" if isinstance(site, Promise12Site) else site.center
+    centers = (center,) if center else ()
+    return importer(site.root, grid, study.data.sequences, centers, on_error, study.data.allow_missing)
 
 
 def _generate(site: PhantomSite, study: Study, grid: Grid, first: int) -> Iterator[tuple[CaseRecord, Image, Masks]]:
@@ -133,8 +154,7 @@ def _generate(site: PhantomSite, study: Study, grid: Grid, first: int) -> Iterat
     }
     workers = min(os.cpu_count() or 1, max(1, site.cases - first))
     with single_threaded_workers(workers) as pool:
-        for record, image, masks in pool.map(partial(_generate_one, arguments), range(first, site.cases)):
-            yield replace(record, patient_id=f"{site.name}-{record.patient_id}"), image, masks
+        yield from pool.map(partial(_generate_one, arguments), range(first, site.cases))
 
 
 def _generate_one(arguments: dict[str, Any], index: int) -> tuple[CaseRecord, Image, Masks]:
@@ -143,14 +163,14 @@ def _generate_one(arguments: dict[str, Any], index: int) -> tuple[CaseRecord, Im
     return generate_case(index=index, **arguments)
 
 
-def _cache_key(site: PhantomSite | PicaiSite, study: Study) -> str:
+def _cache_key(site: PhantomSite | DatasetSite, study: Study) -> str:
     """A key of everything the cases depend on; a new release prepares them again."""
     parts = {
         "site": site.model_dump(mode="json"),
-        "data": study.data.model_dump(mode="json", include={"sequences", "spacing_mm", "size"}),
+        "data": study.data.model_dump(mode="json", include={"sequences", "allow_missing", "spacing_mm", "size"}),
         "seed": study.seed if isinstance(site, PhantomSite) else None,
         "release": read_versions()["prostafed"],
-        "files": _list_files(site.root) if isinstance(site, PicaiSite) else None,
+        "files": None if isinstance(site, PhantomSite) else _list_files(site.root),
     }
     return f"{site.name}-{hashlib.sha256(json.dumps(parts, sort_keys=True).encode()).hexdigest()[:16]}"
 

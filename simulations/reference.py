@@ -99,7 +99,9 @@ def _type(annotation: Any) -> str:
             if Ellipsis in arguments
             else f"list of {len(arguments)}: {_type(arguments[0])}"
         )
-    return {float: "number", int: "whole number", str: "text", Path: "path"}.get(annotation, "table")
+    return {bool: "true or false", float: "number", int: "whole number", str: "text", Path: "path"}.get(
+        annotation, "table"
+    )
 
 
 def _default(default: Any) -> str:
@@ -107,6 +109,8 @@ def _default(default: Any) -> str:
         return "required"
     if default is None:
         return "none"
+    if isinstance(default, bool):
+        return f"`{str(default).lower()}`"
     if isinstance(default, tuple):
         return f"`[{', '.join(_default(value).strip('`') for value in default)}]`"
     return f"`{default}`" if not isinstance(default, str) or default != "see its table" else default

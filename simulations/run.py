@@ -21,6 +21,7 @@ from prostafed.simulations.engine import ENGINES
 from prostafed.simulations.examples import write_examples
 from prostafed.simulations.federation import Federation
 from prostafed.simulations.hospitals import Hospital, OnCase, combine_fingerprints, prepare_hospital
+from prostafed.simulations.overlap import check_overlap
 
 
 @dataclass(frozen=True)
@@ -66,6 +67,9 @@ def run_simulation(simulation: Simulation, resume: bool, watchers: Watchers) -> 
             hospitals.append(hospital)
             for text in hospital.left_out:
                 watchers.on_event(Said(hospital.name, f"left out: {text}"))
+        record["overlap"] = check_overlap(simulation.federation, hospitals)
+        for text in record["overlap"]:
+            watchers.on_event(Said("federation", text))
         record["left_out"] = {hospital.name: list(hospital.left_out) for hospital in hospitals if hospital.left_out}
         record["data_fingerprint"] = combine_fingerprints(hospitals)
         _describe_sites(simulation, hospitals)

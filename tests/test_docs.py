@@ -4,9 +4,11 @@ import re
 from pathlib import Path
 
 import pytest
+import typer
 from pydantic import BaseModel
 
 from prostafed.client.cli import app as site_app
+from prostafed.client.ingest.findings import CODES
 from prostafed.client.site import Site
 from prostafed.common.ssl import METHODS
 from prostafed.common.study import Study
@@ -43,21 +45,46 @@ def test_every_key_has_a_row(model: type[BaseModel]) -> None:
     assert every_key(model) <= documented
 
 
-def test_every_command_the_readme_names_exists_and_has_help() -> None:
-    named = set(re.findall(r"(prostafed-(?:sim|server|site)) ([a-z]+)", README))
-    assert named, "the README names no command"
-    existing = {
-        (program, command.name or command.callback.__name__)
-        for program, app in COMMANDS.items()
-        for command in app.registered_commands
-        if command.callback
-    }
-    assert named <= existing
-    assert existing <= named, "a command is missing in the README"
+def every_command() -> dict[str, typer.models.CommandInfo]:
+    """Every command by what a person types, those of groups included."""
+    commands = {}
     for program, app in COMMANDS.items():
-        for command in app.registered_commands:
-            assert command.callback is not None
-            assert command.callback.__doc__, f"{program} has a command without help"
+        groups = [
+            (program, app),
+            *((f"{program} {group.name}", group.typer_instance) for group in app.registered_groups),
+        ]
+        for typed, group in groups:
+            for command in group.registered_commands:
+                assert command.callback is not None
+                commands[f"{typed} {command.name or command.callback.__name__}"] = command
+    return commands
+
+
+def test_every_command_is_named_and_has_help() -> None:
+    for typed, command in every_command().items():
+        assert re.search(rf"{typed}\b", README), f"{typed} is missing in the README"
+        assert command.callback.__doc__, f"{typed} has no help"
+
+
+@pytest.mark.parametrize("page", ["README.md", "docs/hospital.md"])
+def test_every_command_a_page_names_exists(page: str) -> None:
+    existing = set(every_command())
+    groups = {typed.rpartition(" ")[0] for typed in existing}
+    named = re.findall(r"prostafed-(?:sim|server|site)(?: [a-z]+){1,2}", (ROOT / page).read_text(encoding="utf-8"))
+    assert named, "the page names no command"
+    for words in named:
+        short = " ".join(words.split()[:2])
+        assert (words if short in groups else short) in existing, f"{page} names {words}, which does not exist"
+
+
+def test_every_finding_is_explained() -> None:
+    page = (ROOT / "docs" / "hospital.md").read_text(encoding="utf-8")
+    explained = {
+        code: cells.split("|")[0].split()
+        for codes, cells in re.findall(r"^\| (`[A-Z_0-9`, ]+`) \|(.*)$", page, flags=re.MULTILINE)
+        for code in re.findall(r"[A-Z][A-Z_0-9]+", codes)
+    }
+    assert {code: list(severities) for code, severities in CODES.items()} == explained
 
 
 def test_every_make_target_the_readme_names_exists() -> None:

@@ -46,6 +46,7 @@ CODES: dict[str, str] = {
     "BURNED_IN": "F",
     "LOW_OVERLAP": "F",
     "BLANK": "F",
+    "SOURCE_GONE": "W",  # a study is no longer in the folder it was indexed from
     "ASK_ANATOMY": "W",  # sex F, or another body part than the pelvis
     "MASK_SPACE": "F",
     "MASK_LABEL": "F",

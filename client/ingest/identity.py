@@ -25,7 +25,7 @@ def make_pseudonym(secret: bytes, kind: str, value: str) -> str:
 def create_secret(path: Path) -> None:
     """Write a new secret to `path`, readable by its owner only; raises ConfigurationError where one exists already."""
     try:
-        with path.open("x", opener=_private, encoding="ascii") as file:
+        with open(path, "x", opener=_private, encoding="ascii") as file:  # Path.open takes no opener
             file.write(secrets.token_hex(32) + "\n")
     except FileExistsError as error:
         raise ConfigurationError(

@@ -15,6 +15,15 @@ Plane = Literal["axial", "sagittal", "coronal", "oblique", "mixed", "unknown"]
 
 
 @dataclass(frozen=True, slots=True)
+class Stored:
+    """Where the uncompressed grey pixels of a slice lie in its file."""
+
+    offset: int  # of the first pixel, in bytes
+    kind: str  # of numpy: "<u2", "<i2", "|u1", ...
+    bits: int  # the lower ones that count, BitsStored; old files hold an overlay in the others
+
+
+@dataclass(frozen=True, slots=True)
 class Slice:
     """One image plane: a classic file, or one frame of an enhanced multi-frame file; pixels unread."""
 
@@ -31,6 +40,7 @@ class Slice:
     directional: bool  # one diffusion direction only, not trace or isotropic
     slope: float  # stored value -> value; 1 where the header has none
     intercept: float
+    stored: Stored | None = None  # None where the pixels must be decoded
 
 
 @dataclass(frozen=True)
@@ -39,7 +49,7 @@ class Header:
 
     modality: str
     manufacturer: str
-    words: str  # description, protocol and sequence name: lower case, `_ - . /` made spaces
+    words: str  # description (protocol where there is none) and sequence names: lower case, `_ - . /` made spaces
     image_type: tuple[str, ...]
     samples_per_pixel: int
     transfer_syntax: str  # UID
@@ -86,3 +96,4 @@ class DicomStudy:
     patient_age: int | None = None
     study_date: str = ""
     findings: tuple[Finding, ...] = field(default=())  # found while reading headers; case="-" until it has an id
+    generated: bool = False  # its files call themselves a quality control or phantom image, (0028,0300) = YES

@@ -22,9 +22,7 @@ def fit_adc(signals: FloatArray, b_values_s_per_mm2: Sequence[float]) -> tuple[F
     b_values = np.asarray(b_values_s_per_mm2, dtype=np.float64)
     if b_values.shape != signals.shape[:1]:
         raise ValueError(f"An ADC fit needs one volume per b-value, found {len(signals)} and {b_values.size}.")
-    used = b_values <= MAX_FIT_B_VALUE_S_PER_MM2
-    if np.any((b_values >= 50) & (b_values <= 100)):
-        used &= b_values >= 50
+    used = _choose_b_values(b_values)
     b = b_values[used]
     if b.size < 2 or b.max() - b.min() < MIN_FIT_SPAN_S_PER_MM2:
         raise ValueError(
@@ -39,6 +37,19 @@ def fit_adc(signals: FloatArray, b_values_s_per_mm2: Sequence[float]) -> tuple[F
     return adc.astype(np.float32), s0.astype(np.float32)
 
 
+def choose_fit_b_values(b_values_s_per_mm2: Sequence[float]) -> tuple[float, ...]:
+    """Return those b-values `fit_adc` uses: up to 1000, and from 50 on where there is one of 50-100."""
+    b_values = np.asarray(b_values_s_per_mm2, dtype=np.float64)
+    return tuple(b_values[_choose_b_values(b_values)].tolist())
+
+
 def compute_high_b(s0: FloatArray, adc: FloatArray, b_value_s_per_mm2: float) -> FloatArray:
     """Return S0 exp(-b ADC), the high-b image a scanner did not acquire; `adc` in 1e-6 mm2/s."""
     return np.asarray(s0 * np.exp(-b_value_s_per_mm2 * adc * 1e-6), dtype=np.float32)
+
+
+def _choose_b_values(b_values: npt.NDArray[np.float64]) -> npt.NDArray[np.bool_]:
+    used = b_values <= MAX_FIT_B_VALUE_S_PER_MM2
+    if np.any((b_values >= 50) & (b_values <= 100)):
+        used &= b_values >= 50
+    return used

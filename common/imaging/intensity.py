@@ -12,6 +12,6 @@ def normalise(volume: npt.NDArray[np.float32]) -> npt.NDArray[np.float32]:
     low, high = np.percentile(volume, (0.5, 99.5)).tolist()
     if high - low <= 1e-5 * np.abs(volume).max():  # rounding, such as that of an interpolated constant, is no contrast
         return np.zeros_like(volume)
-    clipped = np.clip(volume, low, high)
+    clipped = np.clip(volume, low, high) - np.float32(low)  # near zero, where float32 tells small differences
     mean, deviation = clipped.mean(dtype=np.float64), clipped.std(dtype=np.float64)
     return np.asarray((clipped - np.float32(mean)) / np.float32(deviation), dtype=np.float32)

@@ -49,8 +49,10 @@ def settle_center(wanted_mm: Point | None, reference: sitk.Image, grid: Grid) ->
     wanted = middle if wanted_mm is None else np.array(oriented.TransformPhysicalPointToContinuousIndex(wanted_mm))
     slack = np.maximum((size - np.array(grid.size[::-1]) * step) / 2, 0)
     center = np.clip(wanted, middle - slack, middle + slack)
+    # Half a voxel is a tie that rounding in a header must not decide: two copies of one study would lie a slice apart.
     first = center - (np.array(grid.size[::-1]) - 1) / 2 * step
-    x, y, z = oriented.TransformContinuousIndexToPhysicalPoint((center + np.round(first) - first).tolist())
+    shift = np.round(np.round(first, 4)) - first
+    x, y, z = oriented.TransformContinuousIndexToPhysicalPoint((center + shift).tolist())
     return x, y, z
 
 

@@ -25,6 +25,7 @@ def list_notices(run: RunFolder, results: Sequence[Result], unreadable: Sequence
         *_generated(run),
         *_unfinished(run),
         *_failed_rounds(run),
+        *_overlap(run),
         *_left_out(run),
         *_few_patients(run, results),
         *_unreadable(unreadable),
@@ -43,6 +44,13 @@ def _generated(run: RunFolder) -> list[Notice]:
         return [Notice("generated", "Generated images", text)]
     text = f"The cases of {', '.join(generated)} were made by a computer model of the prostate; the others are real."
     return [Notice("generated", "Partly generated images", text)]
+
+
+def _overlap(run: RunFolder) -> list[Notice]:
+    if not run.record.overlap:
+        return []
+    text = f"{' '.join(run.record.overlap)} The run was told to go on; results of these sites may be too good."
+    return [Notice("unfinished", "Sites share patients", text)]
 
 
 def _left_out(run: RunFolder) -> list[Notice]:

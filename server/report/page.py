@@ -5,14 +5,15 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from jinja2 import Environment, FileSystemLoader, StrictUndefined
 from markupsafe import Markup
 from matplotlib.figure import Figure
 
 from prostafed.common.files import make_folder, write_text
 from prostafed.common.metrics.bootstrap import LEVEL, RESAMPLES
+from prostafed.common.report.page import format_number, open_templates
+from prostafed.common.report.pictures import GLAND_COLOUR, LESION_COLOUR
 from prostafed.server.report import plots, tables
-from prostafed.server.report.examples import GLAND_COLOUR, LESION_COLOUR, heat_stops, read_example
+from prostafed.server.report.examples import heat_stops, read_example
 from prostafed.server.report.notices import list_notices
 from prostafed.server.report.results import Result, list_arms, list_sites, measure
 from prostafed.server.report.run_folder import RunFolder, read_run
@@ -58,13 +59,7 @@ def write_page(path: Path) -> Path:
     """Write report.html and plots/ into the run folder `path`; return the page."""
     run = read_run(path)
     results = measure(run)
-    environment = Environment(
-        loader=FileSystemLoader(Path(__file__).parent),
-        autoescape=True,
-        undefined=StrictUndefined,
-        trim_blocks=True,
-        lstrip_blocks=True,
-    )
+    environment = open_templates(Path(__file__).parent)
     environment.filters |= {"signed": format_signed, "duration": format_duration, "number": format_number}
     environment.globals |= {"arm_of": arm_of, "metric_of": metric_of, "describe_scanner": describe_scanner}
     environment.globals["describe_readers"] = describe_readers
@@ -164,8 +159,3 @@ def format_duration(seconds: float | None) -> str:
         return f"{seconds:.1f} s"
     minutes, rest = divmod(round(seconds), 60)
     return f"{minutes} min {rest} s" if minutes < 60 else f"{minutes // 60} h {minutes % 60} min"
-
-
-def format_number(value: float | None, digits: int = 2) -> str:
-    """Return the number with so many digits, a dash where there is none."""
-    return "–" if value is None else f"{value:,.{digits}f}"

@@ -88,6 +88,7 @@ class RunRecord(Line):
     finished: str | None = None
     state: str = ""
     left_out: dict[str, tuple[str, ...]] = {}  # site -> a sentence per study that could not be used
+    overlap: tuple[str, ...] = ()  # a sentence per two sites that share patients
 
 
 class StudyRecord(Line):

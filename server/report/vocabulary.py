@@ -43,6 +43,11 @@ METRICS: dict[str, Metric] = {
 SOURCES = {
     "phantom": "generated images",
     "picai": "real images, PI-CAI",
+    "prostatex": "real images, PROSTATEx",
+    "prostate158": "real images, Prostate158",
+    "msd": "real images, MSD Task05",
+    "promise12": "real images, PROMISE12",
+    "nci-isbi": "real images, NCI-ISBI 2013",
     "cases": "indexed by the site",
 }
 

@@ -8,30 +8,36 @@
         anatomical_delineations/zonal_pz_tz/AI/HeviAI23               1 = PZ, 2 = TZ; its grid may differ from the t2w's
       clinical_information/marksheet.csv, marksheet.csv or clinical_information*.csv, in root or in the labels folder
       reads.csv beside the marksheet, optional: case_id, lesion_id, reader_id, pirads
+      picai_splits.json, optional: the official folds, from the picai_baseline repository
       GENERATED.json: says that no patient was imaged; the records' source is then "phantom"
 
 The labels are CC BY-NC 4.0; the images (Saha et al. 2022, zenodo 6624726) carry the licence their page names.
 """
 
+import json
 from collections.abc import Callable, Iterator
 from dataclasses import replace
 from pathlib import Path
 
-import numpy as np
-import SimpleITK as sitk
-
 from prostafed.common.errors import DataError, nearest
-from prostafed.common.imaging.cases import MASKS, CaseRecord, Grid, Image, Masks
-from prostafed.common.imaging.geometry import prepare_case
+from prostafed.common.imaging.cases import CaseRecord, Grid
 from prostafed.simulations.datasets import stop
 from prostafed.simulations.datasets.marksheet import read_marksheet, read_reads
+from prostafed.simulations.datasets.study import (
+    Case,
+    StudyFiles,
+    Volumes,
+    check_sequences,
+    import_studies,
+    read_images,
+    read_masks,
+)
 
 SEQUENCES = {  # provenance; the MHA files carry neither b-values nor how a map was made
     "t2w": "acquired",
     "adc": "map as distributed, b-values not in the MHA",
     "hbv": "as distributed (acquired or calculated), b-value not in the MHA",
 }
-_MISSING = {"t2w": "NO_T2", "adc": "NO_ADC", "hbv": "NO_HBV"}
 _DELINEATIONS = {  # the first that holds the case counts
     "gland": ("anatomical_delineations/whole_gland/AI/Bosma22b",),
     "zones": ("anatomical_delineations/zonal_pz_tz/AI/HeviAI23",),
@@ -40,6 +46,7 @@ _DELINEATIONS = {  # the first that holds the case counts
         "csPCa_lesion_delineations/human_expert/Pooch25",  # 205 positives that have no mask in the former
     ),
 }
+_ADVICE = "unpack all five folds of the images into images/, or take the study out of the marksheet."
 
 
 def import_picai(
@@ -48,34 +55,37 @@ def import_picai(
     sequences: tuple[str, ...],
     centers: tuple[str, ...] = (),
     on_error: Callable[[DataError], None] = stop,
-) -> Iterator[tuple[CaseRecord, Image, Masks]]:
+    allow_missing: tuple[str, ...] = (),
+    fold: int | None = None,
+) -> Iterator[Case]:
     """Yield record, image (sequence, z, y, x) float16 and masks (MASKS, z, y, x) uint8 of each study, by case id.
 
-    `centers` keeps those centres only; none keeps all. Lesions are csPCa (ISUP >= 2). The record's `masks` leaves out
-    what nobody delineated: an empty gland or zones, the lesion of a positive study without a lesion mask. A negative
-    study needs none. Tables are checked at the call; a study that cannot be used goes to `on_error`, which raises by
-    default; where it returns, the study is left out.
+    `centers` keeps those centres only, `fold` (0 to 4) the studies that the official split validates in that fold.
+    Lesions are csPCa (ISUP >= 2). What a record's `masks` leaves out, see `make_case`. Tables are checked at the call;
+    a study that cannot be used goes to `on_error`, which raises by default; where it returns, the study is left out.
     """
-    if unknown := [name for name in sequences if name not in SEQUENCES]:
-        raise DataError(f"PI-CAI has no sequence '{unknown[0]}'{nearest(unknown[0], SEQUENCES)}")
-    records, labels = list_studies(root, centers), _find_labels(root)
+    check_sequences("PI-CAI", SEQUENCES, sequences, allow_missing)
+    records, labels = list_studies(root, centers, fold), find_labels(root)
 
-    def read_cases() -> Iterator[tuple[CaseRecord, Image, Masks]]:
-        for record in records:
-            try:
-                case = _read_case(root, labels, record, grid, sequences)
-            except DataError as error:
-                on_error(error)
-                continue
-            yield case
+    def read(study: StudyFiles) -> Volumes:
+        images = read_images(study, root, sequences, allow_missing, _ADVICE)
+        sources = dict.fromkeys(SEQUENCES, "generated") if study.record.source == "phantom" else SEQUENCES
+        return Volumes(study.record, images, read_masks(study), sources)
 
-    return read_cases()
+    studies = (_locate(root, labels, record) for record in records)
+    return import_studies(studies, read, grid, sequences, on_error, allow_missing)
 
 
-def list_studies(root: Path, centers: tuple[str, ...] = ()) -> tuple[CaseRecord, ...]:
+def list_files(root: Path) -> tuple[StudyFiles, ...]:
+    """Return where the files of each study of the marksheet belong; raises DataError as `list_studies` does."""
+    records, labels = list_studies(root), find_labels(root)
+    return tuple(_locate(root, labels, record) for record in records)
+
+
+def list_studies(root: Path, centers: tuple[str, ...] = (), fold: int | None = None) -> tuple[CaseRecord, ...]:
     """Return the studies of `centers` (none: of all), sorted by case id, from the tables alone: no image is looked at.
 
-    Raises DataError for a missing table, a wrong cell, or a centre nobody comes from.
+    Raises DataError for a missing table, a wrong cell, a centre nobody comes from, or a fold without its table.
     """
     path = _find_marksheet(root)
     records = read_marksheet(path)
@@ -87,7 +97,30 @@ def list_studies(root: Path, centers: tuple[str, ...] = ()) -> tuple[CaseRecord,
         records = tuple(replace(each, pirads_reads=reads.get(each.case_id, each.pirads_reads)) for each in records)
     if (root / "GENERATED.json").is_file():
         records = tuple(replace(record, source="phantom") for record in records)
-    return tuple(record for record in records if not centers or record.center in centers)
+    chosen = None if fold is None else _read_fold(root, fold)
+    return tuple(
+        record
+        for record in records
+        if (not centers or record.center in centers) and (chosen is None or record.case_id in chosen)
+    )
+
+
+def _read_fold(root: Path, fold: int) -> frozenset[str]:
+    """Return the case ids that the official split validates in `fold`."""
+    places = [folder / "picai_splits.json" for folder in (root, root / "picai_baseline_splits", root / "labels")]
+    path = next((place for place in places if place.is_file()), None)
+    if path is None:
+        raise DataError(
+            f"{root}: expected picai_splits.json, which tells the folds, found none. It is in the repository "
+            "github.com/DIAGNijmegen/picai_baseline: copy it into that folder."
+        )
+    try:
+        return frozenset(json.loads(path.read_text(encoding="utf-8"))[fold]["val"])
+    except (ValueError, LookupError, TypeError) as error:
+        raise DataError(
+            f"{path.name}: expected a list of folds with case ids under 'val', found no fold {fold}. Copy the file "
+            "again from picai_baseline."
+        ) from error
 
 
 def _find_marksheet(root: Path) -> Path:
@@ -105,7 +138,8 @@ def _find_marksheet(root: Path) -> Path:
     )
 
 
-def _find_labels(root: Path) -> Path:
+def find_labels(root: Path) -> Path:
+    """Return the folder of the masks, a clone of picai_labels or of its shape; raises DataError where there is none."""
     for folder in (root / "labels", root / "picai_labels", root):
         if any((folder / name).is_dir() for name in ("anatomical_delineations", "csPCa_lesion_delineations")):
             return folder
@@ -115,51 +149,17 @@ def _find_labels(root: Path) -> Path:
     )
 
 
-def _read_case(
-    root: Path, labels: Path, record: CaseRecord, grid: Grid, sequences: tuple[str, ...]
-) -> tuple[CaseRecord, Image, Masks]:
-    case_id = record.case_id
-    images = {name: _read_sequence(root, record, name) for name in dict.fromkeys(("t2w", *sequences))}
+def _locate(root: Path, labels: Path, record: CaseRecord) -> StudyFiles:
+    stem = root / "images" / record.patient_id / record.case_id
     masks = {}
     for name, folders in _DELINEATIONS.items():
-        paths = [labels / folder / f"{case_id}.nii.gz" for folder in folders]
+        paths = [labels / folder / f"{record.case_id}.nii.gz" for folder in folders]
         if path := next((path for path in paths if path.is_file()), None):
-            masks[name] = _read(path, case_id, f"the {name} mask")
-    delineated = {name for name, mask in masks.items() if np.any(sitk.GetArrayViewFromImage(mask))}
-    if record.cspca is not None and "lesion" in masks and record.cspca != ("lesion" in delineated):
-        found = "YES without one" if record.cspca else "NO with a lesion"
-        raise DataError(
-            f"LABEL_CONFLICT case={case_id}: expected a lesion in the mask where case_csPCa is YES and none where it "
-            f"is NO, found {found}; correct the marksheet or the mask."
-        )
-    if "lesion" in masks or record.cspca is False:  # no csPCa, no lesion: zeros are its delineation
-        delineated.add("lesion")
-    image, voxels = prepare_case(
-        case_id, {name: images[name] for name in sequences}, masks, grid, reference=images["t2w"]
+            masks[name] = path
+    images = {name: stem.with_name(f"{stem.name}_{name}.mha") for name in SEQUENCES}
+    if not record.cspca or "lesion" in masks:
+        return StudyFiles(record, images, masks)
+    places = " or ".join(_DELINEATIONS["lesion"])
+    return StudyFiles(
+        record, images, masks, f"{record.case_id}.nii.gz: the lesion of a csPCa study, missing in {places}."
     )
-    provenance = {name: "generated" if record.source == "phantom" else SEQUENCES[name] for name in sequences}
-    return (
-        replace(record, masks=tuple(name for name in MASKS if name in delineated), sequences=provenance),
-        image,
-        voxels,
-    )
-
-
-def _read_sequence(root: Path, record: CaseRecord, name: str) -> sitk.Image:
-    path = Path("images") / record.patient_id / f"{record.case_id}_{name}.mha"
-    if not (root / path).is_file():
-        raise DataError(
-            f"{_MISSING[name]} case={record.case_id}: expected {path}, found no such file; unpack all five folds of "
-            "the images into images/, or take the study out of the marksheet."
-        )
-    return _read(root / path, record.case_id, name)
-
-
-def _read(path: Path, case_id: str, what: str) -> sitk.Image:
-    try:
-        return sitk.ReadImage(str(path))
-    except RuntimeError as error:
-        raise DataError(
-            f"UNREADABLE case={case_id}: expected an image in {path.name} ({what}), found a file that cannot be read; "
-            "copy it again from its source."
-        ) from error

@@ -13,7 +13,7 @@ COLUMNS = (
     "patient_id", "study_id", "mri_date", "patient_age", "psa", "psad", "prostate_volume", "histopath_type",
     "lesion_PIRADS", "lesion_GS", "lesion_ISUP", "case_ISUP", "case_csPCa", "center",
 )  # fmt: skip
-_GLEASON = ("0+0", "3+3", "3+4", "4+3", "4+4", "4+5")  # by ISUP
+GLEASON = ("0+0", "3+3", "3+4", "4+3", "4+4", "4+5")  # by ISUP
 
 
 def format_marksheet(studies: Mapping[tuple[str, str], Study]) -> str:
@@ -46,7 +46,7 @@ def _row(patient_id: str, study_id: str, study: Study) -> tuple[Any, ...]:
         f"{patient.reported_ml:g}",
         histology,
         ",".join(str(finding.pirads) for finding in findings) or patient.pirads,
-        ",".join(_GLEASON[finding.isup] for finding in findings) if biopsied else "",
+        ",".join(GLEASON[finding.isup] for finding in findings) if biopsied else "",
         ",".join(str(finding.isup) for finding in findings) if biopsied else "",
         patient.isup,
         "YES" if patient.cspca else "NO",

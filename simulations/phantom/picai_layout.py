@@ -10,8 +10,8 @@ out/
 """
 
 import json
-from collections.abc import Callable
-from dataclasses import asdict
+from collections.abc import Callable, Iterator
+from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
 
@@ -59,7 +59,7 @@ def write_picai_layout(
     the same call (it may ask for more cases). The tables come last. Raises DataError where `out` holds a layout with
     other settings, ConfigurationError where it cannot be written to, ValueError for an unknown centre.
     """
-    shares = np.array([get_center(name).studies for name in centers], dtype=float)
+    drawn = draw_studies(cases, seed, centers, scanner, readers)
     settings = {
         "generated": True,
         "seed": seed,
@@ -68,23 +68,51 @@ def write_picai_layout(
         "readers": asdict(readers),
         "field_of_view_mm": field_of_view_mm,
     }
-    _claim(make_folder(out), settings)
+    claim_folder(make_folder(out), settings, _README)
     for folder in (_LESIONS, _GLAND, _ZONES, "clinical_information"):
         make_folder(out / folder)
     studies = {}
-    for index in range(cases):
-        draw = np.random.default_rng(derive_seed(seed, "center", index))
-        center = centers[int(draw.choice(len(centers), p=shares / shares.sum()))]
-        study = draw_study(seed, index, center, scanner, readers)
+    for index, study in enumerate(drawn):
         _write_study(out, index, study, field_of_view_mm)
-        studies[_ids(index)] = study
+        studies[make_ids(index)] = study
         if progress is not None:
             progress(index + 1, cases)
     write_text(out / "clinical_information" / "marksheet.csv", format_marksheet(studies))
     write_text(out / "clinical_information" / "reads.csv", format_reads(studies))
 
 
-def _claim(out: Path, settings: dict[str, Any]) -> None:
+def draw_studies(
+    cases: int, seed: int, centers: tuple[str, ...], scanner: Scanner, readers: Readers
+) -> Iterator[Study]:
+    """Return `cases` studies, one at a time, the centres mixed by their size; raises ValueError for an unknown one."""
+    shares = np.array([get_center(name).studies for name in centers], dtype=float)
+
+    def draw(index: int) -> Study:
+        rng = np.random.default_rng(derive_seed(seed, "center", index))
+        center = centers[int(rng.choice(len(centers), p=shares / shares.sum()))]
+        return draw_study(seed, index, center, scanner, readers)
+
+    return map(draw, range(cases))
+
+
+@dataclass(frozen=True)
+class Placing:
+    """How the slices of a study lie: on `center_mm` (z, y, x) from the gland, turned by `tilt` about the x axis."""
+
+    center_mm: npt.NDArray[np.float64]
+    tilt: float  # radians
+    corner_mm: npt.NDArray[np.float64]  # (x, y, z) of the gland's centre, LPS
+
+
+def draw_placing(study: Study) -> Placing:
+    """Return where the technician put the slices of a study."""
+    draw = np.random.default_rng(derive_seed(study.seed, "placing"))
+    center = draw.normal(0, (3.0, 4.0, 3.0))
+    return Placing(center, float(draw.uniform(0, 0.3)), draw.uniform(-120, -20, size=3))
+
+
+def claim_folder(out: Path, settings: dict[str, Any], readme: str) -> None:
+    """Write README.txt and GENERATED.json; raises DataError where `out` holds other settings or other files."""
     path = out / "GENERATED.json"
     if path.exists():
         found = json.loads(path.read_text(encoding="utf-8"))
@@ -94,17 +122,17 @@ def _claim(out: Path, settings: dict[str, Any]) -> None:
             )
     elif any(out.iterdir()):
         raise DataError(f"{out} is not empty and holds no GENERATED.json. Choose an empty folder.")
-    write_text(out / "README.txt", _README)
+    write_text(out / "README.txt", readme)
     write_json(path, settings)
 
 
-def _ids(index: int) -> tuple[str, str]:
+def make_ids(index: int) -> tuple[str, str]:
     """Patient and study id; PI-CAI's begin with 1."""
     return str(90000 + index), str(9000000 + index)
 
 
 def _write_study(out: Path, index: int, study: Study, field_of_view_mm: float) -> None:
-    patient_id, study_id = _ids(index)
+    patient_id, study_id = make_ids(index)
     case_id = f"{patient_id}_{study_id}"
     images = make_folder(out / "images" / patient_id)
     paths = {name: images / f"{case_id}_{name}.mha" for name in ("t2w", "adc", "hbv")}
@@ -112,11 +140,9 @@ def _write_study(out: Path, index: int, study: Study, field_of_view_mm: float) -
     if all(path.exists() for path in paths.values()):
         return
     protocol = study.protocol
-    placing = np.random.default_rng(derive_seed(study.seed, "placing"))
-    center = placing.normal(0, (3.0, 4.0, 3.0))  # of the field of view, from the gland
-    tilt, corner = float(placing.uniform(0, 0.3)), placing.uniform(-120, -20, size=3)
-    fine = _axes(protocol.slice_mm, protocol.t2_in_plane_mm, field_of_view_mm, center)
-    coarse = _axes(protocol.slice_mm, protocol.dwi_in_plane_mm, field_of_view_mm, center)
+    placing = draw_placing(study)
+    fine = lay_axes(protocol.slice_mm, protocol.t2_in_plane_mm, field_of_view_mm, placing)
+    coarse = lay_axes(protocol.slice_mm, protocol.dwi_in_plane_mm, field_of_view_mm, placing)
     t2w = acquire_t2w(study.anatomy, protocol, fine, np.random.default_rng(derive_seed(study.seed, "t2w")))
     adc, hbv = acquire_diffusion(study.anatomy, protocol, coarse, np.random.default_rng(derive_seed(study.seed, "dwi")))
     gland, zones, grades = make_masks(study.anatomy, make_points(fine))
@@ -129,32 +155,36 @@ def _write_study(out: Path, index: int, study: Study, field_of_view_mm: float) -
         (_LESIONS, grades.astype(np.uint16), fine),
     ):
         stored = volume if volume.dtype.kind == "u" else np.clip(np.round(volume), 0, 65535).astype(np.uint16)
-        _write_image(paths[name], stored, axes, tilt, corner)
+        write_volume(paths[name], stored, axes, placing)
 
 
-def _axes(slice_mm: float, in_plane_mm: float, field_of_view_mm: float, center: npt.NDArray[np.float64]) -> Axes:
+def lay_axes(slice_mm: float, in_plane_mm: float, field_of_view_mm: float, placing: Placing) -> Axes:
+    """Return the axes of axial slices over the slab, in the anatomy's own mm."""
     slices, pixels = 2 * int(SLAB_MM / slice_mm / 2) + 1, 2 * round(field_of_view_mm / in_plane_mm / 2)
     z, y, x = (
         make_axis(size, spacing, float(middle))
         for size, spacing, middle in zip(
-            (slices, pixels, pixels), (slice_mm, in_plane_mm, in_plane_mm), center, strict=True
+            (slices, pixels, pixels), (slice_mm, in_plane_mm, in_plane_mm), placing.center_mm, strict=True
         )
     )
     return z, y, x
 
 
-def _write_image(
-    path: Path, volume: npt.NDArray[Any], axes: Axes, tilt: float, corner: npt.NDArray[np.float64]
-) -> None:
-    """Write `volume` (z, y, x), turned by `tilt` about the x axis as oblique slices are; the suffix says the format."""
+def turn(tilt: float) -> npt.NDArray[np.float64]:
+    """Return the matrix whose columns are the x, y and z axes of slices turned by `tilt` (radians) about x."""
+    cosine, sine = float(np.cos(tilt)), float(np.sin(tilt))
+    return np.array([[1.0, 0.0, 0.0], [0.0, cosine, sine], [0.0, -sine, cosine]])
+
+
+def write_volume(path: Path, volume: npt.NDArray[Any], axes: Axes, placing: Placing) -> None:
+    """Write `volume` (z, y, x), oblique as slices are; the suffix says the format."""
     import SimpleITK as sitk
 
-    cosine, sine = float(np.cos(tilt)), float(np.sin(tilt))
-    direction = np.array([[1.0, 0.0, 0.0], [0.0, cosine, sine], [0.0, -sine, cosine]])  # columns: x, y, z of the grid
+    direction = turn(placing.tilt)
     image = sitk.GetImageFromArray(volume)
     image.SetSpacing([round(float(np.diff(axis[:2])[0]), 4) for axis in reversed(axes)])
     image.SetDirection(direction.ravel().tolist())
-    image.SetOrigin((corner + direction @ [float(axis[0]) for axis in reversed(axes)]).tolist())
+    image.SetOrigin((placing.corner_mm + direction @ [float(axis[0]) for axis in reversed(axes)]).tolist())
     temporary = path.with_name(f".part-{path.name}")
     try:
         sitk.WriteImage(image, str(temporary), useCompression=True)

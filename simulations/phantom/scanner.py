@@ -31,9 +31,15 @@ def acquire_t2w(anatomy: Anatomy, protocol: Protocol, axes: Axes, rng: Generator
 def acquire_diffusion(
     anatomy: Anatomy, protocol: Protocol, axes: Axes, rng: Generator
 ) -> tuple[FloatArray, FloatArray]:
-    """Return (ADC in 1e-6 mm2/s, high-b image), both (z, y, x) on `axes`.
+    """Return (ADC in 1e-6 mm2/s, high-b image), both (z, y, x) on `axes`: `derive_maps` of `acquire_signals`."""
+    adc, high = derive_maps(*acquire_signals(anatomy, protocol, axes, rng), protocol)
+    return adc, high * np.float32(protocol.scale)
 
-    Each b-value gives S0 exp(-b ADC) with Rician noise; the ADC is fitted to those, as on a scanner.
+
+def acquire_signals(anatomy: Anatomy, protocol: Protocol, axes: Axes, rng: Generator) -> tuple[FloatArray, float]:
+    """Return (signals (b, z, y, x) on `axes`, sigma of the noise at b = 0), before `protocol.scale`.
+
+    Each b-value of the protocol, and the high one where it is acquired, gives S0 exp(-b ADC) with Rician noise.
     """
 
     def channels(tissue: Tissue) -> tuple[float, ...]:
@@ -45,19 +51,20 @@ def acquire_diffusion(
     sigma = protocol.dwi_noise * channels(TISSUES["tz"])[0]
     acquired = (*protocol.b_values, protocol.high_b) if protocol.high_b_acquired else protocol.b_values
     # More averages at higher b, as every protocol has it.
-    signals = np.stack(
-        [
-            add_rician_noise(s0 * np.exp(adc * np.float32(-b * 1e-6)), sigma / np.sqrt(1 + b / 150), rng)
-            for b in acquired
-        ]
-    )
+    signals = [
+        add_rician_noise(s0 * np.exp(adc * np.float32(-b * 1e-6)), sigma / np.sqrt(1 + b / 150), rng) for b in acquired
+    ]
+    return np.stack(signals), sigma
+
+
+def derive_maps(signals: FloatArray, sigma: float, protocol: Protocol) -> tuple[FloatArray, FloatArray]:
+    """Return (ADC in 1e-6 mm2/s, high-b image) as the scanner does: the ADC fitted to the signals' low b-values."""
     low = signals[: len(protocol.b_values)]
     fitted, fitted_s0 = fit_adc(low, protocol.b_values)
     high = signals[-1] if protocol.high_b_acquired else compute_high_b(fitted_s0, fitted, protocol.high_b)
     if protocol.zeroes_dark_adc:
-        dark = low[0] < 4 * sigma
-        fitted[dark] = 0
-    return fitted, high * np.float32(protocol.scale)
+        fitted[low[0] < 4 * sigma] = 0
+    return fitted, high
 
 
 def coil_sensitivity(axes: Axes, bias: tuple[float, float, float, float]) -> FloatArray:

@@ -1,10 +1,10 @@
 """Seconds per study and peak memory from a DICOM export to training-ready cases, beside dcm2niix and picai_prep.
 
-    python tests/benchmarks/ingest.py [--studies 4] [--repeats 3] [--files 1800]
+    python tests/benchmarks/ingest.py [--studies 4] [--repeats 3] [--files 1800] [--workers N]
 
 The files are copies of one study under new UIDs: the real one in PROSTAFED_DATA (default ../shared/data), or a
-generated one where that is absent; each row says which. Every system runs in a process of its own, one after the
-other, with one worker; imports are `startup_seconds`. The last line is one JSON object. Rows:
+generated one where that is absent; each row says which. The systems run one after the other, each in a process of its
+own and with as many workers (dcm2niix has one); imports are `startup_seconds`. The last line is one JSON object. Rows:
 
     prostafed       index_site: headers, series, stacking, resampling onto 20 x 256 x 256, case files
     picai_prep      its two steps, Dicom2MHAConverter and MHA2nnUNetConverter (resampled to the same grid)
@@ -25,6 +25,10 @@ import tempfile
 import time
 from collections.abc import Callable
 from pathlib import Path
+from typing import TYPE_CHECKING
+
+if TYPE_CHECKING:
+    from prostafed.client.ingest.records import DicomStudy
 
 os.environ.setdefault("OMP_WAIT_POLICY", "PASSIVE")
 
@@ -37,20 +41,20 @@ Prepared = Callable[[], None]  # does the work that is timed
 def main() -> None:
     """Measure every system and print the JSON object; with --system, be one of them."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    for name, default in (("studies", 4), ("repeats", 3), ("files", 1800)):
+    for name, default in (("studies", 4), ("repeats", 3), ("files", 1800), ("workers", os.cpu_count() or 1)):
         parser.add_argument(f"--{name}", type=int, default=default)
     for name in ("system", "source", "out"):
         parser.add_argument(f"--{name}", help=argparse.SUPPRESS)
     arguments = parser.parse_args()
     if arguments.system:
-        print(json.dumps(run_one(arguments.system, Path(arguments.source), Path(arguments.out))))
+        print(json.dumps(run_one(arguments.system, Path(arguments.source), Path(arguments.out), arguments.workers)))
         return
     with tempfile.TemporaryDirectory() as folder:
-        rows = measure(Path(folder), arguments.studies, arguments.repeats, arguments.files)
+        rows = measure(Path(folder), arguments.studies, arguments.repeats, arguments.files, arguments.workers)
         print(json.dumps({"benchmark": "ingest", "rows": rows}))
 
 
-def measure(folder: Path, studies: int, repeats: int, files: int) -> list[dict[str, object]]:
+def measure(folder: Path, studies: int, repeats: int, files: int, workers: int) -> list[dict[str, object]]:
     """Return one row per system, the systems in turn within each repeat."""
     study, images = find_study(folder / "study")
     per_study = copy_study(study, folder / "export", studies)
@@ -63,9 +67,9 @@ def measure(folder: Path, studies: int, repeats: int, files: int) -> list[dict[s
             out = folder / f"{name}-{repeat}"
             out.mkdir()
             source = folder / ("many" if name == "prostafed-index" else "export")
-            command = [sys.executable, __file__, "--system", name, "--source", str(source), "--out", str(out)]
-            done = subprocess.run(command, check=True, capture_output=True, text=True)
-            measured[name].append(json.loads(done.stdout.splitlines()[-1]))
+            command = [sys.executable, __file__, "--system", name, "--source", source, "--out", out]
+            done = run_quietly([*map(str, command), "--workers", str(workers)])
+            measured[name].append(json.loads(done.splitlines()[-1]))
             shutil.rmtree(out)
     seconds = {name: statistics.median(each["seconds"] for each in of) / counts[name] for name, of in measured.items()}
     return [
@@ -79,16 +83,17 @@ def measure(folder: Path, studies: int, repeats: int, files: int) -> list[dict[s
             "peak_mb": round(max(each["peak_mb"] for each in measured[name])),
             "studies": counts[name],
             "files": counts[name] * per_study,
+            "workers": 1 if name == "dcm2niix" else workers,
             "images": images,
         }
         for name in SYSTEMS
     ]
 
 
-def run_one(system: str, source: Path, out: Path) -> dict[str, float]:
+def run_one(system: str, source: Path, out: Path, workers: int) -> dict[str, float]:
     """Return seconds, startup_seconds and peak_mb of one system in this process."""
     started = time.perf_counter()
-    work = SYSTEMS[system](source, out)
+    work = SYSTEMS[system](source, out, workers)
     ready = time.perf_counter()
     work()
     done = time.perf_counter()
@@ -96,54 +101,68 @@ def run_one(system: str, source: Path, out: Path) -> dict[str, float]:
     return {"seconds": done - ready, "startup_seconds": ready - started, "peak_mb": max(peak) / 1024}
 
 
-def prepare_prostafed(source: Path, out: Path) -> Prepared:
+def prepare_prostafed(source: Path, out: Path, workers: int) -> Prepared:
     """Index to cases."""
     from prostafed.client.ingest.index import IndexRequest, index_site
     from prostafed.common.imaging.cases import Grid
 
     def work() -> None:
-        request = IndexRequest(source, out, b"benchmark", Grid(SPACING_MM, SIZE), SEQUENCES, workers=1)
+        request = IndexRequest(source, out, b"benchmark", Grid(SPACING_MM, SIZE), SEQUENCES, workers=workers)
         found = index_site(request)
         assert all(study["status"] != "refused" for study in found["studies"]), found
 
     return work
 
 
-def prepare_reading(source: Path, out: Path) -> Prepared:
-    """Read headers and stack every series that can be stacked."""
-    from prostafed.client.ingest.findings import SourceError
+def prepare_reading(source: Path, out: Path, workers: int) -> Prepared:
+    """Read headers and stack every series that can be stacked, a study per worker."""
     from prostafed.client.ingest.headers import read_studies
-    from prostafed.client.ingest.stack import stack_volume
+    from prostafed.client.ingest.workers import map_in_processes
 
     def work() -> None:
-        studies, _ = read_studies(source, workers=1)
-        for series in (series for study in studies for series in study.series):
-            for b_value in {each.b_value_s_per_mm2 for each in series.slices}:
-                volume = [each for each in series.slices if each.b_value_s_per_mm2 == b_value]
-                try:
-                    stack_volume(volume, "series")
-                except SourceError:
-                    continue  # a localizer has no volume
+        studies, _ = read_studies(source, workers=workers)
+        for _, stacked in map_in_processes(stack_study, studies, workers):
+            assert stacked, "no series could be stacked"
 
     return work
 
 
-def prepare_headers(source: Path, out: Path) -> Prepared:
-    """Read headers, on every core."""
+def stack_study(study: "DicomStudy") -> int:
+    """Return how many volumes a study holds; a localizer has none."""
+    from prostafed.client.ingest.findings import SourceError
+    from prostafed.client.ingest.stack import stack_volume
+
+    stacked = 0
+    for series in study.series:
+        for b_value in {each.b_value_s_per_mm2 for each in series.slices}:
+            try:
+                stack_volume([each for each in series.slices if each.b_value_s_per_mm2 == b_value], "series")
+            except SourceError:
+                continue
+            stacked += 1
+    return stacked
+
+
+def prepare_headers(source: Path, out: Path, workers: int) -> Prepared:
+    """Read headers."""
     from prostafed.client.ingest.headers import read_studies
 
-    return lambda: None if read_studies(source)[0] else sys.exit("no study found")
+    return lambda: None if read_studies(source, workers=workers)[0] else sys.exit("no study found")
 
 
-def prepare_dcm2niix(source: Path, out: Path) -> Prepared:
+def prepare_dcm2niix(source: Path, out: Path, workers: int) -> Prepared:
     """Convert with dcm2niix."""
     import dcm2niix
 
     command = [dcm2niix.bin, "-z", "n", "-b", "y", "-f", "%i_%s_%j", "-o", str(out), str(source)]
-    return lambda: run_quietly(command)
+
+    def work() -> None:
+        run_quietly(command)
+
+    return work
 
 
-def prepare_picai_prep(source: Path, out: Path) -> Prepared:
+def prepare_picai_prep(source: Path, out: Path, workers: int) -> Prepared:
     """Convert and resample with picai_prep, told by hand which series is which."""
     from picai_prep import Dicom2MHAConverter, MHA2nnUNetConverter
 
@@ -159,7 +178,7 @@ def prepare_picai_prep(source: Path, out: Path) -> Prepared:
         }
         for patient, study in sorted({path.parts[:2] for path in paths})
     ]
-    options = {"num_threads": 1, "verify_dicom_filenames": False}
+    options = {"num_threads": workers, "verify_dicom_filenames": False}
     first = {"mappings": mappings, "archive": archive, "options": options}
     second = {
         "dataset_json": {
@@ -169,7 +188,7 @@ def prepare_picai_prep(source: Path, out: Path) -> Prepared:
         },
         "preprocessing": {"matrix_size": list(SIZE), "spacing": list(SPACING_MM)},
         "archive": cases,
-        "options": {"num_threads": 1},
+        "options": {"num_threads": workers},
     }
 
     def work() -> None:
@@ -181,7 +200,7 @@ def prepare_picai_prep(source: Path, out: Path) -> Prepared:
     return work
 
 
-SYSTEMS: dict[str, Callable[[Path, Path], Prepared]] = {
+SYSTEMS: dict[str, Callable[[Path, Path, int], Prepared]] = {
     "prostafed": prepare_prostafed,
     "picai_prep": prepare_picai_prep,
     "prostafed-read": prepare_reading,
@@ -190,11 +209,12 @@ SYSTEMS: dict[str, Callable[[Path, Path], Prepared]] = {
 }
 
 
-def run_quietly(command: list[str]) -> None:
-    """Run a command; its words are shown only when it fails."""
+def run_quietly(command: list[str]) -> str:
+    """Run a command and return what it printed; raises SystemExit with its words when it fails."""
     done = subprocess.run(command, capture_output=True, text=True, check=False)
     if done.returncode:
         sys.exit(done.stdout + done.stderr)
+    return done.stdout
 
 
 def find_study(folder: Path) -> tuple[Path, str]:

@@ -1,7 +1,7 @@
 import numpy as np
 import pytest
 
-from prostafed.common.imaging.adc import compute_high_b, fit_adc
+from prostafed.common.imaging.adc import choose_fit_b_values, compute_high_b, fit_adc
 
 ADC = np.array([700.0, 1300.0, 1700.0], np.float32).reshape(1, 1, 3)  # 1e-6 mm2/s: tumour, healthy, peripheral zone
 S0 = np.array([900.0, 1200.0, 400.0], np.float32).reshape(1, 1, 3)
@@ -63,3 +63,10 @@ def test_high_b_continues_the_decay():
     np.testing.assert_allclose(found, _signals((1400,))[0], rtol=1e-5)
     np.testing.assert_allclose(compute_high_b(S0, ADC, 0.0), S0)
     assert found.dtype == np.float32
+
+
+@pytest.mark.parametrize(
+    ("b_values", "used"), [((1400, 0, 50, 800), (50, 800)), ((0, 800, 1001), (0, 800)), ((0, 101), (0, 101)), ((), ())]
+)
+def test_the_b_values_a_fit_uses_can_be_asked_for(b_values, used):
+    assert choose_fit_b_values(b_values) == used

@@ -201,5 +201,15 @@ def test_a_settled_box_leaves_the_reference_by_half_a_voxel_at_most(step, size, 
     extent = np.array(box.GetSize()) * ratio
     edge = low - ratio / 2 + 0.5  # 0 at the reference's first face, 12 at its last
     outside = np.maximum(-edge, 0) + np.maximum(edge + extent - 12, 0)
-    assert (outside <= np.maximum(extent - 12, 0) + 0.5 + 1e-6).all()
+    assert (outside <= np.maximum(extent - 12, 0) + 0.5 + 1e-4).all()
     np.testing.assert_allclose(low, np.round(low), atol=1e-6)
+
+
+@pytest.mark.parametrize("rounding_mm", [-1e-7, 0.0, 1e-7])
+def test_rounding_in_a_header_does_not_move_the_box_by_a_slice(rounding_mm):
+    """19 slices under a box of 20: the box begins half a slice before the first, a tie."""
+    reference = sitk.Image((8, 8, 19), sitk.sitkUInt8)
+    reference.SetSpacing((1.0, 1.0, 3.0 + rounding_mm))
+    assert settle_center(None, reference, Grid((3.0, 1.0, 1.0), (20, 8, 8))) == pytest.approx(
+        (3.5, 3.5, 28.5), abs=1e-4
+    )

@@ -7,7 +7,8 @@ import numpy.typing as npt
 import pytest
 from matplotlib.image import imread
 
-from prostafed.server.report.examples import GLAND_COLOUR, LESION_COLOUR, Picture, _around, heat_stops, read_example
+from prostafed.common.report.pictures import GLAND_COLOUR, LESION_COLOUR, Picture, frame_gland
+from prostafed.server.report.examples import heat_stops, read_example
 
 SPACING = (0.5, 0.5)
 
@@ -72,13 +73,13 @@ def test_what_cannot_be_read_is_none(tmp_path: Path, content: bytes) -> None:
 def test_the_window_is_a_square_in_mm_around_the_gland() -> None:
     gland = np.zeros((200, 200), dtype=np.float32)
     gland[80:120, 60:140] = 1  # 40 mm high at 1 mm, 40 mm wide at 0.5 mm
-    rows, columns = _around(gland, (1.0, 0.5))
+    rows, columns = frame_gland(gland, (1.0, 0.5))
     assert (rows.start, rows.stop) == (100 - 38, 100 + 38)
     assert (columns.start, columns.stop) == (100 - 76, 100 + 76)
 
 
 def test_without_a_gland_everything_is_shown() -> None:
-    assert _around(np.zeros((4, 4), dtype=np.float32), SPACING) == (slice(None), slice(None))
+    assert frame_gland(np.zeros((4, 4), dtype=np.float32), SPACING) == (slice(None), slice(None))
 
 
 def test_the_heat_legend_runs_from_dark_to_bright() -> None:

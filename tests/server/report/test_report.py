@@ -11,8 +11,9 @@ import numpy as np
 import pytest
 
 from prostafed.common.errors import DataError
+from prostafed.common.report.page import format_number
 from prostafed.server.report import write_report
-from prostafed.server.report.page import format_duration, format_number
+from prostafed.server.report.page import format_duration
 
 EVIL = "<script>alert(1)</script>$x^"
 VOID = {"meta", "img", "br", "path", "use", "rect"}
@@ -194,6 +195,15 @@ def test_real_images_carry_no_notice(small_run: Path) -> None:
     text = read(write_report(small_run)).text
     assert "enerated images" not in text
     assert "REAL IMAGES, PI-CAI" in text
+
+
+def test_sites_that_share_patients_are_named_above_the_numbers(small_run: Path) -> None:
+    record = json.loads((small_run / "run.json").read_text())
+    sentence = "Sites 'a' and 'b' share 3 patients: 3 known by id, 0 more by image."
+    (small_run / "run.json").write_text(json.dumps(record | {"overlap": [sentence]}))
+    text = read(write_report(small_run)).text
+    assert sentence in text
+    assert "Sites share patients" in text
 
 
 def test_a_damaged_example_is_left_out_and_named(small_run: Path) -> None:

@@ -91,12 +91,10 @@ class TestReadMarksheet:
             read_marksheet(path)
         value = bad.strip(",").split(",YES")[0].strip('"')
         assert str(caught.value).startswith(f"marksheet.csv: line 3, column {column}: expected ")
-        assert str(caught.value).endswith(f"found '{value}'.")
+        assert f", found '{value}'." in str(caught.value)
 
     def test_an_unquoted_decimal_comma_is_named(self, write):
-        with pytest.raises(
-            DataError, match=r"line 2: expected 14 values, found another number\. Look for a decimal comma"
-        ):
+        with pytest.raises(DataError, match=r"line 2: expected 14 values, found 15\. Look for a decimal comma"):
             read_marksheet(write(HEADER, POSITIVE.replace("12.1", "12,1")))
         with pytest.raises(DataError, match="line 2: expected 14 values"):
             read_marksheet(write(HEADER, POSITIVE.removesuffix(",RUMC")))
@@ -111,7 +109,7 @@ class TestReadMarksheet:
             read_marksheet(write(HEADER, POSITIVE, POSITIVE))
 
     def test_missing_columns_are_named_with_those_found(self, write):
-        with pytest.raises(DataError, match="found no case_ISUP, center among patient_id, study_id, case_csPCa"):
+        with pytest.raises(DataError, match="found no center among patient_id, study_id, case_csPCa"):
             read_marksheet(write("patient_id,study_id,case_csPCa", "1,2,NO"))
         with pytest.raises(DataError, match="among no columns"):
             read_marksheet(write(""))
@@ -126,7 +124,7 @@ class TestReadMarksheet:
         assert told[-1] == "... and 3 more."
 
     def test_another_encoding_is_named(self, write):
-        with pytest.raises(DataError, match=r"marksheet.csv is not UTF-8"):
+        with pytest.raises(DataError, match=r"marksheet.csv: line 1: expected UTF-8 text, found another encoding"):
             read_marksheet(write(HEADER, NEGATIVE.replace("PCNN", "Zürich"), encoding="latin-1"))
 
 

@@ -1,0 +1,83 @@
+"""pull: from the PACS to a folder."""
+
+from pathlib import Path
+from typing import Annotated
+
+import typer
+
+from prostafed.client.commands.options import DEFAULT_SITE, Day, Json, SiteFile
+from prostafed.common.command import print_json
+from prostafed.common.errors import ConfigurationError
+
+
+def pull(
+    out: Annotated[Path, typer.Option("--out", metavar="DIR", help="Folder for the studies, named by pseudonym.")],
+    host: Annotated[str, typer.Option("--host", help="Name or address of the archive.")],
+    port: Annotated[int, typer.Option("--port", min=1, max=65535, help="Its DICOM port.")] = 104,
+    ae_title: Annotated[str, typer.Option("--ae-title", help="Its AE title.")] = "ANY-SCP",
+    calling_ae_title: Annotated[str, typer.Option("--calling-ae-title", help="Ours, as it knows us.")] = "PROSTAFED",
+    since: Day = None,
+    until: Day = None,
+    description: Annotated[str, typer.Option("--description", help="A part of the study's description.")] = "",
+    modality: Annotated[str, typer.Option("--modality", help="Modality of the studies.")] = "MR",
+    listed: Annotated[
+        Path | None, typer.Option("--list", metavar="CSV", help="Column accession_number or patient_id: only those.")
+    ] = None,
+    move: Annotated[bool, typer.Option("--move", help="By C-MOVE: the archive connects to us.")] = False,
+    listen_port: Annotated[int, typer.Option("--listen-port", min=1, max=65535, help="Ours, for --move.")] = 11113,
+    listen_host: Annotated[str, typer.Option("--listen-host", help="Address to listen on for --move; else all.")] = "",
+    tls_authority: Annotated[
+        Path | None, typer.Option("--tls-authority", metavar="CRT", help="Use TLS; who signed the archive's key.")
+    ] = None,
+    tls_certificate: Annotated[Path | None, typer.Option("--tls-certificate", metavar="CRT", help="Ours.")] = None,
+    tls_key: Annotated[Path | None, typer.Option("--tls-key", metavar="KEY", help="Ours.")] = None,
+    site_file: SiteFile = DEFAULT_SITE,
+    dry_run: Annotated[bool, typer.Option("--dry-run", help="Only say what the archive has.")] = False,
+    as_json: Json = False,
+) -> None:
+    """Fetch studies from the PACS into a folder to index; again: only what is missing. Exit 1 if something is left."""
+    from prostafed.client.ingest.identity import read_secret
+    from prostafed.client.show import showing
+    from prostafed.client.site import read_settings
+
+    try:
+        from prostafed.client.ingest.pacs import PacsServer, Tls
+        from prostafed.client.ingest.pull import PullRequest, Wanted, read_wanted_list
+        from prostafed.client.ingest.pull import pull as pull_studies
+    except ModuleNotFoundError as error:
+        raise ConfigurationError(
+            "Fetching from a PACS needs the extra `pacs`: pip install 'prostafed[pacs]'."
+        ) from error
+
+    tls = Tls(tls_authority, tls_certificate, tls_key) if tls_authority else None
+    request = PullRequest(
+        server=PacsServer(host, port, ae_title, calling_ae_title, tls=tls),
+        wanted=Wanted(
+            since=since.date() if since else None,
+            until=until.date() if until else None,
+            description=description,
+            modality=modality,
+            listed=read_wanted_list(listed) if listed else (),
+        ),
+        out=out,
+        secret=read_secret(read_settings(site_file).secret),
+        method="move" if move else "get",
+        listen_port=listen_port,
+        listen_host=listen_host,
+        dry_run=dry_run,
+    )
+    with showing("Fetching") as on_study:
+        found = pull_studies(request, on_study)
+    unfinished = [study["study"] for study in found["studies"] if study["status"] in ("partial", "failed")]
+    if as_json:
+        print_json(found)
+    else:
+        counts = found["counts"]
+        print(
+            f"{counts['studies']} studies with {counts['found']} images: {counts['fetched']} fetched, "
+            f"{counts['present']} were here already."
+        )
+        for study in unfinished:
+            print(f"Not complete: {study}. Call again: only what is missing is fetched.")
+    if unfinished:
+        raise typer.Exit(1)

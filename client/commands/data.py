@@ -1,0 +1,133 @@
+"""index, qc and find: from a PACS export to cases, and a look at them."""
+
+from pathlib import Path
+from typing import Annotated
+
+import typer
+
+from prostafed.client.commands.options import (
+    DEFAULT_SITE,
+    Dicom,
+    Json,
+    SiteFile,
+    StudyFile,
+    find_dicom,
+    read_data,
+    read_export,
+)
+from prostafed.common.command import print_json
+from prostafed.common.errors import ConfigurationError
+
+
+def index(
+    dicom: Dicom = None,
+    out: Annotated[
+        Path | None, typer.Option("--out", metavar="CASES", help="Folder for the cases; else `cases` of the site file.")
+    ] = None,
+    site_file: SiteFile = DEFAULT_SITE,
+    study_file: StudyFile = None,
+    series_map: Annotated[
+        Path | None, typer.Option("--series-map", metavar="CSV", help="Which series to use; else CASES/series_map.csv.")
+    ] = None,
+    as_json: Json = False,
+    dry_run: Annotated[bool, typer.Option("--dry-run", help="Say what would be done; write nothing.")] = False,
+    workers: Annotated[int | None, typer.Option("--workers", min=1, help="Processes; by default one a core.")] = None,
+) -> None:
+    """Turn a PACS export into cases, or say what to export again. Exit 0 all studies usable, 1 some refused."""
+    from prostafed.client.ingest.identity import read_secret
+    from prostafed.client.ingest.index import IndexRequest, index_site
+    from prostafed.client.manifest import read_manifest
+    from prostafed.client.manifest.rows import STUDIES
+    from prostafed.client.show import list_findings, show_index, showing
+    from prostafed.client.site import read_settings
+    from prostafed.common.imaging.cases import Grid
+
+    settings, data = read_settings(site_file), read_data(study_file)
+    secret = read_secret(settings.secret)
+    has_manifest = (settings.manifest / STUDIES).is_file()
+    if not has_manifest:
+        typer.echo("No manifest: cases get no labels. Make one: prostafed-site manifest init.", err=True)
+    export = None if has_manifest and not (dicom or settings.dicom) else find_dicom(settings, dicom)
+    request = IndexRequest(
+        dicom=export,
+        out=out or settings.cases,
+        secret=secret,
+        grid=Grid(data.spacing_mm, data.size),
+        sequences=data.sequences,
+        allow_missing=data.allow_missing,
+        manifest=read_manifest(settings.manifest) if has_manifest else None,
+        manifest_folder=settings.manifest if has_manifest else None,
+        series_map=series_map,
+        center=settings.center,
+        dry_run=dry_run,
+        workers=workers,
+    )
+    with showing("Indexing") as on_study:
+        found = index_site(request, on_study)
+    if as_json:
+        print_json(found)
+    else:
+        print(show_index(found, dry_run=dry_run))
+    if any(each["severity"] == "F" for each in list_findings(found)):
+        raise typer.Exit(1)
+
+
+def qc(
+    out: Annotated[
+        Path, typer.Option("--out", metavar="REPORT.html", help="The report to write; its figures as JSON.")
+    ],
+    cases: Annotated[
+        Path | None, typer.Option("--cases", metavar="CASES", help="Indexed folder; else `cases` of the site file.")
+    ] = None,
+    pictures: Annotated[int, typer.Option("--pictures", min=0, help="Cases to show, those with warnings first.")] = 60,
+    site_file: SiteFile = DEFAULT_SITE,
+    as_json: Json = False,
+) -> None:
+    """Write a report on the quality of the indexed cases, with pictures: for this hospital, not to be passed on."""
+    from prostafed.client.ingest.quality import write_quality_report
+    from prostafed.client.show import showing
+    from prostafed.client.site import read_settings
+
+    settings = read_settings(site_file)
+    with showing("Looking at cases") as on_case:
+        report = write_quality_report(cases or settings.cases, out, settings.name, on_case, pictures)
+    if as_json:
+        print_json(report)
+    else:
+        print(f"Report: {out}\nIt shows patients' images: it stays at the hospital.")
+
+
+def find(
+    case_id: Annotated[str, typer.Argument(metavar="CASE", help="A case id as findings and reports show it.")],
+    dicom: Dicom = None,
+    site_file: SiteFile = DEFAULT_SITE,
+    as_json: Json = False,
+) -> None:
+    """Print which folder, or line of studies.csv, is behind a pseudonym. Printed here, written nowhere."""
+    from prostafed.client.ingest.identity import make_pseudonym, read_secret
+    from prostafed.client.ingest.series_map import name_series
+    from prostafed.client.manifest import check_manifest
+    from prostafed.client.manifest.rows import STUDIES
+    from prostafed.client.show import show_series
+    from prostafed.client.site import read_settings
+
+    settings = read_settings(site_file)
+    secret = read_secret(settings.secret)
+    if (settings.manifest / STUDIES).is_file():
+        rows = check_manifest(settings.manifest).studies
+        if row := next((each for each in rows if make_pseudonym(secret, "case", each.case_id) == case_id), None):
+            text = f"The line of case_id {row.case_id} in {settings.manifest / STUDIES}."
+            print_json({"case": case_id, "row": row.case_id}) if as_json else print(text)
+            return
+    studies = read_export(find_dicom(settings, dicom))
+    study = next((each for each in studies if make_pseudonym(secret, "study", each.uid) == case_id), None)
+    if study is None:
+        raise ConfigurationError(f"No study in the export has the case id {case_id!r}. Check the id and the folder.")
+    series = [
+        {"series": name_series(secret, each), "number": each.number, "kind": each.kind, "slices": len(each.slices)}
+        for each in study.series
+    ]
+    if as_json:
+        print_json({"case": case_id, "folder": str(study.folder), "series": series})
+    else:
+        print(show_series(study.folder, series))

@@ -1,0 +1,79 @@
+"""manifest init, check and import: the tables beside the images."""
+
+from pathlib import Path
+from typing import Annotated, Any
+
+import typer
+
+from prostafed.client.commands.options import DEFAULT_SITE, Dicom, Json, SiteFile, find_dicom, read_export
+from prostafed.common.command import TYPER, print_json
+from prostafed.common.errors import ConfigurationError
+
+app = typer.Typer(
+    help="What is known of the studies beside the images: studies.csv, lesions.csv, reads.csv.",
+    no_args_is_help=True,
+    **TYPER,
+)
+
+
+@app.command("init")
+def init_tables(dicom: Dicom = None, site_file: SiteFile = DEFAULT_SITE, as_json: Json = False) -> None:
+    """Write the tables, with a line per study of the export; again: add new studies, leave what you wrote."""
+    from prostafed.client.ingest.identity import read_secret
+    from prostafed.client.manifest.write import init_manifest
+    from prostafed.client.site import read_settings
+
+    settings = read_settings(site_file)
+    secret, folder = read_secret(settings.secret), find_dicom(settings, dicom)
+    studies = read_export(folder)
+    added = init_manifest(settings.manifest, studies, folder, secret)
+    if as_json:
+        print_json({"manifest": str(settings.manifest), "studies": len(studies), "added": added})
+    else:
+        print(f"{added} of {len(studies)} studies added to {settings.manifest}/studies.csv. Fill in what you know.")
+
+
+@app.command("check")
+def check_tables(site_file: SiteFile = DEFAULT_SITE, as_json: Json = False) -> None:
+    """List every mistake in the tables: file, line, column, what is allowed, what was found. Exit 1 if there is one."""
+    from prostafed.client.manifest import check_manifest
+    from prostafed.client.site import read_settings
+
+    manifest = check_manifest(read_settings(site_file).manifest)
+    errors = [each for each in manifest.findings if each.severity == "F"]
+    if as_json:
+        found: list[dict[str, Any]] = [
+            {"code": each.code, "severity": each.severity, "text": each.local or each.text}
+            for each in manifest.findings
+        ]
+        print_json({"studies": len(manifest.studies), "errors": len(errors), "findings": found})
+    else:
+        for each in manifest.findings:
+            print(f"{'error' if each.severity == 'F' else 'warning'}: {each.local or each.text}")
+        warnings = len(manifest.findings) - len(errors)
+        print(f"{len(manifest.studies)} studies: {len(errors)} errors, {warnings} warnings.")
+    if errors:
+        raise typer.Exit(1)
+
+
+@app.command("import")
+def import_tables(
+    source: Annotated[Path, typer.Argument(metavar="TABLE", help="marksheet.csv, or Prostate158's folder.")],
+    kind: Annotated[str, typer.Option("--from", help="picai or prostate158.")] = "picai",
+    site_file: SiteFile = DEFAULT_SITE,
+    as_json: Json = False,
+) -> None:
+    """Write the tables from those of a public data set."""
+    from prostafed.client.manifest.imports import FORMATS, write_tables
+    from prostafed.client.site import read_settings
+    from prostafed.common.errors import nearest
+
+    if kind not in FORMATS:
+        raise ConfigurationError(f"--from is {kind!r}{nearest(kind, FORMATS)}")
+    folder = read_settings(site_file).manifest
+    tables = FORMATS[kind](source)
+    write_tables(folder, tables)
+    if as_json:
+        print_json({"manifest": str(folder), "studies": len(tables.studies)})
+    else:
+        print(f"{len(tables.studies)} studies written to {folder}. Next: prostafed-site manifest check.")

@@ -1,0 +1,57 @@
+"""Options that several commands have, and what they stand for."""
+
+from datetime import datetime
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated
+
+import typer
+
+from prostafed.common.errors import ConfigurationError
+
+if TYPE_CHECKING:
+    from prostafed.client.ingest.records import DicomStudy
+    from prostafed.client.site import Site
+    from prostafed.common.study import Data
+
+DEFAULT_SITE = Path("site.toml")
+
+Json = Annotated[bool, typer.Option("--json", help="Print one JSON object on stdout.")]
+SiteFile = Annotated[Path, typer.Option("--site", metavar="SITE.toml", help="The site file.")]
+StudyFile = Annotated[
+    Path | None,
+    typer.Option("--study", metavar="STUDY.toml", help="The study whose grid and sequences count; else the defaults."),
+]
+Dicom = Annotated[
+    Path | None,
+    typer.Option("--dicom", metavar="DIR", help="Folder of the PACS export; else `dicom` of the site file."),
+]
+Day = Annotated[
+    datetime | None, typer.Option(formats=["%Y-%m-%d"], metavar="YYYY-MM-DD", help="Studies from, or up to, this day.")
+]
+
+
+def read_data(study_file: Path | None) -> "Data":
+    """Return what a study file says of its cases; the defaults where none is named."""
+    from prostafed.common.study import Data, read_study
+
+    return read_study(study_file).data if study_file else Data()
+
+
+def find_dicom(settings: "Site", dicom: Path | None) -> Path:
+    """Return the folder of the PACS export, absolute; raises ConfigurationError where none is named."""
+    folder = dicom or settings.dicom
+    if folder is None:
+        raise ConfigurationError("Name the folder of the PACS export: --dicom DIR, or `dicom` in the site file.")
+    return folder.resolve()
+
+
+def read_export(folder: Path) -> "list[DicomStudy]":
+    """Return the studies of an export as their headers describe them; what concerns no single one goes to stderr."""
+    from prostafed.client.ingest.headers import read_studies
+    from prostafed.client.show import showing
+
+    with showing("Reading headers") as on_file:
+        studies, findings = read_studies(folder, on_file=on_file)
+    for finding in findings:
+        typer.echo(finding.text, err=True)
+    return studies

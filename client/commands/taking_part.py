@@ -1,0 +1,87 @@
+"""init, key, check and start: from an empty folder to a site that works."""
+
+from datetime import UTC, datetime
+from pathlib import Path
+from typing import Annotated
+
+import typer
+
+from prostafed.client.commands.options import DEFAULT_SITE, Json, SiteFile, StudyFile, read_data
+from prostafed.common.command import print_json
+from prostafed.common.errors import ConfigurationError
+
+
+def init(
+    folder: Annotated[Path, typer.Argument(metavar="DIR", help="The folder to make.")],
+    name: Annotated[str, typer.Option("--name", help="The site's name: lower case letters, digits, hyphens.")],
+    as_json: Json = False,
+) -> None:
+    """Make a site's folder: site file, secret, key pair, empty manifest."""
+    from prostafed.client.setup import init_site
+
+    made = init_site(folder, name)
+    if as_json:
+        print_json({"site": str(made.site_file), "public_key": str(made.public_key), "manifest": str(made.manifest)})
+        return
+    print(
+        f"Made {folder}.\n"
+        f"1. Send {made.public_key} to the coordinator. Keep all else in {folder} to yourself.\n"
+        f"2. Keep a copy of {made.secret} in a safe place of the hospital: pseudonyms are made with it.\n"
+        f"3. Export studies from the PACS into a folder, and name it in {made.site_file} (dicom).\n"
+        f"4. In {folder}: prostafed-site manifest init, fill in {made.manifest}/*.csv, prostafed-site manifest check.\n"
+        "5. prostafed-site index, prostafed-site qc, prostafed-site check."
+    )
+
+
+def key(
+    path: Annotated[Path, typer.Argument(metavar="KEY", help="Where to write the private key, e.g. site.key.")],
+    as_json: Json = False,
+) -> None:
+    """Make the site's key pair; the coordinator enrols KEY.pub, KEY itself never leaves."""
+    from prostafed.common.keys import create_node_key
+
+    public = create_node_key(path, path.stem)
+    if as_json:
+        print_json({"private_key": str(path), "public_key": str(public)})
+    else:
+        print(f"Send {public} to the coordinator. Keep {path} to yourself.")
+
+
+def check(site_file: SiteFile = DEFAULT_SITE, study_file: StudyFile = None, as_json: Json = False) -> None:
+    """Say what still stands in the way of taking part: one sentence and one fix each. Exit 0 ready, 1 not yet."""
+    from prostafed.client.preflight import run_checks
+    from prostafed.client.preflight.records import Situation
+    from prostafed.client.show import show_results, showing
+    from prostafed.client.site import read_settings
+
+    situation = Situation(site_file, read_settings(site_file), read_data(study_file), datetime.now(UTC))
+    with showing("Checking"):
+        results = list(run_checks(situation))
+    ready = all(result.ok for _, result in results)
+    if as_json:
+        print_json({"ready": ready, "results": [result.as_json(name) for name, result in results]})
+    else:
+        print(show_results(results))
+    if not ready:
+        raise typer.Exit(1)
+
+
+def start(
+    site_file: Annotated[Path, typer.Argument(metavar="SITE.toml", help="The site file.")],
+    as_json: Json = False,
+) -> None:
+    """Connect to the coordinator and work until Ctrl-C."""
+    from prostafed.client.node import start_node
+    from prostafed.client.site import read_site
+
+    server = read_site(site_file).server
+    if server is None:
+        raise ConfigurationError(f"{site_file}: the table [server] is missing. Add address, root_certificates and key.")
+    address = server.address
+
+    def on_ready() -> None:
+        if as_json:
+            print_json({"connected": address})
+        typer.echo(f"Connected to {address}. Ctrl-C ends it.", err=True)
+
+    start_node(site_file, address, server.root_certificates, server.key, on_ready=on_ready)

@@ -1,0 +1,39 @@
+"""Image files that are no DICOM series: NIfTI, MHA, NRRD, as SimpleITK reads them, without their metadata."""
+
+from pathlib import Path
+
+import SimpleITK as sitk
+
+from prostafed.client.ingest.findings import Severity, SourceError
+
+
+def read_image(path: Path, what: str, severity: Severity = "F") -> sitk.Image:
+    """Return the 3D image of a file; `what` names it in errors ("the lesion mask").
+
+    Raises SourceError, with `severity`: UNREADABLE, NO_GEOMETRY.
+    """
+    if not path.is_file():
+        raise SourceError(
+            "UNREADABLE",
+            f"expected {what} where studies.csv has it, found no such file; correct the cell or put the file there.",
+            severity,
+        )
+    sitk.ProcessObject.SetGlobalWarningDisplay(False)  # its warnings name the file
+    try:
+        image = sitk.ReadImage(str(path))
+    except RuntimeError:
+        raise SourceError(
+            "UNREADABLE",
+            f"expected {what} as NIfTI, MHA or NRRD, found a file that cannot be read; export it again.",
+            severity,
+        ) from None
+    if image.GetDimension() != 3 or image.GetNumberOfComponentsPerPixel() != 1:
+        raise SourceError(
+            "NO_GEOMETRY",
+            f"expected {what} to be one 3D volume, found {image.GetDimension()} dimensions and "
+            f"{image.GetNumberOfComponentsPerPixel()} values per voxel; save one volume per file.",
+            severity,
+        )
+    for key in image.GetMetaDataKeys():  # the file may repeat a DICOM header there
+        image.EraseMetaData(key)
+    return image

@@ -1,0 +1,74 @@
+"""What the site's commands show a person: bars on stderr, tables and sentences on stdout."""
+
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Any
+
+from rich.console import Console
+from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeElapsedColumn, TimeRemainingColumn
+
+from prostafed.client.preflight.records import Result
+
+STATUSES = ("ready", "warning", "refused")
+
+
+@contextmanager
+def showing(what: str) -> Iterator[Callable[[int, int], None]]:
+    """Yield a function of (done, all) that moves a bar on stderr; where stderr is no terminal nothing is shown."""
+    console = Console(stderr=True)
+    columns = (
+        TextColumn("{task.description}"),
+        BarColumn(),
+        MofNCompleteColumn(),
+        TimeElapsedColumn(),
+        TimeRemainingColumn(),
+    )
+    with Progress(*columns, console=console, disable=not console.is_terminal) as bars:
+        task = bars.add_task(what, total=None)
+        yield lambda done, count: bars.update(task, completed=done, total=count)
+
+
+def list_findings(index: Mapping[str, Any]) -> list[Mapping[str, Any]]:
+    """Return the findings of an index: those of the site, then those of its studies."""
+    return [*index["findings"], *(finding for study in index["studies"] for finding in study["findings"])]
+
+
+def show_index(index: Mapping[str, Any], *, dry_run: bool) -> str:
+    """Return what `index` prints: a line per finding, the gravest last, then how many studies are usable."""
+    studies = index["studies"]
+    counts = {status: sum(study["status"] == status for study in studies) for status in STATUSES}
+    findings = list_findings(index)
+    # The gravest stand last: that is where a terminal ends up.
+    lines = [each["text"] for severity in "WSF" for each in findings if each["severity"] == severity]
+    usable = counts["ready"] + counts["warning"]
+    lines.append(
+        f"{len(studies)} studies: {usable} usable ({counts['warning']} of them with warnings), "
+        f"{counts['refused']} refused."
+    )
+    if counts["refused"]:
+        lines.append("Which folder holds a refused study: prostafed-site find CASE.")
+    if dry_run:
+        lines.append("Nothing was written (--dry-run).")
+    return "\n".join(lines)
+
+
+def show_series(folder: Path, series: Sequence[Mapping[str, Any]]) -> str:
+    """Return what `find` prints: a study's folder, and a line per series by its number on the scanner."""
+    lines = [str(folder)]
+    for each in series:
+        number = "?" if each["number"] is None else each["number"]
+        lines.append(f"  {each['series']}  series {number:>4}: {each['kind']}, {each['slices']} slices")
+    return "\n".join(lines)
+
+
+def show_results(results: Sequence[tuple[str, Result]]) -> str:
+    """Return what `check` prints: a line per result, with its fix below."""
+    width = max(len(name) for name, _ in results)
+    lines = []
+    for name, result in results:
+        lines.append(f"{'ok  ' if result.ok else 'FIX '} {name:{width}}  {result.text}")
+        lines += [f"{'':5}{'':{width}}  -> {line}" for line in result.fix.splitlines()]
+    findings = sum(not result.ok for _, result in results)
+    lines.append("Ready." if not findings else f"{findings} {'thing' if findings == 1 else 'things'} to do.")
+    return "\n".join(lines)

@@ -1,0 +1,91 @@
+"""MSD Task05_Prostate (Simpson et al. 2019, arXiv 1902.09063): 48 studies of Radboud, T2 and ADC, CC BY-SA 4.0.
+
+    root/ (or root/Task05_Prostate/)
+      imagesTr/prostate_XX.nii.gz     4D: volume 0 is T2, volume 1 ADC; 32 studies
+      labelsTr/prostate_XX.nii.gz     1 = PZ, 2 = TZ
+      imagesTs/prostate_XX.nii.gz     16 studies without labels
+
+There is no high-b image and no word on cancer: a study that uses this set allows hbv to be missing.
+"""
+
+from collections.abc import Callable, Iterator
+from pathlib import Path
+
+from prostafed.common.errors import DataError
+from prostafed.common.imaging.cases import CaseRecord, Grid
+from prostafed.simulations.datasets import stop
+from prostafed.simulations.datasets.study import (
+    Case,
+    StudyFiles,
+    Volumes,
+    add_gland,
+    check_sequences,
+    choose_centers,
+    import_studies,
+    read_masks,
+    read_volume,
+)
+
+SEQUENCES = {"t2w": "acquired", "adc": "map as distributed, b-values not told"}  # in the order of the 4D file
+
+
+def import_msd(
+    root: Path,
+    grid: Grid,
+    sequences: tuple[str, ...],
+    centers: tuple[str, ...] = (),
+    on_error: Callable[[DataError], None] = stop,
+    allow_missing: tuple[str, ...] = (),
+) -> Iterator[Case]:
+    """Yield record, image (sequence, z, y, x) float16 and masks (MASKS, z, y, x) uint8 of each study, by case id.
+
+    The gland is the union of the zones; studies of imagesTs come without masks. See `Importer` for what is raised.
+    """
+    check_sequences("MSD Task05_Prostate", SEQUENCES, sequences, allow_missing)
+    studies = choose_centers(list_files(root), centers, "MSD Task05_Prostate")
+    return import_studies(studies, _read, grid, sequences, on_error, allow_missing)
+
+
+def list_files(root: Path) -> tuple[StudyFiles, ...]:
+    """Return the studies of imagesTr and imagesTs; raises DataError for a missing folder or label."""
+    folder = next((each for each in (root, root / "Task05_Prostate") if (each / "imagesTr").is_dir()), None)
+    if folder is None:
+        raise DataError(
+            f"{root}: expected imagesTr/ and labelsTr/ in it or in Task05_Prostate/, found neither. Unpack "
+            "Task05_Prostate.tar of medicaldecathlon.com there."
+        )
+    labels = {path.name: path for path in (folder / "labelsTr").glob("prostate_*.nii.gz")}
+    images = [path for part in ("imagesTr", "imagesTs") for path in sorted((folder / part).glob("prostate_*.nii.gz"))]
+    training = {path.name for path in images if path.parent.name == "imagesTr"}
+    if lost := sorted(training ^ labels.keys()):
+        raise DataError(
+            "\n".join(
+                f"{folder}: expected labelsTr/{name} beside imagesTr/{name}, found only one of them. Unpack "
+                "Task05_Prostate.tar again."
+                for name in lost
+            )
+        )
+    if not training:
+        raise DataError(
+            f"{folder}: expected imagesTr/prostate_XX.nii.gz, found none. Unpack Task05_Prostate.tar there."
+        )
+    return tuple(
+        StudyFiles(
+            CaseRecord(path.name.partition(".")[0], path.name.partition(".")[0], center="RUMC", source="msd"),
+            dict.fromkeys(SEQUENCES, path),
+            {"zones": labels[path.name]} if path.name in training else {},
+        )
+        for path in sorted(images, key=lambda path: path.name)
+    )
+
+
+def _read(study: StudyFiles) -> Volumes:
+    case_id = study.record.case_id
+    both = read_volume(study.images["t2w"], case_id, "T2 and ADC")
+    if both.GetDimension() != 4 or both.GetSize()[3] != len(SEQUENCES):
+        raise DataError(
+            f"NO_GEOMETRY case={case_id}: expected {len(SEQUENCES)} volumes, T2 and ADC, found an image of size "
+            f"{both.GetSize()}; unpack Task05_Prostate.tar again."
+        )
+    images = {name: both[:, :, :, index] for index, name in enumerate(SEQUENCES)}
+    return Volumes(study.record, images, add_gland(read_masks(study), case_id, {1: 1, 2: 2}), SEQUENCES)

@@ -1,0 +1,172 @@
+"""What importers share: one study of a public set from its files to a case; which codes name what is missing."""
+
+from collections.abc import Callable, Collection, Iterable, Iterator, Mapping
+from dataclasses import dataclass, replace
+from pathlib import Path
+
+import numpy as np
+import SimpleITK as sitk
+
+from prostafed.common.errors import DataError, nearest
+from prostafed.common.imaging.cases import MASKS, CaseRecord, Grid, Image, Masks
+from prostafed.common.imaging.geometry import prepare_case
+from prostafed.simulations.fingerprint import describe_volume
+
+MISSING = {"t2w": "NO_T2", "adc": "NO_ADC", "hbv": "NO_HBV"}
+Case = tuple[CaseRecord, Image, Masks]
+
+
+@dataclass(frozen=True)
+class StudyFiles:
+    """Where the images and masks of one study belong, and what tables say of it (no masks or sequences yet)."""
+
+    record: CaseRecord
+    images: Mapping[str, Path]  # sequence -> file, or the folder of a DICOM study; it may be missing on disk
+    masks: Mapping[str, Path]  # of MASKS -> file; only those that exist
+    lacks: str = ""  # a sentence on what should be there, but can be done without
+
+
+@dataclass(frozen=True)
+class Volumes:
+    """One study as read."""
+
+    record: CaseRecord
+    images: Mapping[str, sitk.Image]  # the t2w always, others as far as the study has them
+    masks: Mapping[str, sitk.Image]
+    sources: Mapping[str, str]  # sequence -> how it came about, for the record
+
+
+def check_sequences(
+    title: str, has: Collection[str], sequences: tuple[str, ...], allow_missing: tuple[str, ...]
+) -> None:
+    """Raise DataError where the set has no such sequence and the study does not allow it to be missing."""
+    absent = [name for name in sequences if name not in has and name not in allow_missing]
+    if absent and absent[0] not in MISSING:
+        raise DataError(f"{title} has no sequence '{absent[0]}'{nearest(absent[0], has)}")
+    if absent:
+        names = ", ".join(f'"{name}"' for name in sequences if name not in has)
+        raise DataError(
+            f"{title} has no {' and no '.join(absent)}: it has {', '.join(has)} only. Let the study do without, "
+            f"allow_missing = [{names}] in its [data], or take the site out of the federation."
+        )
+
+
+def choose_centers(studies: Iterable[StudyFiles], centers: tuple[str, ...], title: str) -> tuple[StudyFiles, ...]:
+    """Return the studies of `centers` (none: all); raises DataError for a centre nobody comes from."""
+    studies = tuple(studies)
+    known = {study.record.center for study in studies if study.record.center}
+    if unknown := [center for center in centers if center not in known]:
+        raise DataError(f"{title}: no study of center '{unknown[0]}'{nearest(unknown[0], known)}")
+    return tuple(study for study in studies if not centers or study.record.center in centers)
+
+
+def import_studies(
+    studies: Iterable[StudyFiles],
+    read: Callable[[StudyFiles], Volumes],
+    grid: Grid,
+    sequences: tuple[str, ...],
+    on_error: Callable[[DataError], None],
+    allow_missing: tuple[str, ...],
+) -> Iterator[Case]:
+    """Yield the case of each study; one that cannot be used goes to `on_error`."""
+    for study in studies:
+        try:
+            case = make_case(read(study), grid, sequences, allow_missing)
+        except DataError as error:
+            on_error(error)
+            continue
+        yield case
+
+
+def make_case(volumes: Volumes, grid: Grid, sequences: tuple[str, ...], allow_missing: tuple[str, ...] = ()) -> Case:
+    """Return record, image (sequence, z, y, x) float16 and masks (MASKS, z, y, x) uint8 of one study.
+
+    The record's `masks` leaves out what nobody delineated: an empty gland or zones, the lesion of a positive study
+    without a lesion mask. A negative study needs none: zeros are its delineation. Raises DataError (NO_ADC, ...,
+    LABEL_CONFLICT, and those of `prepare_case`).
+    """
+    record, images, masks = volumes.record, volumes.images, volumes.masks
+    for name in sequences:
+        if name not in images and name not in allow_missing:
+            raise DataError(
+                f"{MISSING[name]} case={record.case_id}: expected {name}, found none; take the study out, or allow "
+                "the sequence to be missing: allow_missing in the study's [data]."
+            )
+    delineated = {name for name, mask in masks.items() if np.any(sitk.GetArrayViewFromImage(mask))}
+    if record.cspca is not None and "lesion" in masks and record.cspca != ("lesion" in delineated):
+        found = "YES without one" if record.cspca else "NO with a lesion"
+        raise DataError(
+            f"LABEL_CONFLICT case={record.case_id}: expected a lesion in the mask where case_csPCa is YES and none "
+            f"where it is NO, found {found}; correct the marksheet or the mask."
+        )
+    if "lesion" in masks or record.cspca is False:
+        delineated.add("lesion")
+    present = {name: images[name] for name in sequences if name in images}
+    image, voxels = prepare_case(record.case_id, present, masks, grid, reference=images["t2w"], channels=sequences)
+    known = replace(
+        record,
+        masks=tuple(name for name in MASKS if name in delineated),
+        sequences={name: volumes.sources[name] for name in present},
+        fingerprint=describe_volume(images["t2w"]),
+    )
+    return known, image, voxels
+
+
+def read_images(
+    study: StudyFiles, root: Path, sequences: tuple[str, ...], allow_missing: tuple[str, ...], advice: str
+) -> dict[str, sitk.Image]:
+    """Return the t2w and those of `sequences` that are there; `advice` ends the sentence on one that is missing.
+
+    Raises DataError (NO_T2, NO_ADC, NO_HBV, UNREADABLE) unless `allow_missing` names the sequence.
+    """
+    images = {}
+    for name in dict.fromkeys(("t2w", *sequences)):
+        path = study.images.get(name)
+        if path is not None and path.is_file():
+            images[name] = read_volume(path, study.record.case_id, name)
+        elif path is not None and name not in allow_missing:
+            raise DataError(
+                f"{MISSING[name]} case={study.record.case_id}: expected {path.relative_to(root)}, found no such file; "
+                f"{advice}"
+            )
+    return images
+
+
+def read_masks(study: StudyFiles) -> dict[str, sitk.Image]:
+    """Return the masks as stored, by name."""
+    return {name: read_volume(path, study.record.case_id, f"the {name} mask") for name, path in study.masks.items()}
+
+
+def read_volume(path: Path, case_id: str, what: str) -> sitk.Image:
+    """Return the image of a file; raises DataError (UNREADABLE)."""
+    try:
+        return sitk.ReadImage(str(path))
+    except RuntimeError as error:
+        raise DataError(
+            f"UNREADABLE case={case_id}: expected an image in {path.name} ({what}), found a file that cannot be read; "
+            "copy it again from its source."
+        ) from error
+
+
+def recode(mask: sitk.Image, codes: Mapping[int, int], case_id: str, name: str) -> sitk.Image:
+    """Return `mask` with each label replaced as `codes` says and 0 kept, uint8; raises DataError (MASK_LABEL)."""
+    values = sitk.GetArrayViewFromImage(mask)
+    recoded = np.zeros(values.shape, dtype=np.uint8)
+    for label in np.unique(values[values != 0]).tolist():
+        if label not in codes:
+            raise DataError(
+                f"MASK_LABEL case={case_id}: expected {sorted(codes)} in the {name} mask, found {label:g}; check that "
+                "the file is the one the set publishes."
+            )
+        recoded[values == label] = codes[label]
+    image = sitk.GetImageFromArray(recoded)
+    image.CopyInformation(mask)
+    return image
+
+
+def add_gland(masks: dict[str, sitk.Image], case_id: str, codes: dict[int, int]) -> dict[str, sitk.Image]:
+    """Return `masks` with the zones coded 1 = PZ, 2 = TZ, and the gland as their union."""
+    if "zones" not in masks:
+        return masks
+    zones = recode(masks["zones"], codes, case_id, "zones")
+    return {**masks, "zones": zones, "gland": zones > 0}

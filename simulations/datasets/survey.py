@@ -1,0 +1,45 @@
+"""What lies below a folder that should hold a public set: studies per centre, or each part that is missing."""
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from pathlib import Path
+
+from prostafed.common.errors import DataError
+from prostafed.simulations.datasets import load_lister
+from prostafed.simulations.datasets.study import StudyFiles
+
+UNKNOWN_CENTER = "not told"
+
+
+@dataclass(frozen=True)
+class Survey:
+    """`missing` has a line per part that is missing or wrong; counts are by centre: patients, studies, labelled."""
+
+    missing: tuple[str, ...]
+    counts: Mapping[str, Mapping[str, int]]
+
+
+def survey_folder(name: str, root: Path) -> Survey:
+    """Return what is below `root` of the set `name`: its tables are read, its images looked for but not opened."""
+    if not root.is_dir():
+        return Survey((f"{root}: expected a folder, found none. Check the path.",), {})
+    try:
+        studies = load_lister(name)(root)
+    except DataError as error:
+        return Survey(tuple(str(error).splitlines()), {})
+    paths = dict.fromkeys(path for study in studies for path in study.images.values())
+    missing = [f"{path.relative_to(root)}: missing." for path in paths if not path.exists()]
+    missing += [study.lacks for study in studies if study.lacks]
+    return Survey(tuple(missing), _count(studies))
+
+
+def _count(studies: tuple[StudyFiles, ...]) -> dict[str, dict[str, int]]:
+    counts = {}
+    for center in sorted({study.record.center for study in studies}):
+        own = [study for study in studies if study.record.center == center]
+        counts[center or UNKNOWN_CENTER] = {
+            "patients": len({study.record.patient_id for study in own}),
+            "studies": len(own),
+            "with_masks": sum(bool(study.masks) for study in own),
+        }
+    return counts

@@ -1,0 +1,100 @@
+"""Generated studies as a hospital has them: an export of its archive, and its manifest with labels and masks.
+
+out/
+  README.txt, GENERATED.json                say that, and how, the images were generated
+  dicom/<patient>/<series>/<instance>.dcm   one study per patient
+  manifest/{studies,lesions,reads}.csv
+  manifest/masks/<patient>_<study>_{gland,zones,lesion}.nii.gz
+"""
+
+from collections.abc import Callable
+from dataclasses import asdict
+from pathlib import Path
+
+from prostafed.common.files import make_folder
+from prostafed.simulations.dicom.acquire import acquire_scans
+from prostafed.simulations.dicom.masks import write_nifti
+from prostafed.simulations.dicom.style import Identity, Style
+from prostafed.simulations.dicom.styles import STYLES
+from prostafed.simulations.dicom.tables import mask_files, name_case, scan_day, write_manifest
+from prostafed.simulations.dicom.write import write_study
+from prostafed.simulations.phantom.case import Study
+from prostafed.simulations.phantom.centers import CENTERS
+from prostafed.simulations.phantom.masks import make_masks
+from prostafed.simulations.phantom.picai_layout import (
+    FIELD_OF_VIEW_MM,
+    claim_folder,
+    draw_placing,
+    draw_studies,
+    make_ids,
+)
+from prostafed.simulations.phantom.settings import Readers, Scanner
+from prostafed.simulations.phantom.shapes import make_points
+
+_README = """These studies are GENERATED: no patient was imaged. Do not report results on them as clinical results.
+
+Made by prostafed's phantom as DICOM files; GENERATED.json holds the seed and the settings that give them again. Every
+file says so in Quality Control Image (0028,0300) = YES, in its comments and in the patient's name.
+"""
+
+
+def write_dicom_layout(
+    out: Path,
+    cases: int,
+    seed: int,
+    style: str,
+    centers: tuple[str, ...] = tuple(CENTERS),
+    scanner: Scanner = Scanner(),  # noqa: B008 (frozen)
+    readers: Readers = Readers(),  # noqa: B008
+    progress: Callable[[int, int], None] | None = None,
+    field_of_view_mm: float = FIELD_OF_VIEW_MM,
+) -> None:
+    """Write `cases` studies in one of STYLES below `out`; `progress` is called with (done, cases).
+
+    A study appears whole or not at all and is skipped where it exists: an interrupted call is finished by the same
+    call, which may ask for more cases. Raises DataError where `out` holds a layout with other settings,
+    ConfigurationError where it cannot be written to, ValueError for an unknown centre.
+    """
+    drawn = draw_studies(cases, seed, centers, scanner, readers)
+    settings = {
+        "generated": True,
+        "dicom": style,
+        "seed": seed,
+        "centers": list(centers),
+        "scanner": asdict(scanner),
+        "readers": asdict(readers),
+        "field_of_view_mm": field_of_view_mm,
+    }
+    claim_folder(make_folder(out), settings, _README)
+    for folder in ("dicom", "manifest/masks"):
+        make_folder(out / folder)
+    studies = {}
+    for index, study in enumerate(drawn):
+        studies[make_ids(index)] = study
+        _write_study(out, *make_ids(index), study, STYLES[style], field_of_view_mm)
+        if progress is not None:
+            progress(index + 1, cases)
+    write_manifest(out / "manifest", studies)
+
+
+def _write_study(
+    out: Path, patient_id: str, study_id: str, study: Study, style: Style, field_of_view_mm: float
+) -> None:
+    folder = out / "dicom" / patient_id
+    if folder.exists():  # written last, after its masks
+        return
+    scans, axes = acquire_scans(study, draw_placing(study), field_of_view_mm)
+    placement = next(scan for scan in scans if scan.kind == "t2w").volumes[0].placement
+    paths = mask_files(name_case(patient_id, study_id))
+    masks = dict(zip(("gland", "zones", "lesion"), make_masks(study.anatomy, make_points(axes)), strict=True))
+    for name, path in paths.items():
+        write_nifti(out / "manifest" / path, masks[name], placement)
+    identity = Identity(
+        key=f"{study.seed} {study_id} {style.manufacturer} {style.enhanced}",
+        patient_id=f"GENERATED-{patient_id}",
+        patient_name=f"GENERATED^Patient {patient_id}",
+        accession=f"GEN-{study_id}",
+        age_years=round(study.patient.age),
+        day=scan_day(study),
+    )
+    write_study(folder, identity, style, scans)

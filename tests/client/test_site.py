@@ -1,0 +1,48 @@
+"""The site file: defaults, relative paths, what must exist."""
+
+from pathlib import Path
+
+import pytest
+
+from prostafed.client.site import read_settings, read_site
+from prostafed.common.errors import ConfigurationError
+
+
+def write(folder: Path, text: str) -> Path:
+    path = folder / "site.toml"
+    path.write_text(text)
+    return path
+
+
+def test_paths_are_relative_to_the_file(tmp_path):
+    server = '[server]\naddress = "fl:1"\nroot_certificates = "ca.crt"\nkey = "/keys/k"\n'
+    site = read_settings(write(tmp_path, f'name = "north"\ndicom = "../export"\nsplits = "s.csv"\n{server}'))
+    assert site.cases == tmp_path / "cases"
+    assert site.manifest == tmp_path / "manifest"
+    assert site.secret == tmp_path / "site.secret"
+    assert site.dicom == tmp_path / "../export"
+    assert site.splits == tmp_path / "s.csv"
+    assert site.server is not None
+    assert (site.server.root_certificates, site.server.key) == (tmp_path / "ca.crt", Path("/keys/k"))
+
+
+def test_what_is_not_said_stays_unsaid(tmp_path):
+    site = read_settings(write(tmp_path, 'name = "north"\n'))
+    assert (site.dicom, site.splits, site.server) == (None, None, None)
+    assert site.center == "north"
+    assert read_settings(write(tmp_path, 'name = "north"\ncenter = "RUMC"\n')).center == "RUMC"
+
+
+def test_training_needs_the_folder_of_cases_and_indexing_does_not(tmp_path):
+    path = write(tmp_path, 'name = "north"\n')
+    read_settings(path)
+    with pytest.raises(ConfigurationError, match=r"folder of cases .* does not exist"):
+        read_site(path)
+    (tmp_path / "cases").mkdir()
+    assert read_site(path).cases.is_dir()
+
+
+@pytest.mark.parametrize(("line", "expected"), [('dicon = "x"', "did you mean 'dicom'"), ('center = "a b"', "center")])
+def test_a_mistake_is_named(tmp_path, line, expected):
+    with pytest.raises(ConfigurationError, match=expected):
+        read_settings(write(tmp_path, f'name = "north"\n{line}\n'))
