@@ -41,9 +41,9 @@ def pull(
     from prostafed.client.site import read_settings
 
     try:
-        from prostafed.client.ingest.pacs import PacsServer, Tls
-        from prostafed.client.ingest.pull import PullRequest, Wanted, read_wanted_list
-        from prostafed.client.ingest.pull import pull as pull_studies
+        from prostafed.client.ingest.pacs.archive import PacsServer, Tls
+        from prostafed.client.ingest.pacs.pull import PullRequest, Wanted, read_wanted_list
+        from prostafed.client.ingest.pacs.pull import pull as pull_studies
     except ModuleNotFoundError as error:
         raise ConfigurationError(
             "Fetching from a PACS needs the extra `pacs`: pip install 'prostafed[pacs]'."

@@ -47,7 +47,7 @@ def find_dicom(settings: "Site", dicom: Path | None) -> Path:
 
 def read_export(folder: Path) -> "list[DicomStudy]":
     """Return the studies of an export as their headers describe them; what concerns no single one goes to stderr."""
-    from prostafed.client.ingest.headers import read_studies
+    from prostafed.client.ingest.scan.headers import read_studies
     from prostafed.client.show import showing
 
     with showing("Reading headers") as on_file:

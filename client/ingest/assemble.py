@@ -7,14 +7,14 @@ from typing import Any
 
 import SimpleITK as sitk
 
-from prostafed.client.ingest.candidates import Report
-from prostafed.client.ingest.diffusion import convert_map
 from prostafed.client.ingest.findings import Finding, Severity, SourceError, from_error, get_status, make_finding
-from prostafed.client.ingest.image_files import read_image
+from prostafed.client.ingest.images.candidates import Report
+from prostafed.client.ingest.images.diffusion import convert_map
+from prostafed.client.ingest.images.image_files import read_image
+from prostafed.client.ingest.images.minima import list_shortfalls
+from prostafed.client.ingest.images.sources import Source, find_sources
 from prostafed.client.ingest.masks import MaskFiles, read_masks
-from prostafed.client.ingest.minima import list_shortfalls
 from prostafed.client.ingest.records import DicomStudy, Series
-from prostafed.client.ingest.sources import Source, find_sources
 from prostafed.common.errors import DataError
 from prostafed.common.imaging.cases import MASKS, CaseRecord, Grid, Image, Masks
 from prostafed.common.imaging.geometry import prepare_case

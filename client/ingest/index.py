@@ -25,8 +25,8 @@ from prostafed.client.ingest.entries import (
     summarise,
 )
 from prostafed.client.ingest.findings import make_finding
-from prostafed.client.ingest.headers import read_studies
 from prostafed.client.ingest.plan import Plan, Site, make_plans, name_root
+from prostafed.client.ingest.scan.headers import read_studies
 from prostafed.client.ingest.series_map import apply_uses, name_series, read_uses, write_series_map
 from prostafed.client.ingest.workers import map_in_processes
 from prostafed.client.manifest import Manifest

@@ -11,7 +11,7 @@ import SimpleITK as sitk
 from pydicom import dcmread
 
 from prostafed.client.ingest.findings import SourceError
-from prostafed.client.ingest.image_files import read_image
+from prostafed.client.ingest.images.image_files import read_image
 
 LesionCoding = Literal["binary", "isup"]
 ZonesCoding = Literal["pz1_tz2", "tz1_pz2"]

@@ -7,10 +7,10 @@ from typing import Literal
 
 import SimpleITK as sitk
 
-from prostafed.client.ingest.candidates import Report
 from prostafed.client.ingest.findings import SourceError
+from prostafed.client.ingest.images.candidates import Report
+from prostafed.client.ingest.images.sources import Source
 from prostafed.client.ingest.labels import LesionCoding, ZonesCoding, is_empty, order_zones, read_mask, select_lesions
-from prostafed.client.ingest.sources import Source
 
 
 @dataclass(frozen=True)

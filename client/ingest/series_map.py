@@ -6,8 +6,8 @@ from collections.abc import Iterable, Mapping
 from dataclasses import replace
 from pathlib import Path
 
-from prostafed.client.ingest.candidates import CHOSEN
 from prostafed.client.ingest.identity import make_pseudonym
+from prostafed.client.ingest.images.candidates import CHOSEN
 from prostafed.client.ingest.records import DicomStudy, Kind, Series
 from prostafed.common.errors import ConfigurationError, nearest
 from prostafed.common.files import write_text

@@ -4,9 +4,9 @@ from dataclasses import replace
 from pathlib import Path
 
 from prostafed.client.ingest.findings import SourceError
-from prostafed.client.ingest.headers import read_studies
+from prostafed.client.ingest.images.sources import find_sources
 from prostafed.client.ingest.records import Series
-from prostafed.client.ingest.sources import find_sources
+from prostafed.client.ingest.scan.headers import read_studies
 from prostafed.common.errors import DataError
 from prostafed.common.imaging.cases import CaseRecord
 from prostafed.simulations.datasets.study import Volumes

@@ -116,7 +116,7 @@ def prepare_prostafed(source: Path, out: Path, workers: int) -> Prepared:
 
 def prepare_reading(source: Path, out: Path, workers: int) -> Prepared:
     """Read headers and stack every series that can be stacked, a study per worker."""
-    from prostafed.client.ingest.headers import read_studies
+    from prostafed.client.ingest.scan.headers import read_studies
     from prostafed.client.ingest.workers import map_in_processes
 
     def work() -> None:
@@ -130,7 +130,7 @@ def prepare_reading(source: Path, out: Path, workers: int) -> Prepared:
 def stack_study(study: "DicomStudy") -> int:
     """Return how many volumes a study holds; a localizer has none."""
     from prostafed.client.ingest.findings import SourceError
-    from prostafed.client.ingest.stack import stack_volume
+    from prostafed.client.ingest.images.stack import stack_volume
 
     stacked = 0
     for series in study.series:
@@ -145,7 +145,7 @@ def stack_study(study: "DicomStudy") -> int:
 
 def prepare_headers(source: Path, out: Path, workers: int) -> Prepared:
     """Read headers."""
-    from prostafed.client.ingest.headers import read_studies
+    from prostafed.client.ingest.scan.headers import read_studies
 
     return lambda: None if read_studies(source, workers=workers)[0] else sys.exit("no study found")
 

@@ -232,7 +232,7 @@ def test_find_names_the_line_of_a_case_that_has_image_files(call, north):
 
 class TestPull:
     def test_what_is_asked_for_and_what_is_left(self, call, north, monkeypatch, tmp_path):
-        pull_room = pytest.importorskip("prostafed.client.ingest.pull")
+        pull_room = pytest.importorskip("prostafed.client.ingest.pacs.pull")
         asked: list[Any] = []
 
         def pull(request: Any, on_study: object) -> dict[str, Any]:

@@ -123,7 +123,7 @@ def _(folder: Path) -> None:
     inner = folder.parent / "inner"
     with zipfile.ZipFile(folder / "export.zip", "w") as archive:
         for path in save_study(make_study(), inner):
-            archive.write(path, path.name)
+            archive.write(path, path.relative_to(inner))
     shutil.rmtree(inner)
 
 

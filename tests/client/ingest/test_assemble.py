@@ -10,9 +10,9 @@ import SimpleITK as sitk
 
 from prostafed.client.ingest.assemble import Assembled, Known, Wanted, assemble_files, assemble_study, measure_coverage
 from prostafed.client.ingest.findings import make_finding
-from prostafed.client.ingest.headers import read_studies
 from prostafed.client.ingest.masks import MaskFiles
 from prostafed.client.ingest.records import DicomStudy, Series
+from prostafed.client.ingest.scan.headers import read_studies
 from prostafed.client.ingest.series_map import name_series
 from prostafed.common.imaging.cases import Grid
 from prostafed.common.imaging.resample import covered, lay_box, settle_center

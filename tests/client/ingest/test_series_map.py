@@ -3,9 +3,9 @@ from pathlib import Path
 
 import pytest
 
-from prostafed.client.ingest.candidates import CHOSEN
-from prostafed.client.ingest.headers import read_studies
+from prostafed.client.ingest.images.candidates import CHOSEN
 from prostafed.client.ingest.records import DicomStudy
+from prostafed.client.ingest.scan.headers import read_studies
 from prostafed.client.ingest.series_map import COLUMNS, apply_uses, name_series, read_uses, write_series_map
 from prostafed.common.errors import ConfigurationError
 from tests.client.ingest.tiny_study import make_study, save_study

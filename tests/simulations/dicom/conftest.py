@@ -6,8 +6,8 @@ from pathlib import Path
 
 import pytest
 
-from prostafed.client.ingest.headers import read_studies
 from prostafed.client.ingest.records import DicomStudy
+from prostafed.client.ingest.scan.headers import read_studies
 from prostafed.simulations.dicom.calibration import Calibration, write_calibration_study
 from prostafed.simulations.dicom.styles import STYLES
 

@@ -5,8 +5,8 @@ import shutil
 import numpy as np
 import pytest
 
+from prostafed.client.ingest.images.sources import find_sources
 from prostafed.client.ingest.index import IndexRequest, index_site
-from prostafed.client.ingest.sources import find_sources
 from prostafed.client.manifest import read_manifest
 from prostafed.client.manifest.rows import TABLES
 from prostafed.common.imaging.case_folder import open_case_folder

@@ -11,9 +11,9 @@ import numpy as np
 import pytest
 import SimpleITK as sitk
 
-from prostafed.client.ingest.headers import read_studies
+from prostafed.client.ingest.images.stack import stack_volume
 from prostafed.client.ingest.index import IndexRequest, index_site
-from prostafed.client.ingest.stack import stack_volume
+from prostafed.client.ingest.scan.headers import read_studies
 from prostafed.client.manifest import check_manifest, read_manifest
 from prostafed.common.errors import DataError
 from prostafed.common.imaging.case_folder import open_case_folder

@@ -11,7 +11,7 @@ import pytest
 import SimpleITK as sitk
 from pydicom import dcmread
 
-from prostafed.client.ingest.stack import stack_volume
+from prostafed.client.ingest.images.stack import stack_volume
 from prostafed.simulations.dicom import GENERATED_TAG, GENERATED_VALUE
 from prostafed.simulations.dicom.calibration import write_calibration_study
 from prostafed.simulations.dicom.siemens import make_csa

@@ -1,0 +1,160 @@
+"""Which series of a study becomes which sequence, stacked: the best that can be used, and why the others cannot."""
+
+from collections import Counter
+from collections.abc import Iterable, Sequence
+from dataclasses import dataclass
+
+import SimpleITK as sitk
+
+from prostafed.client.ingest.findings import Severity, SourceError
+from prostafed.client.ingest.images.b_images import fit_series, read_b_value
+from prostafed.client.ingest.images.candidates import CHOSEN, Report, rank_series
+from prostafed.client.ingest.images.diffusion import (
+    HIGH_B_S_PER_MM2,
+    MIN_HIGH_B_S_PER_MM2,
+    Fit,
+    compute_high_b_image,
+    convert_map,
+    rank_high_b,
+    split_b_values,
+)
+from prostafed.client.ingest.images.stack import misses_end_slice, stack_volume
+from prostafed.client.ingest.records import Series
+
+
+@dataclass(frozen=True)
+class Source:
+    """A sequence as it will be resampled, and where it comes from."""
+
+    image: sitk.Image
+    text: str  # "acquired", "vendor map", "fitted b=50,400,800", "acquired b=1400", "scanner-calculated b=1400", ...
+    series: tuple[Series, ...]
+    b_value_s_per_mm2: float | None = None  # of a diffusion-weighted image
+    fitted_to_s_per_mm2: tuple[float, ...] = ()  # the b-values of the fit it comes from
+
+
+def find_sources(
+    series: Sequence[Series], sequences: Sequence[str], allow_missing: Sequence[str], report: Report
+) -> dict[str, Source]:
+    """Return the source of t2w (always: it is the reference) and of those of `sequences` that can be had.
+
+    What cannot goes to `report`: NO_T2, NO_ADC, NO_HBV (the latter two as warnings where `allow_missing` names the
+    sequence), and each series that was tried and skipped.
+    """
+    found: dict[str, Source] = {}
+    if t2w := find_t2w(series, report):
+        found["t2w"] = t2w
+    wanted = [name for name in ("adc", "hbv") if name in sequences]
+    if "adc" in wanted and (vendor := find_vendor_map(series, report)):
+        found["adc"] = vendor
+    if "hbv" in wanted and (high := find_high_b(series, report)):
+        found["hbv"] = high
+    if missing := [name for name in wanted if name not in found]:
+        fitted = fit_series(series, report)
+        for name in missing:
+            if fitted is not None:
+                found[name] = _describe_fit(name, *fitted)
+            else:
+                report(_explain_missing(name, series, "W" if name in allow_missing else "F"), None)
+    return found
+
+
+def find_t2w(series: Sequence[Series], report: Report) -> Source | None:
+    """Return the axial T2W: of several the one with most slices, then the finest pixels, that can be stacked."""
+    candidates = rank_series(series, "t2w")
+    failures: list[tuple[SourceError, Series]] = []
+    for each in candidates:
+        try:
+            image = stack_volume(each.slices, "t2w")
+        except SourceError as error:
+            failures.append((error, each))
+            continue
+        for failure, other in failures:  # one that can be used stands in
+            report(SourceError(failure.code, failure.text, "S"), other)
+        if len(candidates) > 1:
+            text = f"expected one axial T2W series, found {len(candidates)}; the one with most slices, then the finest "
+            report(SourceError("SEVERAL_T2_AX", f"{text}pixels is used, series_map.csv can name another."), each)
+        _check_end(each, series, report)
+        return Source(image, "acquired", (each,))
+    for failure, other in failures:
+        report(failure, other)
+    if not any(failure.severity == "F" for failure, _ in failures):
+        kinds = Counter(f"{each.plane} {each.kind}" for each in series)
+        there = ", ".join(f"{count} {kind}" for kind, count in sorted(kinds.items())) or "no series"
+        report(SourceError("NO_T2", f"expected an axial T2W series, found {there}; export it too."), None)
+    return None
+
+
+def find_vendor_map(series: Sequence[Series], report: Report) -> Source | None:
+    """Return the scanner's own ADC map in 1e-6 mm2/s."""
+    for each in rank_series(series, "adc"):
+        try:
+            source = Source(convert_map(stack_volume(each.slices, "adc")), "vendor map", (each,))
+        except SourceError as error:
+            report(error, each)
+            continue
+        _check_end(each, series, report)
+        return source
+    for each in series:
+        if each.header.samples_per_pixel != 1 and (
+            "adc" in each.header.words.split() or "ADC" in each.header.image_type
+        ):
+            text = (
+                "expected a grey ADC map, found one in colour, whose values cannot be read back; export the grey one."
+            )
+            report(SourceError("COLOUR_SKIPPED", text), each)
+    return None
+
+
+def find_high_b(series: Sequence[Series], report: Report) -> Source | None:
+    """Return the high-b image: the acquired one of at least 1200 nearest 1400, else one the scanner calculated."""
+    calculated = rank_series(series, "hbv_calc")
+    if not any(each.reason == CHOSEN for each in calculated):
+        split = [(each, split_b_values(each.slices)) for each in rank_series(series, "dwi")]
+        high = [(b, each, part) for each, parts in split for b, part in parts.items() if b >= MIN_HIGH_B_S_PER_MM2]
+        for b, each, part in sorted(high, key=lambda one: rank_high_b(one[0])):
+            try:
+                return Source(read_b_value(part, b), f"acquired b={b:.0f}", (each,), b)
+            except SourceError as error:
+                report(error, each)
+    for each in calculated:
+        groups = split_b_values(each.slices)
+        b_value = min(groups, key=rank_high_b, default=None)
+        try:
+            image = stack_volume(each.slices if b_value is None else groups[b_value], "hbv")
+        except SourceError as error:
+            report(error, each)
+            continue
+        name = "scanner-calculated" if b_value is None else f"scanner-calculated b={b_value:.0f}"
+        return Source(image, name, (each,), b_value)
+    return None
+
+
+def _describe_fit(name: str, fit: Fit, series: tuple[Series, ...]) -> Source:
+    b_values = ",".join(f"{b:.0f}" for b in fit.b_values_s_per_mm2)
+    if name == "adc":
+        return Source(fit.adc, f"fitted b={b_values}", series, fitted_to_s_per_mm2=fit.b_values_s_per_mm2)
+    text = f"computed b={HIGH_B_S_PER_MM2:.0f} from b={b_values}"
+    return Source(compute_high_b_image(fit), text, series, HIGH_B_S_PER_MM2, fit.b_values_s_per_mm2)
+
+
+def _explain_missing(name: str, series: Iterable[Series], severity: Severity) -> SourceError:
+    b_values = sorted({b for each in series if each.kind == "dwi" for b in split_b_values(each.slices)})
+    have = f"have b=[{', '.join(f'{b:.0f}' for b in b_values)}]"
+    if name == "adc":
+        text = f"expected an ADC map or b-values up to 1000 that span at least 400 s/mm2, {have}; export the map, or "
+        return SourceError("NO_ADC", f"{text}the diffusion series with all its b-values.", severity)
+    text = (
+        f"expected a high-b image (b >= 1200, acquired or calculated) or b-values to compute it from, {have}; export "
+    )
+    return SourceError("NO_HBV", f"{text}the diffusion series with all its b-values.", severity)
+
+
+def _is_named_adc(series: Series) -> bool:
+    return "adc" in series.header.words.split() or "ADC" in series.header.image_type
+
+
+def _check_end(used: Series, series: Iterable[Series], report: Report) -> None:
+    if misses_end_slice([slice_ for each in series if each.uid == used.uid for slice_ in each.slices]):
+        text = "expected instance numbers up to the count of slices, found higher ones: the first or last slice may be "
+        report(SourceError("MISSING_SLICE", f"{text}missing; compare with the archive.", "W"), used)

@@ -1,0 +1,1 @@
+"""Fetching studies from the PACS: C-ECHO, C-FIND, C-GET, C-MOVE. Needs the extra `pacs`."""

@@ -1,0 +1,1 @@
+"""What an export holds: which files, what their headers say (pixels unread), which series is what."""

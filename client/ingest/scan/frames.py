@@ -1,0 +1,133 @@
+"""One image file as slices: a classic file is one, an enhanced multi-frame file one per frame, of one kind or several.
+
+What holds for a frame stands in its own item of the functional groups (5200,9230), else in the shared one (5200,9229),
+else, in classic files and in those of writers who mix, at the top of the dataset.
+"""
+
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass, replace
+from pathlib import Path
+
+from pydicom.dataset import Dataset
+
+from prostafed.client.ingest.records import Slice, Stored
+from prostafed.client.ingest.scan import b_values
+from prostafed.client.ingest.scan.elements import (
+    read_integer,
+    read_items,
+    read_number,
+    read_numbers,
+    read_text,
+    read_texts,
+)
+
+PER_FRAME, SHARED, NUMBER_OF_FRAMES = 0x5200_9230, 0x5200_9229, 0x0028_0008
+POSITION, ORIENTATION, PIXEL_SPACING = 0x0020_0032, 0x0020_0037, 0x0028_0030
+SLOPE, INTERCEPT, IMAGE_TYPE, FRAME_TYPE = 0x0028_1053, 0x0028_1052, 0x0008_0008, 0x0008_9007
+ECHO_TIME, EFFECTIVE_ECHO_TIME, REPETITION_TIME = 0x0018_0081, 0x0018_9082, 0x0018_0080
+REAL_WORLD, REAL_WORLD_SLOPE, REAL_WORLD_INTERCEPT = 0x0040_9096, 0x0040_9225, 0x0040_9224
+SOP_INSTANCE, INSTANCE_NUMBER, ROWS, COLUMNS = 0x0008_0018, 0x0020_0013, 0x0028_0010, 0x0028_0011
+THICKNESS, GAP = 0x0018_0050, 0x0018_0088
+
+# Sequences of the functional groups in which the elements above stand.
+_MACROS = {
+    POSITION: 0x0020_9113,
+    ORIENTATION: 0x0020_9116,
+    PIXEL_SPACING: 0x0028_9110,
+    THICKNESS: 0x0028_9110,
+    GAP: 0x0028_9110,
+    SLOPE: 0x0028_9145,
+    INTERCEPT: 0x0028_9145,
+    FRAME_TYPE: 0x0018_9226,
+    EFFECTIVE_ECHO_TIME: 0x0018_9114,
+    REPETITION_TIME: 0x0018_9112,
+    REAL_WORLD_SLOPE: REAL_WORLD,
+    REAL_WORLD_INTERCEPT: REAL_WORLD,
+}
+TAGS = (*_MACROS, *_MACROS.values(), *(PER_FRAME, SHARED, NUMBER_OF_FRAMES, IMAGE_TYPE, ECHO_TIME, REAL_WORLD))
+TAGS += (SOP_INSTANCE, INSTANCE_NUMBER, ROWS, COLUMNS)
+
+
+@dataclass(frozen=True)
+class Frame:
+    """One frame of a file: its slice, and what tells the series in a file apart."""
+
+    slice: Slice
+    image_type: tuple[str, ...]
+    echo_time_ms: float | None
+    groups: tuple[Dataset, ...]  # functional groups, its own first
+
+
+def read_frames(dataset: Dataset, path: Path, stored: Stored | None = None) -> Iterator[Frame]:
+    """Yield the frames of a dataset, pixels unread: as many as it describes, one where it describes none.
+
+    `stored` is where the first one's pixels lie in the file; None where they must be decoded.
+    """
+    own = read_items(dataset, PER_FRAME)
+    shared = tuple(read_items(dataset, SHARED)[:1])
+    count = read_integer(dataset, NUMBER_OF_FRAMES) or 1
+    for index in range(max(1, min(count, len(own)))):
+        groups = (own[index], *shared) if index < len(own) else shared
+        frame = _read_frame(dataset, path, index, groups)
+        if stored:
+            size = frame.slice.rows * frame.slice.columns * int(stored.kind[-1])
+            place = replace(stored, offset=stored.offset + index * size)
+            frame = replace(frame, slice=replace(frame.slice, stored=place))
+        yield frame
+
+
+def find_numbers(dataset: Dataset, groups: Sequence[Dataset], tag: int) -> tuple[float, ...]:
+    """Return the numbers of an element of a frame, from where they hold; () where there are none."""
+    for place in _places(dataset, groups, tag):
+        if numbers := read_numbers(place, tag):
+            return numbers
+    return ()
+
+
+def find_number(dataset: Dataset, groups: Sequence[Dataset], tag: int) -> float | None:
+    """Return the first finite number of an element of a frame, from where it holds; None where there is none."""
+    numbers = (read_number(place, tag) for place in _places(dataset, groups, tag))
+    return next((number for number in numbers if number is not None), None)
+
+
+def _read_frame(dataset: Dataset, path: Path, index: int, groups: tuple[Dataset, ...]) -> Frame:
+    position = find_numbers(dataset, groups, POSITION)
+    orientation = find_numbers(dataset, groups, ORIENTATION)
+    spacing = find_numbers(dataset, groups, PIXEL_SPACING)
+    slope, intercept = _read_rescale(dataset, groups)
+    plane = Slice(
+        path=path,
+        frame=index,
+        instance_uid=read_text(dataset, SOP_INSTANCE),
+        instance_number=None if groups else read_integer(dataset, INSTANCE_NUMBER),
+        rows=read_integer(dataset, ROWS) or 0,
+        columns=read_integer(dataset, COLUMNS) or 0,
+        position_mm=(position[0], position[1], position[2]) if len(position) == 3 else None,
+        orientation=orientation if len(orientation) == 6 else None,
+        pixel_spacing_mm=(spacing[0], spacing[1]) if len(spacing) == 2 else None,
+        b_value_s_per_mm2=b_values.read_b_value(dataset, *groups),
+        directional=b_values.is_directional(dataset, *groups),
+        slope=slope,
+        intercept=intercept,
+    )
+    frame_type = [read_texts(place, FRAME_TYPE) for place in _places(dataset, groups, FRAME_TYPE)]
+    image_type = next(filter(None, frame_type), ()) or read_texts(dataset, IMAGE_TYPE)
+    echo_time = find_number(dataset, groups, EFFECTIVE_ECHO_TIME)
+    return Frame(plane, image_type, echo_time if echo_time is not None else read_number(dataset, ECHO_TIME), groups)
+
+
+def _read_rescale(dataset: Dataset, groups: Sequence[Dataset]) -> tuple[float, float]:
+    """Slope and intercept; of the real-world map only where there is no other, as makers of parametric maps do."""
+    for slope_tag, intercept_tag in ((SLOPE, INTERCEPT), (REAL_WORLD_SLOPE, REAL_WORLD_INTERCEPT)):
+        slope = find_number(dataset, groups, slope_tag)
+        if slope is not None:
+            return slope, find_number(dataset, groups, intercept_tag) or 0.0
+    return 1.0, 0.0
+
+
+def _places(dataset: Dataset, groups: Sequence[Dataset], tag: int) -> Iterator[Dataset]:
+    for group in groups:
+        yield from read_items(group, _MACROS[tag])[:1]
+    if tag in (REAL_WORLD_SLOPE, REAL_WORLD_INTERCEPT):
+        yield from read_items(dataset, REAL_WORLD)[:1]
+    yield dataset
