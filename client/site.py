@@ -42,6 +42,11 @@ class Site(Section):
 
 def read_settings(path: Path) -> Site:
     """Read a site file, with absolute paths; the folder of cases need not exist yet."""
+    if not path.is_file():
+        raise ConfigurationError(
+            f"There is no site file {path}. Run the command in the site's folder, or name the file; "
+            "prostafed-site init makes one."
+        )
     site = read_toml(path, Site)
     folder = path.resolve().parent
     names = ("cases", "dicom", "manifest", "memory", "secret", "splits")

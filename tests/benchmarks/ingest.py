@@ -121,8 +121,12 @@ def prepare_reading(source: Path, out: Path, workers: int) -> Prepared:
 
     def work() -> None:
         studies, _ = read_studies(source, workers=workers)
-        for _, stacked in map_in_processes(stack_study, studies, workers):
-            assert stacked, "no series could be stacked"
+        volumes = (
+            map_in_processes(stack_study, studies, workers)
+            if workers > 1
+            else zip(studies, map(stack_study, studies), strict=True)
+        )
+        assert all(count for _, count in volumes), "no series could be stacked"
 
     return work
 
