@@ -16,11 +16,12 @@ from prostafed.client.memory import recall, remember, stage_folder
 from prostafed.client.release import release
 from prostafed.client.site import Site, read_site
 from prostafed.client.training.evaluate import assess
-from prostafed.client.training.finetune import finetune
+from prostafed.client.training.finetune import Tuning, finetune
 from prostafed.client.training.optimise import Optimisation, TrainingRecord, decayed
 from prostafed.client.training.pretrain import pretrain
 from prostafed.common.errors import CheckpointError, DataError
 from prostafed.common.files import write_text
+from prostafed.common.imaging.budget import choose_labelled
 from prostafed.common.imaging.case_folder import CaseFolder, open_case_folder
 from prostafed.common.imaging.folds import Splits, read_splits, split_cases
 from prostafed.common.messages import Reply, Request
@@ -29,6 +30,7 @@ from prostafed.common.metrics.summary import summarise
 from prostafed.common.progress import Step, tell
 from prostafed.common.seeding import derive_seed
 from prostafed.common.ssl import build_method
+from prostafed.common.ssl.targets import follow
 from prostafed.common.study import Finetune, Pretrain, Study, parse_study
 from prostafed.common.study_network import build_stage_network
 from prostafed.common.tasks import build_task
@@ -64,12 +66,18 @@ def open_workplace(site_file: Path, canonical: str) -> Workplace:
 
 
 def load_network(workplace: Workplace, request: Request, memory_round: int) -> nn.ModuleDict:
-    """Return the stage's network with the tensors that were sent and those the site kept up to `memory_round`."""
+    """Return the stage's network with the tensors that were sent and those the site kept up to `memory_round`.
+
+    Targets that a site has not kept start equal to what they follow.
+    """
     network = build_stage_network(workplace.study, request.stage)
     kept = recall(stage_folder(workplace.site.memory, request.run, request.stage), memory_round, request.study_hash)
     if kept:
         write_tensors(network, kept)
     write_tensors(network, request.tensors)
+    stage = workplace.study.stage[request.stage - 1]
+    if not kept and isinstance(stage, Pretrain):
+        follow(network, build_method(stage.method, stage.method_parameters()).targets, momentum=0.0)
     return network
 
 
@@ -114,7 +122,9 @@ def _train(workplace: Workplace, request: Request, network: nn.ModuleDict) -> Tr
         method = build_method(stage.method, stage.method_parameters())
         return pretrain(network, method, cases, chosen, data.spacing_mm, settings, device, on_step, hideable)
     task = build_task(stage.task)
-    return finetune(network, task, cases, chosen, data.spacing_mm, settings, device, on_step, hideable)
+    chosen = choose_labelled(cases.records, chosen, task.usable, stage.labels, study.seed)
+    tuning = Tuning(stage.freezes_encoder(request.round), stage.layer_decay)
+    return finetune(network, task, cases, chosen, data.spacing_mm, settings, device, on_step, hideable, tuning)
 
 
 def evaluate(workplace: Workplace, request: Request) -> Reply:
@@ -137,12 +147,15 @@ def evaluate(workplace: Workplace, request: Request) -> Reply:
             study.data.spacing_mm,
             stage.batch_size,
             workplace.device,
+            study.data.size,
         )
         _write_predictions(predictions_file(workplace.site, request, split), predictions)
         cases += len(predictions)
         summary = summarise(predictions, derive_seed(study.seed, request.stage, workplace.site.name, "bootstrap"))
-        positives = sum(prediction.label for prediction in predictions)
-        metrics.update({f"{split}/n": float(len(predictions)), f"{split}/positives": float(positives)})
+        metrics[f"{split}/n"] = float(len(predictions))
+        labels = [prediction.label for prediction in predictions if prediction.label is not None]
+        if labels:  # a task that does not judge csPCa counts none
+            metrics[f"{split}/positives"] = float(sum(labels))
         metrics.update({f"{split}/{name}": value for name, value in summary.items()})
     return release(replace(_reply(workplace, request), cases=cases, metrics=metrics), {}, ())
 

@@ -143,6 +143,21 @@ class Finetune(Stage):
     task: str = Field("lesion", description=f"one of {', '.join(TASKS)}")
     share: tuple[Literal["encoder"]] = Field(("encoder",), description="tensor groups that travel; heads never do")
     evaluate_every: int = Field(1, ge=1, description="rounds between evaluations on the validation patients")
+    mode: Literal["full", "probe", "gradual"] = Field(
+        "full",
+        description="what is trained: everything; the heads alone, on a frozen encoder that travels unchanged, so that "
+        "no site learns of another; or the heads alone for frozen_rounds, then everything",
+    )
+    frozen_rounds: int = Field(0, ge=0, description='rounds with a frozen encoder, mode = "gradual" only')
+    layer_decay: float = Field(
+        1.0, gt=0, le=1, description="factor on the learning rate from each stage of the encoder to the one before it"
+    )
+    labels: float = Field(
+        1.0,
+        gt=0,
+        le=1,
+        description="share of a site's labelled training patients that is used; a smaller one is part of a larger one",
+    )
 
     @field_validator("task")
     @classmethod
@@ -150,6 +165,23 @@ class Finetune(Stage):
         if name not in TASKS:
             raise ValueError(f"unknown task '{name}'{nearest(name, TASKS)}")
         return name
+
+    @model_validator(mode="after")
+    def _thaws(self) -> "Finetune":
+        if self.mode == "gradual" and not 1 <= self.frozen_rounds < self.rounds:
+            raise ValueError(
+                f"mode 'gradual' needs frozen_rounds from 1 to {self.rounds - 1}, below the stage's rounds, found "
+                f"{self.frozen_rounds}."
+            )
+        if self.mode != "gradual" and self.frozen_rounds:
+            raise ValueError(f"frozen_rounds is for mode 'gradual'; with '{self.mode}' leave it out.")
+        if self.mode == "probe" and self.layer_decay < 1:
+            raise ValueError("layer_decay is for an encoder that is trained; with mode 'probe' leave it out.")
+        return self
+
+    def freezes_encoder(self, round_number: int) -> bool:
+        """Return whether the encoder stays as it is in a round (1-based)."""
+        return self.mode == "probe" or round_number <= self.frozen_rounds
 
 
 class Round(Section):

@@ -1,11 +1,13 @@
 """Predictions for a split of a site's cases."""
 
 from collections.abc import Iterator, Sequence
+from functools import partial
 
 import numpy as np
 import numpy.typing as npt
 import torch
-from torch import nn
+from monai.inferers import sliding_window_inference
+from torch import Tensor, nn
 
 from prostafed.client.training.batches import load_batch
 from prostafed.common.imaging.cases import Cases
@@ -15,15 +17,38 @@ from prostafed.common.tasks.task import Task
 
 @torch.no_grad()
 def predict(
-    network: nn.ModuleDict, task: Task, cases: Cases, chosen: Sequence[int], batch_size: int, device: torch.device
+    network: nn.ModuleDict,
+    task: Task,
+    cases: Cases,
+    chosen: Sequence[int],
+    batch_size: int,
+    device: torch.device,
+    window: tuple[int, int, int] | None = None,
 ) -> Iterator[tuple[int, npt.NDArray[np.float32]]]:
-    """Yield (index, prediction) for each of the `chosen` cases."""
+    """Yield (index, prediction) for each of the `chosen` cases.
+
+    A task of maps goes through volumes larger than `window`, voxels (z, y, x), part by part.
+    """
     network.to(device).eval()
     for start in range(0, len(chosen), batch_size):
         batch = chosen[start : start + batch_size]
         images, _, _ = load_batch(cases, batch, device)
-        for index, logits in zip(batch, task.outputs(network, images), strict=True):
+        for index, logits in zip(batch, _logits(network, task, images, window), strict=True):
             yield index, task.predict(logits)
+
+
+def _logits(network: nn.ModuleDict, task: Task, images: Tensor, window: tuple[int, int, int] | None) -> Tensor:
+    """Return logits for the whole volumes; overlapping windows of the size trained on are averaged, their middles
+    counting more than their edges.
+    """
+    size = images.shape[2:]
+    if not task.maps or window is None or all(voxels <= most for voxels, most in zip(size, window, strict=True)):
+        return task.outputs(network, images)
+    part = [min(pair) for pair in zip(size, window, strict=True)]  # an axis that fits is not padded
+    logits: Tensor = sliding_window_inference(
+        images, part, sw_batch_size=1, predictor=partial(task.outputs, network), overlap=0.5, mode="gaussian"
+    )
+    return logits
 
 
 def assess(
@@ -34,10 +59,11 @@ def assess(
     spacing_mm: tuple[float, float, float],
     batch_size: int,
     device: torch.device,
+    window: tuple[int, int, int] | None = None,
 ) -> list[CasePrediction]:
-    """Return what the network says of those of the `chosen` cases whose truth is known."""
+    """Return what the network says of those of the `chosen` cases whose truth is known; `window` as in `predict`."""
     usable = [index for index in chosen if task.usable(cases.records[index])]
     return [
         task.assess(prediction, cases.records[index], cases.load(index)[1], spacing_mm)
-        for index, prediction in predict(network, task, cases, usable, batch_size, device)
+        for index, prediction in predict(network, task, cases, usable, batch_size, device, window)
     ]

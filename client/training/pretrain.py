@@ -9,7 +9,7 @@ from prostafed.client.training.batches import load_batch
 from prostafed.client.training.optimise import OnStep, Optimisation, TrainingRecord, optimise
 from prostafed.common.imaging.augment import hide_sequences
 from prostafed.common.imaging.cases import Cases
-from prostafed.common.ssl.method import Method
+from prostafed.common.ssl.method import Method, Views
 
 
 def pretrain(
@@ -25,12 +25,25 @@ def pretrain(
 ) -> TrainingRecord:
     """Train `network` in place on the `chosen` cases, labelled or not, and return the record of the round.
 
-    The sequences (channels) in `hideable` are hidden now and then.
+    The sequences (channels) in `hideable` are hidden now and then. Targets and queues move after every optimiser step.
     """
+    latest: Views = ()
 
     def batch_loss(batch: list[int], generator: Generator) -> Tensor:
+        nonlocal latest
         images, _, records = load_batch(cases, [chosen[index] for index in batch], device)
         seen = method.views(hide_sequences(images, hideable, generator), spacing_mm, generator)
-        return method.loss(method.outputs(network, seen), records)
+        compared = method.outputs(network, seen)
+        if method.advance is not None:
+            latest = compared
+        with torch.autocast(device.type, enabled=False):  # distances between projections need all their digits
+            return method.loss(compared, records)
 
-    return optimise(network.to(device), batch_loss, len(chosen), settings, on_step)
+    def after_step(step: int, steps: int, loss: float) -> None:
+        if method.advance is not None:
+            method.advance(network, latest)
+        on_step(step, steps, loss)
+
+    return optimise(
+        network.to(device), batch_loss, len(chosen), settings, after_step, divisible=method.decomposes_per_sample
+    )

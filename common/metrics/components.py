@@ -31,6 +31,12 @@ def label_components(mask: BoolVolume) -> tuple[LabelVolume, int]:
     return labels, int(found.size)
 
 
+def largest_component(mask: BoolVolume) -> BoolVolume:
+    """Return the voxels of the largest 26-connected component of `mask`, the first of equals; none of an empty mask."""
+    labels, count = label_components(mask)
+    return labels == 1 + np.argmax(np.bincount(labels[mask] - 1)) if count else mask.copy()
+
+
 def grow(mask: BoolVolume) -> BoolVolume:
     """Return the mask grown by one voxel in all 26 directions."""
     grown = mask.copy()

@@ -44,17 +44,17 @@ def _arrays(labels: npt.ArrayLike, scores: npt.ArrayLike) -> tuple[npt.NDArray[n
 
 
 def _auroc(predictions: Sequence[CasePrediction], weights: FloatArray) -> FloatArray:
-    return auroc_rows(*labels_and_scores(predictions), weights)
+    return auroc_rows(*labels_and_scores(predictions, weights))
 
 
 def _average_precision(predictions: Sequence[CasePrediction], weights: FloatArray) -> FloatArray:
-    labels, scores = labels_and_scores(predictions)
-    return average_precision_rows(labels, scores, weights, weights @ labels.astype(np.float64))
+    labels, scores, judged = labels_and_scores(predictions, weights)
+    return average_precision_rows(labels, scores, judged, judged @ labels.astype(np.float64))
 
 
 def _brier(predictions: Sequence[CasePrediction], weights: FloatArray) -> FloatArray:
-    labels, scores = labels_and_scores(predictions)
-    return ratio(weights @ (scores - labels) ** 2, weights.sum(axis=1))
+    labels, scores, judged = labels_and_scores(predictions, weights)
+    return ratio(judged @ (scores - labels) ** 2, judged.sum(axis=1))
 
 
 AUROC = Statistic(_auroc)

@@ -1,6 +1,7 @@
 """What a model said of one case, and what was true."""
 
-from dataclasses import dataclass
+from collections.abc import Mapping
+from dataclasses import dataclass, field
 
 
 @dataclass(frozen=True)
@@ -11,7 +12,8 @@ class CasePrediction:
 
     case_id: str
     patient_id: str
-    label: bool  # csPCa
-    score: float  # probability of csPCa; for a detection task the best candidate's confidence, 0 without one
+    label: bool | None  # csPCa; None = unknown
+    score: float | None  # for csPCa in [0, 1]: probability, or best candidate's confidence; None = the task has none
     detections: tuple[tuple[float, bool], ...] = ()  # (confidence, hits a lesion), detection tasks only
     lesions: int = 0  # lesions delineated in the case, detection tasks only
+    measures: Mapping[str, float] = field(default_factory=dict)  # by name, among MEASURES; absent = undefined

@@ -33,12 +33,18 @@ def defined(value: float) -> float | None:
     return None if np.isnan(value) else float(value)
 
 
-def labels_and_scores(predictions: Sequence[CasePrediction]) -> tuple[BoolArray, FloatArray]:
-    """Return the labels and the scores; raises DataError where a score is not finite, since it has no rank."""
-    labels = np.array([prediction.label for prediction in predictions], dtype=bool)
-    scores = np.array([prediction.score for prediction in predictions], dtype=np.float64)
+def labels_and_scores(
+    predictions: Sequence[CasePrediction], weights: FloatArray
+) -> tuple[BoolArray, FloatArray, FloatArray]:
+    """Return labels, scores and weights (resample, case) of the cases that have both a label and a score.
+
+    Raises DataError where a score is not finite, since it has no rank.
+    """
+    judged = [index for index, each in enumerate(predictions) if each.label is not None and each.score is not None]
+    labels = np.array([predictions[index].label for index in judged], dtype=bool)
+    scores = np.array([predictions[index].score for index in judged], dtype=np.float64)
     require_finite(scores)
-    return labels, scores
+    return labels, scores, weights[:, judged]
 
 
 def require_finite(scores: FloatArray) -> None:

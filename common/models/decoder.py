@@ -6,7 +6,8 @@ import torch
 from monai.networks.blocks import UpSample
 from torch import Tensor, nn
 
-from prostafed.common.models.encoder import StagePlan, residual_block
+from prostafed.common.models.encoder import ResidualEncoder, StagePlan, residual_block
+from prostafed.common.models.heads import VoxelHead
 
 
 class UNetDecoder(nn.Module):
@@ -40,3 +41,18 @@ class UNetDecoder(nn.Module):
             risen = up(current)[:, :, :z, :y, :x]  # an odd axis was rounded up when it was halved
             current = block(torch.cat([risen, skip], dim=1))
         return current
+
+
+class MapHead(nn.Module):
+    """U-Net decoder and `outputs` values per voxel: the head of a task that answers with maps."""
+
+    def __init__(self, encoder: ResidualEncoder, outputs: int, prior: float | None = None) -> None:
+        """`prior` as in VoxelHead."""
+        super().__init__()
+        self.decoder = UNetDecoder(encoder.plans, encoder.norm)
+        self.voxels = VoxelHead(encoder.plans[0].channels, outputs, prior)
+
+    def forward(self, features: Sequence[Tensor]) -> Tensor:
+        """Return logits (batch, outputs, z, y, x) from the encoder's feature maps."""
+        logits: Tensor = self.voxels(self.decoder(features))
+        return logits

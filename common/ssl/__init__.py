@@ -9,7 +9,7 @@ from importlib import import_module
 from typing import TYPE_CHECKING, cast
 
 from prostafed.common.settings import Settings
-from prostafed.common.ssl.parameters import ConditionalParameters, RestoreParameters
+from prostafed.common.ssl import parameters as settings
 
 if TYPE_CHECKING:
     from prostafed.common.ssl.method import Method
@@ -27,13 +27,30 @@ class MethodEntry:
     shared: tuple[str, ...]
 
 
+_PAIR = ("encoder", "projection")
+
 METHODS: dict[str, MethodEntry] = {
-    "conditional": MethodEntry("conditional", ConditionalParameters, "contrastive", ("encoder", "projection")),
-    "restore": MethodEntry("restore", RestoreParameters, "restoration", ("encoder",)),
+    "conditional": MethodEntry("conditional", settings.ConditionalParameters, "contrastive", _PAIR),
+    "yaware": MethodEntry("yaware", settings.YAwareParameters, "contrastive", _PAIR),
+    "alignment_uniformity": MethodEntry(
+        "alignment_uniformity", settings.AlignmentUniformityParameters, "contrastive", _PAIR
+    ),
+    "prior_uniformity": MethodEntry("prior_uniformity", settings.PriorUniformityParameters, "contrastive", _PAIR),
+    "simclr": MethodEntry("simclr", settings.SimclrParameters, "contrastive", _PAIR),
+    "moco": MethodEntry("moco", settings.MocoParameters, "contrastive", _PAIR),
+    "byol": MethodEntry("byol", settings.ByolParameters, "without negatives", _PAIR),
+    "vicreg": MethodEntry("vicreg", settings.VicregParameters, "without negatives", _PAIR),
+    "barlow": MethodEntry("barlow", settings.BarlowParameters, "without negatives", _PAIR),
+    "restore": MethodEntry("restore", settings.RestoreParameters, "restoration", ("encoder",)),
+    "sparse": MethodEntry("sparse", settings.SparseParameters, "restoration", ("encoder",)),
 }
 
 
 def build_method(name: str, parameters: Settings) -> Method:
     """Return the Method that METHODS lists under `name`, with `parameters` of the class the table names."""
     module = import_module(f"prostafed.common.ssl.{METHODS[name].module}")
-    return cast("Method", module.build(parameters))
+    method = cast("Method", module.build(parameters))
+    if getattr(parameters, "learned_transforms", False):
+        transforms = import_module("prostafed.common.ssl.transforms")
+        return cast("Method", transforms.learn_transforms(method))
+    return method

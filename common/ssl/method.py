@@ -3,7 +3,7 @@ and the loss.
 """
 
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 
 from torch import Generator, Tensor, nn
 
@@ -19,9 +19,13 @@ class Method:
 
     heads       builders of the tensor groups beside "encoder"
     views       (images (batch, sequence, z, y, x), spacing_mm, generator) -> what the network sees, and what it is
-    compared with outputs     (network, views) -> what the loss compares loss        (outputs, the batch's records) ->
-    scalar decomposes_per_sample   whether the loss is a mean over cases, which DP-SGD needs; contrastive losses are
-    not
+                compared with
+    outputs     (network, views) -> what the loss compares; this part may run under autocast
+    loss        (outputs, the batch's records) -> scalar, in float32 whatever precision the outputs came in
+    decomposes_per_sample   whether the loss is a mean over cases, which DP-SGD needs; contrastive losses are not
+    targets     groups that follow another as its moving average -> the group they follow. They start equal to it, are
+                not trained, and never travel; a site keeps them between rounds
+    advance     (network, outputs) -> None, after each optimiser step: moves targets and queues along
     """
 
     heads: Mapping[str, GroupBuilder]
@@ -29,3 +33,5 @@ class Method:
     outputs: Callable[[nn.ModuleDict, Views], Views]
     loss: Callable[[Views, Sequence[CaseRecord]], Tensor]
     decomposes_per_sample: bool
+    targets: Mapping[str, str] = field(default_factory=dict)
+    advance: Callable[[nn.ModuleDict, Views], None] | None = None

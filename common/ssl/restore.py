@@ -17,11 +17,11 @@ from prostafed.common.models.decoder import UNetDecoder
 from prostafed.common.models.encoder import ResidualEncoder
 from prostafed.common.models.heads import VoxelHead
 from prostafed.common.ssl.method import Method, Views
-from prostafed.common.ssl.parameters import RestoreParameters
+from prostafed.common.ssl.parameters import MaskParameters, RestoreParameters
 
 
 def draw_hidden(
-    shape: Sequence[int], spacing_mm: Sequence[float], parameters: RestoreParameters, generator: Generator
+    shape: Sequence[int], spacing_mm: Sequence[float], parameters: MaskParameters, generator: Generator
 ) -> Tensor:
     """Return a mask (batch, 1, z, y, x), 1 where a voxel is hidden; the same number of blocks is hidden in
     every case.

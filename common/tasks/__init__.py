@@ -21,8 +21,10 @@ class TaskEntry:
 
 
 TASKS: dict[str, TaskEntry] = {
+    "anatomy": TaskEntry("anatomy", "gland or zone contours"),
     "classify": TaskEntry("classify", "csPCa yes/no per case"),
     "lesion": TaskEntry("lesion", "lesion contours"),
+    "pirads": TaskEntry("pirads", "PI-RADS scores of reports, one per reader"),
 }
 
 

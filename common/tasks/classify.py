@@ -15,13 +15,19 @@ from prostafed.common.metrics.predictions import CasePrediction
 from prostafed.common.models.heads import ClassificationHead
 from prostafed.common.tasks.task import Task
 
+PRIOR = 0.28  # share of cases with csPCa the untrained head assumes: 425 of 1,500 in PI-CAI
+
 
 def build() -> Task:
-    """Return the task: image vector -> one logit, binary cross-entropy."""
+    """Return the task: image vector -> one logit, binary cross-entropy.
+
+    The head starts at PRIOR, so that no step goes to learning how common cancer is.
+    """
     return Task(
-        heads={"head": lambda encoder: ClassificationHead(encoder.vector_size)},
+        heads={"head": lambda encoder: ClassificationHead(encoder.vector_size, PRIOR)},
         usable=lambda record: record.cspca is not None,
         targets=_targets,
+        maps=False,
         outputs=_outputs,
         loss=lambda logits, target: binary_cross_entropy_with_logits(logits, target.to(logits)),
         predict=lambda logit: logit.sigmoid().float().numpy(force=True),

@@ -1,20 +1,18 @@
 """Lesion detection: a map of the probability of clinically significant cancer, scored by candidates as PI-CAI does."""
 
 import math
-from collections.abc import Sequence
 
 import numpy as np
 import numpy.typing as npt
 import torch
-from torch import Tensor, nn
+from torch import Tensor
 from torch.nn.functional import binary_cross_entropy_with_logits
 
 from prostafed.common.imaging.cases import MASKS, CaseRecord, Masks
 from prostafed.common.metrics.detection import detect
 from prostafed.common.metrics.predictions import CasePrediction
-from prostafed.common.models.decoder import UNetDecoder
-from prostafed.common.models.encoder import ResidualEncoder
-from prostafed.common.models.heads import VoxelHead
+from prostafed.common.models.decoder import MapHead
+from prostafed.common.tasks.losses import soft_dice_loss
 from prostafed.common.tasks.task import Task
 
 FOCUS = 1.0  # gamma of the focal loss, PI-CAI baseline
@@ -22,20 +20,6 @@ LESION_WEIGHT = 0.9  # alpha: of lesion voxels against all others
 PRIOR = 0.01  # share of lesion voxels the untrained head assumes
 MIN_CANDIDATE_MM3 = 7.5  # a candidate is larger than this: PI-CAI's 10 voxels of 3.0 x 0.5 x 0.5 mm
 LESION = MASKS.index("lesion")
-
-
-class DetectionHead(nn.Module):
-    """U-Net decoder and one logit per voxel."""
-
-    def __init__(self, encoder: ResidualEncoder) -> None:
-        super().__init__()
-        self.decoder = UNetDecoder(encoder.plans, encoder.norm)
-        self.voxels = VoxelHead(encoder.plans[0].channels, 1, prior=PRIOR)
-
-    def forward(self, features: Sequence[Tensor]) -> Tensor:
-        """Return logits (batch, z, y, x)."""
-        logits: Tensor = self.voxels(self.decoder(features))
-        return logits[:, 0]
 
 
 def focal_loss(logits: Tensor, target: Tensor) -> Tensor:
@@ -46,24 +30,20 @@ def focal_loss(logits: Tensor, target: Tensor) -> Tensor:
     return (weight * (1 - right) ** FOCUS * entropy).mean()
 
 
-def soft_dice_loss(logits: Tensor, target: Tensor) -> Tensor:
-    """Return 1 - soft Dice over the whole batch, so that cases without a lesion count only through false positives."""
-    probability = logits.sigmoid()
-    overlap = 2 * (probability * target).sum() + 1
-    return 1 - overlap / (probability.sum() + target.sum() + 1)
-
-
 def build() -> Task:
     """Return the task: encoder, U-Net decoder, focal + Dice loss; the case's score is its best candidate's
     confidence.
     """
     return Task(
-        heads={"head": DetectionHead},
+        heads={"head": lambda encoder: MapHead(encoder, outputs=1, prior=PRIOR)},
         usable=lambda record: "lesion" in record.masks and record.cspca is not None,
-        targets=lambda records, masks: (masks[:, LESION] > 0).float(),
+        targets=lambda records, masks: (masks[:, [LESION]] > 0).float(),
+        maps=True,
         outputs=lambda network, images: network["head"](network["encoder"](images)),
-        loss=lambda logits, target: focal_loss(logits.float(), target) + soft_dice_loss(logits.float(), target),
-        predict=lambda logits: logits.sigmoid().float().numpy(force=True),
+        loss=lambda logits, target: (
+            focal_loss(logits.float(), target) + soft_dice_loss(logits.float().sigmoid(), target)
+        ),
+        predict=lambda logits: logits[0].sigmoid().float().numpy(force=True),
         assess=_assess,
     )
 

@@ -19,15 +19,17 @@ class Task:
     heads     builders of the tensor groups beside "encoder"; they stay at the site
     usable    whether a case carries what the task learns from
     targets   (records, masks (batch, MASKS, z, y, x)) -> target
-    outputs   (network, images) -> logits
+    maps      whether logits are maps, (batch, channel, z, y, x) on the images' own grid; else (batch, ...)
+    outputs   (network, images (batch, sequence, z, y, x)) -> logits
     loss      (logits, target) -> scalar
-    predict   logits of one case -> prediction, a probability or a map (z, y, x) in [0, 1]
+    predict   logits of one case -> prediction in [0, 1]: probabilities, a map (z, y, x) or maps (channel, z, y, x)
     assess    (prediction, record, masks, spacing_mm) -> what is compared over cases
     """
 
     heads: Mapping[str, GroupBuilder]
     usable: Callable[[CaseRecord], bool]
     targets: Callable[[Sequence[CaseRecord], Tensor], Tensor]
+    maps: bool
     outputs: Callable[[nn.ModuleDict, Tensor], Tensor]
     loss: Callable[[Tensor, Tensor], Tensor]
     predict: Callable[[Tensor], npt.NDArray[np.float32]]

@@ -88,9 +88,14 @@ def _few_patients(run: RunFolder, results: Sequence[Result]) -> list[Notice]:
     scarce = scarce_sites(results, judged(run, results))
     if not scarce:
         return []
-    counts = ", ".join(f"{site} {positives} with and {rest} without" for site, (positives, rest) in scarce.items())
+    of_kinds = any(len(kinds) > 1 for kinds in scarce.values())
+    counts = ", ".join(
+        f"{site} {kinds[0]} with and {kinds[1]} without" if len(kinds) > 1 else f"{site} {kinds[0]}"
+        for site, kinds in scarce.items()
+    )
     text = (
-        f"Some sites have fewer than {MIN_PER_CLASS} test cases of a kind, with or without csPCa ({counts}). "
+        f"Some sites have fewer than {MIN_PER_CLASS} test cases"
+        f"{' of a kind, with or without csPCa' if of_kinds else ''} ({counts}). "
         "Intervals from so few are too narrow, so no difference between arms counts as shown."
     )
     return [Notice("note", "Few test patients", text)]

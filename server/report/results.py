@@ -9,6 +9,7 @@ import numpy as np
 from prostafed.common.metrics.bootstrap import bootstrap, percentile_interval
 from prostafed.common.metrics.predictions import CasePrediction
 from prostafed.common.metrics.statistic import FloatArray
+from prostafed.common.metrics.structures import STRUCTURE_MEASURES
 from prostafed.common.metrics.summary import STATISTICS
 from prostafed.common.seeding import derive_seed
 from prostafed.server.report.run_folder import RunFolder
@@ -16,6 +17,7 @@ from prostafed.server.report.vocabulary import metric_of, order_arms
 
 CASE_METRICS = ("auroc", "average_precision", "brier")
 LESION_METRICS = ("picai_score", "auroc", "lesion_ap", "lesion_sensitivity")
+METRICS_OF = {"lesion": LESION_METRICS, "anatomy": STRUCTURE_MEASURES, "pirads": ("auroc", "pirads_rps")}
 
 
 @dataclass(frozen=True)
@@ -58,7 +60,7 @@ def list_arms(run: RunFolder) -> list[str]:
 
 def metrics_of(task: str) -> tuple[str, ...]:
     """Return the metrics of a task, the one it is judged by first."""
-    return LESION_METRICS if task == "lesion" else CASE_METRICS
+    return METRICS_OF.get(task, CASE_METRICS)
 
 
 def measure(run: RunFolder) -> list[Result]:
@@ -103,7 +105,8 @@ def _from_predictions(
     interval = percentile_interval(resamples) if resamples is not None else None
     low, high = interval or (None, None)
     patients = len({prediction.patient_id for prediction in predictions})
-    positives = sum(prediction.label for prediction in predictions)
+    labels = [prediction.label for prediction in predictions if prediction.label is not None]
+    positives = sum(labels) if labels else None
     return Result(
         stage, task, metric, arm, "site", site, value, low, high, patients, len(predictions), positives, resamples
     )

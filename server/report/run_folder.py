@@ -68,10 +68,11 @@ class PredictionLine(Line):
     site: str
     case_id: str
     patient_id: str
-    label: bool
-    score: float
+    label: bool | None
+    score: float | None
     detections: tuple[tuple[float, bool], ...] = ()
     lesions: int = 0
+    measures: dict[str, float] = {}
 
 
 class RunRecord(Line):

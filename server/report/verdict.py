@@ -38,14 +38,19 @@ def judged(run: RunFolder, results: Sequence[Result]) -> list[Result]:
     return []
 
 
-def scarce_sites(results: Sequence[Result], arms: Sequence[Result]) -> dict[str, tuple[int, int]]:
-    """Return (with csPCa, without) of the sites behind `arms` that have too few of either to trust an interval."""
-    scarce = {}
+def scarce_sites(results: Sequence[Result], arms: Sequence[Result]) -> dict[str, tuple[int, ...]]:
+    """Return (with csPCa, without) of the sites behind `arms` that have too few of either to trust an interval; where
+    csPCa is not judged (cases,), if those are too few.
+    """
+    scarce: dict[str, tuple[int, ...]] = {}
     for result in results:
         if arms and (result.stage, result.metric, result.scope) == (arms[0].stage, arms[0].metric, "site"):
             with_cspca, cases = result.positives, result.cases
-            if with_cspca is not None and cases is not None and min(with_cspca, cases - with_cspca) < MIN_PER_CLASS:
-                scarce[result.site] = (with_cspca, cases - with_cspca)
+            if cases is None:
+                continue
+            kinds = (cases,) if with_cspca is None else (with_cspca, cases - with_cspca)
+            if min(kinds) < MIN_PER_CLASS:
+                scarce[result.site] = kinds
     return scarce
 
 

@@ -4,6 +4,8 @@ from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from typing import Any
 
+from prostafed.common.metrics.structures import TOLERANCE_MM
+
 
 @dataclass(frozen=True)
 class Arm:
@@ -31,6 +33,8 @@ ARMS: dict[str, Arm] = {
     "pooled": Arm("Pooled", "all cases in one place, which hospitals cannot do; a reference", "#009E73", "^", "-."),
 }
 
+STRUCTURES = {"gland": "Gland", "pz": "Peripheral zone", "tz": "Transition zone"}
+
 METRICS: dict[str, Metric] = {
     "picai_score": Metric("PI-CAI score", "mean of AUROC and lesion average precision, 0 to 1"),
     "auroc": Metric("AUROC", "how often a patient with csPCa is ranked above one without; 0.5 is chance, 1 is perfect"),
@@ -38,7 +42,23 @@ METRICS: dict[str, Metric] = {
     "lesion_sensitivity": Metric("Lesion sensitivity", "share of lesions found at 1 false positive per case, 0 to 1"),
     "average_precision": Metric("Average precision", "area under precision against recall over cases, 0 to 1"),
     "brier": Metric("Brier score", "squared error of the predicted probability, 0 is perfect", higher_is_better=False),
+    "pirads_rps": Metric(
+        "PI-RADS ranked probability score",
+        "squared distance of the predicted PI-RADS distribution from the readers' votes, 0 is perfect",
+        higher_is_better=False,
+    ),
 }
+for _name, _label in STRUCTURES.items():
+    METRICS[f"{_name}_dice"] = Metric(f"{_label} Dice", "overlap with the delineation, 0 to 1")
+    METRICS[f"{_name}_hd95_mm"] = Metric(
+        f"{_label} HD95 (mm)", "95th percentile of the distance between the surfaces, 0 is perfect", False
+    )
+    METRICS[f"{_name}_surface_dice"] = Metric(
+        f"{_label} surface Dice", f"share of the surfaces within {TOLERANCE_MM:g} mm of each other, 0 to 1"
+    )
+    METRICS[f"{_name}_volume_difference"] = Metric(
+        f"{_label} volume difference", "difference of the volumes as a fraction of the true one, 0 is perfect", False
+    )
 
 SOURCES = {
     "phantom": "generated images",

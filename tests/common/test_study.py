@@ -8,6 +8,7 @@ from prostafed.common.errors import ConfigurationError
 from prostafed.common.study import Finetune, Pretrain, parse_study, read_study
 
 MINIMAL = 'name = "tiny"\n[[stage]]\nkind = "pretrain"\nrounds = 2\n'
+TUNED = 'name = "tiny"\n[[stage]]\nkind = "finetune"\nrounds = 3\n'
 
 
 def write(tmp_path: Path, text: str) -> Path:
@@ -31,6 +32,21 @@ def test_defaults_are_filled_in(tmp_path: Path) -> None:
     assert isinstance(finetune, Finetune)
     assert finetune.share == ("encoder",)
     assert study.data.sequences == ("t2w", "adc", "hbv")
+
+
+@pytest.mark.parametrize(
+    ("keys", "frozen"),
+    [
+        ("", [False, False, False]),
+        ('mode = "probe"\n', [True, True, True]),
+        ('mode = "gradual"\nfrozen_rounds = 2\n', [True, True, False]),
+        ('mode = "full"\nlayer_decay = 0.7\nlabels = 0.05\n', [False, False, False]),
+    ],
+)
+def test_the_mode_says_in_which_rounds_the_encoder_is_frozen(tmp_path: Path, keys: str, frozen: list[bool]) -> None:
+    (stage,) = read_study(write(tmp_path, TUNED + keys)).stage
+    assert isinstance(stage, Finetune)
+    assert [stage.freezes_encoder(number) for number in (1, 2, 3)] == frozen
 
 
 def test_canonical_form_reads_back_to_the_same_hash(tmp_path: Path) -> None:
@@ -62,6 +78,13 @@ def test_hash_ignores_how_a_default_is_written_and_sees_every_value(tmp_path: Pa
         (MINIMAL + 'share = ["projection"]\n', ["share must hold encoder"]),
         (MINIMAL + 'method = "restore"\nshare = ["encoder", "projection"]\n', ["for restore"]),
         (MINIMAL + '[[stage]]\nkind = "finetune"\nrounds = 1\ntask = "lesions"\n', ["did you mean 'lesion'"]),
+        (TUNED + 'mode = "gradual"\n', ["frozen_rounds from 1 to 2", "found 0"]),
+        (TUNED + 'mode = "gradual"\nfrozen_rounds = 3\n', ["frozen_rounds from 1 to 2", "found 3"]),
+        (TUNED + "frozen_rounds = 1\n", ["frozen_rounds is for mode 'gradual'"]),
+        (TUNED + 'mode = "probe"\nlayer_decay = 0.5\n', ["layer_decay is for an encoder that is trained"]),
+        (TUNED + 'mode = "probes"\n', ["mode", "'probes'"]),
+        (TUNED + "labels = 0.0\n", ["labels", "greater than 0"]),
+        (TUNED + "labels = 5.0\n", ["labels", "less than or equal to 1"]),
         (MINIMAL + "[data]\nsize = [0, 2, 2]\n", ["data.size", "above 0"]),
         (MINIMAL + "[data]\ntest_fraction = 0.6\nvalidation_fraction = 0.5\n", ["must stay below 1"]),
         (MINIMAL + "[privacy]\ntarget_epsilon = 8.0\n", ["unknown key 'privacy'"]),

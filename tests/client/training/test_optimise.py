@@ -65,3 +65,51 @@ def test_no_case_and_a_loss_that_is_not_finite_are_said() -> None:
         optimise(network, lambda *_: torch.zeros(()), 0, SETTINGS, lambda *_: None)
     with pytest.raises(DataError, match="Lower the stage's learning_rate"):
         optimise(network, lambda *_: network.weight.sum() * math.nan, 2, SETTINGS, lambda *_: None)
+
+
+def train_in_little_memory(room: int, divisible: bool) -> tuple[nn.Linear, list[int], float]:
+    """Train on 7 cases with memory for `room` of them; return the network, the sizes that were tried and the loss."""
+    torch.manual_seed(0)
+    network, data, tried = nn.Linear(3, 1), torch.randn(7, 3), []
+
+    def batch_loss(batch: list[int], generator: Generator) -> torch.Tensor:
+        tried.append(len(batch))
+        torch.rand(1, generator=generator)  # something drawn, as in augmentation
+        if len(batch) > room:
+            raise torch.OutOfMemoryError("CUDA out of memory")
+        return (network(data[batch]) ** 2).mean()
+
+    settings = Optimisation(epochs=2, batch_size=7, learning_rate=1e-2, weight_decay=0.0, seed=1)
+    record = optimise(network, batch_loss, 7, settings, lambda *_: None, divisible=divisible)
+    return network, tried, record.loss
+
+
+@pytest.mark.parametrize(("room", "tried"), [(7, [7, 7]), (5, [7, *[3, 2, 2] * 2]), (2, [7, 3, *[1] * 14])])
+def test_a_batch_that_does_not_fit_is_halved_and_gives_the_same_step(
+    room: int, tried: list[int], caplog: pytest.LogCaptureFixture
+) -> None:
+    whole, _, loss = train_in_little_memory(7, divisible=True)
+    network, sizes, halved_loss = train_in_little_memory(room, divisible=True)
+    assert sizes == tried
+    assert torch.allclose(network.weight, whole.weight, atol=1e-6)
+    assert halved_loss == pytest.approx(loss, rel=1e-6)
+    assert ("going on with 3" in caplog.text) == (room < 7), "and it is said"
+
+
+def test_a_step_that_is_taken_again_draws_the_same() -> None:
+    network, drawn = nn.Linear(1, 1), []
+
+    def batch_loss(batch: list[int], generator: Generator) -> torch.Tensor:
+        drawn.append(torch.rand(1, generator=generator).item())
+        if len(drawn) == 1:
+            raise torch.OutOfMemoryError("CUDA out of memory")
+        return network.weight.sum()
+
+    optimise(network, batch_loss, 2, Optimisation(1, 2, 1e-2, 0.0, 1), lambda *_: None, divisible=True)
+    assert drawn[0] == drawn[1] != drawn[2]
+
+
+@pytest.mark.parametrize(("room", "divisible"), [(4, False), (0, True)])
+def test_what_cannot_be_halved_is_said(room: int, divisible: bool) -> None:
+    with pytest.raises(DataError, match="Lower the stage's batch_size"):
+        train_in_little_memory(room, divisible)

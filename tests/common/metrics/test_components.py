@@ -4,7 +4,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from scipy import ndimage
 
-from prostafed.common.metrics.components import grow, label_components
+from prostafed.common.metrics.components import grow, label_components, largest_component
 
 FULL = np.ones((3, 3, 3))
 SHAPES = st.tuples(st.integers(1, 5), st.integers(1, 7), st.integers(1, 9))
@@ -44,3 +44,15 @@ def test_agrees_with_scipy_label_for_label(shape: tuple[int, int, int], seed: in
 def test_growing_agrees_with_scipy(shape: tuple[int, int, int], seed: int) -> None:
     mask = np.random.default_rng(seed).random(shape) < 0.1
     np.testing.assert_array_equal(grow(mask), ndimage.binary_dilation(mask, structure=FULL))
+
+
+def test_the_largest_component_is_kept_alone() -> None:
+    mask = np.zeros((2, 4, 6), dtype=bool)
+    mask[0, 0, 0] = mask[0, 3, 3:] = mask[1, 1, 5] = True
+    kept = largest_component(mask)
+    assert np.argwhere(kept).tolist() == [[0, 3, 3], [0, 3, 4], [0, 3, 5]]
+    np.testing.assert_array_equal(largest_component(kept), kept)
+    assert not largest_component(np.zeros((2, 2, 2), dtype=bool)).any()
+    equals = np.zeros((1, 1, 5), dtype=bool)
+    equals[0, 0, [0, 4]] = True
+    assert np.argwhere(largest_component(equals)).tolist() == [[0, 0, 0]], "the first of equals"

@@ -1,6 +1,6 @@
 import pytest
 
-from prostafed.common.metrics.overlap import dice
+from prostafed.common.metrics.overlap import dice, volume_difference
 
 
 @pytest.mark.parametrize(
@@ -17,6 +17,20 @@ from prostafed.common.metrics.overlap import dice
 def test_dice_by_hand(predicted: list[int], true: list[int], expected: float | None) -> None:
     assert dice(predicted, true) == expected
     assert dice(true, predicted) == expected
+
+
+@pytest.mark.parametrize(
+    ("predicted", "true", "expected"),
+    [
+        ([1, 1, 1, 0], [0, 1, 1, 0], 1 / 2),
+        ([0, 1, 0, 0], [0, 1, 1, 0], 1 / 2),  # too little is as wrong as too much
+        ([1, 0, 0, 1], [0, 1, 1, 0], 0),  # where they lie does not count
+        ([0, 0, 0, 0], [0, 1, 1, 0], 1),
+        ([0, 1, 1, 0], [0, 0, 0, 0], None),
+    ],
+)
+def test_volume_difference_by_hand(predicted: list[int], true: list[int], expected: float | None) -> None:
+    assert volume_difference(predicted, true) == expected
 
 
 def test_masks_must_have_one_shape() -> None:

@@ -11,7 +11,7 @@ from torch.nn.functional import normalize
 from prostafed.common.imaging.cases import CaseRecord
 from prostafed.common.ssl import build_method
 from prostafed.common.ssl.conditional import conditional_alignment, decoupled_uniformity
-from prostafed.common.ssl.kernels import delta_kernel
+from prostafed.common.ssl.kernels import delta_kernel, rbf_kernel
 from prostafed.common.ssl.parameters import ConditionalParameters
 
 K = torch.arange(12, dtype=torch.float64).reshape(4, 3)
@@ -106,6 +106,13 @@ def test_a_batch_of_one_case_one_label_or_no_label_has_a_finite_loss(reads: list
     loss.backward()
     assert torch.isfinite(loss)
     assert torch.isfinite(z.grad).all()  # type: ignore[arg-type]
+
+
+def test_the_kernel_can_be_chosen() -> None:
+    records = [CaseRecord("a", "a", pirads_reads=(4, 4, 5)), CaseRecord("b", "b", pirads_reads=(4, 5, 5))]
+    method = build_method("conditional", ConditionalParameters(kernel="rbf", uniformity_weight=0.0))
+    kernel = rbf_kernel([13 / 3, 14 / 3], 1.0)
+    assert torch.allclose(method.loss((Z1[:2], Z2[:2]), records), conditional_alignment(Z1[:2], Z2[:2], kernel))
 
 
 def test_single_reads_count_as_little_as_the_study_says() -> None:

@@ -110,3 +110,23 @@ def test_the_summary_table_is_plain_json_and_repeats(run: Path) -> None:
     assert list(rows[0]) == [
         *("stage", "task", "metric", "arm", "scope", "site", "value", "low", "high", "patients", "cases", "positives")
     ]
+
+
+def test_a_task_of_structures_is_shown_by_its_measures_and_says_nothing_of_cancer(
+    make_run: Callable[..., Path],
+) -> None:
+    run = make_run(stages=[{"kind": "finetune", "task": "anatomy", "rounds": 2}])
+    lines = [json.loads(line) for line in (run / "predictions.jsonl").read_text().splitlines()]
+    for number, line in enumerate(lines):
+        measures = {"gland_dice": 0.7 + number % 3 / 10, "gland_hd95_mm": 4.0 + number % 2}
+        line |= {"label": None, "score": None, "measures": measures}
+    (run / "predictions.jsonl").write_text("".join(json.dumps(line) + "\n" for line in lines))
+    results = measure(read_run(run))
+    shown = {result.metric for result in results if result.value is not None}
+    assert shown == {"gland_dice", "gland_hd95_mm"}
+    (mean,) = pick(results, metric="gland_dice", arm="federated", scope="mean")
+    assert mean.value == pytest.approx(0.8)
+    assert mean.positives is None
+    (worst,) = pick(results, metric="gland_hd95_mm", arm="federated", scope="worst")
+    assert worst.value == max(r.value for r in pick(results, metric="gland_hd95_mm", arm="federated", scope="site"))
+    assert summary_table(run)

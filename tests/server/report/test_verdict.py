@@ -53,6 +53,14 @@ def test_enough_patients_are_not_scarce(run: Path) -> None:
     assert scarce_sites(results, judged(folder, results)) == {}
 
 
+def test_where_cancer_is_not_judged_cases_are_counted(run: Path) -> None:
+    results = [replace(result, positives=None) for result in measure(read_run(run))]
+    arms = judged(read_run(run), results)
+    assert scarce_sites(results, arms) == {}
+    few = [replace(result, cases=9 if result.site == "beta" else 10) for result in results]
+    assert scarce_sites(few, arms) == {"beta": (9,)}
+
+
 def test_real_images_are_not_called_generated(run: Path) -> None:
     (run / "federation.json").write_text(json.dumps({"sites": [{"name": "alpha", "source": "picai"}]}))
     assert "generated" not in verdict(run)
