@@ -20,7 +20,7 @@ from prostafed.client.training.finetune import Tuning, finetune
 from prostafed.client.training.optimise import Optimisation, TrainingRecord, decayed
 from prostafed.client.training.pretrain import pretrain
 from prostafed.common.errors import CheckpointError, DataError
-from prostafed.common.files import write_text
+from prostafed.common.files import make_folder, write_text
 from prostafed.common.imaging.budget import choose_labelled
 from prostafed.common.imaging.case_folder import CaseFolder, open_case_folder
 from prostafed.common.imaging.folds import Splits, read_splits, split_cases
@@ -166,6 +166,7 @@ def predictions_file(site: Site, request: Request, split: str) -> Path:
 
 
 def _write_predictions(path: Path, predictions: Sequence[CasePrediction]) -> None:
+    make_folder(path.parent)  # a site that never trained in this stage has none
     write_text(path, "".join(json.dumps(asdict(prediction)) + "\n" for prediction in predictions))
 
 

@@ -1,0 +1,56 @@
+"""A site's answers, without a server."""
+
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+from prostafed.client import work
+from prostafed.common.configuration import parse
+from prostafed.common.imaging.case_folder import write_case
+from prostafed.common.imaging.cases import CaseRecord, Grid
+from prostafed.common.messages import Request
+from prostafed.common.study import Study
+from prostafed.common.study_network import build_stage_network
+from prostafed.common.tensors import read_tensors, select_groups
+
+SEQUENCES, GRID = ("t2w", "adc", "hbv"), Grid((3.0, 1.0, 1.0), (4, 16, 16))
+
+
+@pytest.fixture
+def study() -> Study:
+    return parse(
+        {
+            "name": "site",
+            "data": {"size": GRID.size, "spacing_mm": GRID.spacing_mm},
+            "model": {"width": 4, "stages": 2},
+            "stage": [{"kind": "finetune", "task": "classify", "rounds": 1}],
+        },
+        Study,
+        "test",
+    )
+
+
+@pytest.fixture
+def site_file(tmp_path: Path) -> Path:
+    """A site of eight cases, every second with csPCa."""
+    (tmp_path / "cases").mkdir()
+    rng = np.random.default_rng(0)
+    for number in range(8):
+        name = f"case{number}"
+        record = CaseRecord(name, name, cspca=bool(number % 2), sequences=dict.fromkeys(SEQUENCES, "acquired"))
+        image = rng.normal(size=(3, *GRID.size)).astype(np.float16)
+        write_case(tmp_path / "cases", record, image, np.zeros((3, *GRID.size), np.uint8), GRID, SEQUENCES)
+    path = tmp_path / "site.toml"
+    path.write_text('name = "north"\n')
+    return path
+
+
+def test_a_site_that_never_trained_can_be_evaluated(site_file: Path, study: Study) -> None:
+    place = work.open_workplace(site_file, study.canonical())
+    sent = select_groups(read_tensors(build_stage_network(study, 1)), ["encoder"])
+    request = Request("evaluate", "run", study.hash(), 1, 1, sent, ("test",))
+    reply = work.evaluate(place, request)
+    assert reply.metrics["test/n"] == len(place.splits["test"]) == 2
+    assert len(work.predictions_file(place.site, request, "test").read_text().splitlines()) == 2
+    assert not reply.tensors
