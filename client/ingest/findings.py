@@ -9,6 +9,8 @@ from prostafed.common.errors import DataError
 Severity = Literal["F", "S", "W"]  # study refused, source (a file or a series) skipped, warning
 Status = Literal["ready", "warning", "refused"]
 
+_SEVERITIES: dict[str, Severity] = {"F": "F", "S": "S", "W": "W"}
+
 # Code -> the severities it may have; the first is the usual one.
 CODES: dict[str, str] = {
     "NO_DICOM": "F",
@@ -83,9 +85,7 @@ class SourceError(DataError):
 
 def usual_severity(code: str) -> Severity:
     """Return the severity a code has unless said otherwise."""
-    first = CODES[code][0]
-    assert first in ("F", "S", "W")
-    return first  # type: ignore[return-value]
+    return _SEVERITIES[CODES[code][0]]
 
 
 def make_finding(case_id: str, code: str, text: str, severity: Severity | None = None) -> Finding:

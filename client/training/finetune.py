@@ -10,6 +10,7 @@ from prostafed.client.training.batches import load_batch
 from prostafed.client.training.optimise import OnStep, Optimisation, ParameterGroup, TrainingRecord, optimise
 from prostafed.common.imaging.augment import apply_augmentation, apply_geometry, draw_augmentation, hide_sequences
 from prostafed.common.imaging.cases import Cases
+from prostafed.common.models.encoder import ResidualEncoder
 from prostafed.common.tasks.task import Task
 
 
@@ -61,7 +62,8 @@ def decay_layers(network: nn.ModuleDict, learning_rate: float, decay: float) -> 
     Layer-wise learning-rate decay, after Clark et al. 2020 (ELECTRA), per stage instead of per layer.
     """
     encoder = network["encoder"]
-    stages, shifts = list(encoder.stages), list(encoder.absence)  # type: ignore[arg-type]
+    assert isinstance(encoder, ResidualEncoder)
+    stages, shifts = list(encoder.stages), list(encoder.absence)
     heads = [parameter for name, group in network.items() if name != "encoder" for parameter in group.parameters()]
     groups: list[ParameterGroup] = [{"params": heads, "lr": learning_rate}]
     for number, stage in enumerate(stages):

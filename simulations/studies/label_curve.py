@@ -12,10 +12,12 @@ import json
 import statistics
 import sys
 import time
+from collections.abc import Sequence
 from pathlib import Path
 
 import numpy as np
 import torch
+from torch import nn
 
 from prostafed.client.training.evaluate import assess
 from prostafed.client.training.finetune import finetune
@@ -82,7 +84,23 @@ def make_cases(seed: int, count: int) -> CasesInMemory:
 
 def train_and_test(pool: CasesInMemory, size: int, test: CasesInMemory, steps: int, seed: int) -> float:
     """Return the test AUROC of a network trained from scratch on the first `size` cases of `pool`."""
-    task, device = build_task("classify"), torch.device("cuda" if torch.cuda.is_available() else "cpu")
+    return score(train(pool, range(size), steps, seed), test)
+
+
+def train(
+    pool: CasesInMemory,
+    chosen: Sequence[int],
+    steps: int,
+    seed: int,
+    *,
+    tolerant: bool = False,
+    hideable: Sequence[int] = (),
+) -> nn.ModuleDict:
+    """Return a network trained from scratch to classify csPCa on the `chosen` cases of `pool`.
+
+    `tolerant`: the encoder is told which sequences a case lacks; those in `hideable` are hidden now and then.
+    """
+    task = build_task("classify")
     network = build_network(
         sequences=len(SEQUENCES),
         spacing_mm=GRID.spacing_mm,
@@ -93,17 +111,28 @@ def train_and_test(pool: CasesInMemory, size: int, test: CasesInMemory, steps: i
         groups=task.heads,
         seed=seed,
         stage=0,
+        tolerant=tolerant,
     )
     batch_size = 8
-    epochs = max(1, round(steps / ROUNDS / np.ceil(size / batch_size)))
+    epochs = max(1, round(steps / ROUNDS / np.ceil(len(chosen) / batch_size)))
     for number in range(1, ROUNDS + 1):
         settings = Optimisation(
             epochs, batch_size, decayed(1e-3, number, ROUNDS), 1e-4, derive_seed(seed, "round", number)
         )
-        finetune(network, task, pool, range(size), GRID.spacing_mm, settings, device, lambda *_: None)
-    found = assess(network, task, test, range(len(test.records)), GRID.spacing_mm, 32, device)
+        finetune(network, task, pool, chosen, GRID.spacing_mm, settings, find_device(), lambda *_: None, hideable)
+    return network
+
+
+def score(network: nn.ModuleDict, test: CasesInMemory) -> float:
+    """Return the AUROC of csPCa on all cases of `test`."""
+    found = assess(network, build_task("classify"), test, range(len(test.records)), GRID.spacing_mm, 32, find_device())
     labels, scores = np.array([each.label for each in found]), np.array([each.score for each in found])
     return float(auroc_rows(labels, scores, np.ones((1, len(found))))[0])
+
+
+def find_device() -> torch.device:
+    """Return the GPU where there is one, else the CPU."""
+    return torch.device("cuda" if torch.cuda.is_available() else "cpu")
 
 
 if __name__ == "__main__":

@@ -18,19 +18,10 @@ from collections.abc import Sequence
 from dataclasses import replace
 from pathlib import Path
 
-import numpy as np
-import torch
-
-from prostafed.client.training.evaluate import assess
-from prostafed.client.training.finetune import finetune
-from prostafed.client.training.optimise import Optimisation, decayed
 from prostafed.common.files import make_folder, write_text
 from prostafed.common.imaging.cases import CasesInMemory
-from prostafed.common.metrics.ranking import auroc_rows
-from prostafed.common.models.network import build_network
 from prostafed.common.seeding import derive_seed
-from prostafed.common.tasks import build_task
-from prostafed.simulations.studies.label_curve import GRID, ROUNDS, SEQUENCES, SITES, make_cases
+from prostafed.simulations.studies.label_curve import SEQUENCES, SITES, make_cases, score, train
 
 HBV = SEQUENCES.index("hbv")
 WITHOUT = 1  # which of SITES has no hbv
@@ -89,35 +80,11 @@ def train_and_test(
     pool: CasesInMemory, arm: str, tests: dict[str, CasesInMemory], steps: int, seed: int
 ) -> dict[str, float]:
     """Return the AUROC on each test set of a network trained as `arm` says."""
-    task, device = build_task("classify"), torch.device("cuda" if torch.cuda.is_available() else "cpu")
-    network = build_network(
-        sequences=len(SEQUENCES),
-        spacing_mm=GRID.spacing_mm,
-        size=GRID.size,
-        width=8,
-        stages=4,
-        norm="instance",
-        groups=task.heads,
-        seed=seed,
-        stage=0,
-        tolerant=arm == "told",
-    )
     lacking = range(WITHOUT, len(pool.records), len(SITES))
     chosen = [index for index in range(len(pool.records)) if arm != "left-out" or index not in lacking]
-    cases, hideable = take_hbv(pool, lacking), [HBV] if arm in ("told", "hidden") else []
-    batch_size = 8
-    epochs = max(1, round(steps / ROUNDS / np.ceil(len(chosen) / batch_size)))
-    for number in range(1, ROUNDS + 1):
-        settings = Optimisation(
-            epochs, batch_size, decayed(1e-3, number, ROUNDS), 1e-4, derive_seed(seed, "round", number)
-        )
-        finetune(network, task, cases, chosen, GRID.spacing_mm, settings, device, lambda *_: None, hideable)
-    scores = {}
-    for name, test in tests.items():
-        found = assess(network, task, test, range(len(test.records)), GRID.spacing_mm, 32, device)
-        labels, values = np.array([each.label for each in found]), np.array([each.score for each in found])
-        scores[name] = float(auroc_rows(labels, values, np.ones((1, len(found))))[0])
-    return scores
+    hideable = [HBV] if arm in ("told", "hidden") else []
+    network = train(take_hbv(pool, lacking), chosen, steps, seed, tolerant=arm == "told", hideable=hideable)
+    return {name: score(network, test) for name, test in tests.items()}
 
 
 if __name__ == "__main__":

@@ -11,6 +11,7 @@ import struct
 import warnings
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
+from typing import SupportsFloat
 
 from pydicom.datadict import dictionary_VR
 from pydicom.dataelem import DataElement, RawDataElement
@@ -161,8 +162,8 @@ def _parse_bytes(value: bytes, vr: str, little: bool) -> tuple[float, ...]:
     return ()
 
 
-def _convert(parts: Sequence[object]) -> tuple[float, ...]:
+def _convert(parts: Sequence[SupportsFloat | str]) -> tuple[float, ...]:
     try:
-        return tuple(float(part) for part in parts)  # type: ignore[arg-type]
+        return tuple(float(part) for part in parts)
     except (TypeError, ValueError, OverflowError):
         return ()

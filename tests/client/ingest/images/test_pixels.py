@@ -32,7 +32,7 @@ def refer(
     return Slice(path, frame, "1", 1, 4, 6, None, None, None, None, False, slope, intercept, stored)
 
 
-def refuse(code: str, slices: list[Slice], severity: str = "F") -> SourceError:
+def assert_refused(code: str, slices: list[Slice], severity: str = "F") -> SourceError:
     with pytest.raises(SourceError) as caught:
         read_pixels(slices, "F" if severity == "F" else "S")
     assert (caught.value.code, caught.value.severity) == (code, severity)
@@ -147,21 +147,21 @@ def test_pixels_whose_place_is_known_are_those_pydicom_reads(
 def test_a_file_cut_short_after_its_header_was_read(path: Path) -> None:
     whole = path.read_bytes()
     path.write_bytes(whole[:-7])
-    refuse("TRUNCATED", [refer(path)])
-    refuse("TRUNCATED", [refer(path, stored=Stored(len(whole) - 48, "<u2", 16))])
+    assert_refused("TRUNCATED", [refer(path)])
+    assert_refused("TRUNCATED", [refer(path, stored=Stored(len(whole) - 48, "<u2", 16))])
 
 
 def test_a_file_that_went_away(path: Path) -> None:
     path.unlink()
-    refuse("UNREADABLE", [refer(path)], "S")
-    refuse("UNREADABLE", [refer(path, stored=Stored(0, "<u2", 16))], "S")
+    assert_refused("UNREADABLE", [refer(path)], "S")
+    assert_refused("UNREADABLE", [refer(path, stored=Stored(0, "<u2", 16))], "S")
 
 
 def test_compressed_pixels_that_are_garbage(jpeg2000: Path) -> None:
     dataset = dcmread(jpeg2000)
     dataset.PixelData = encapsulate([b"\0garbage" * 9])
     dataset.save_as(jpeg2000, enforce_file_format=True)
-    refuse("UNREADABLE", [refer(jpeg2000)], "S")
+    assert_refused("UNREADABLE", [refer(jpeg2000)], "S")
 
 
 @pytest.mark.parametrize("syntax", ["1.2.840.10008.1.2.4.102", "1.2.840.10008.1.2.4.94"])  # MPEG-4, JPIP
@@ -171,17 +171,17 @@ def test_a_compression_without_a_decoder(tmp_path: Path, make_slice: MakeSlice, 
     dataset.PixelData = encapsulate([b"\0\0\0\x18ftypmp42" * 8])
     dataset["PixelData"].is_undefined_length = True
     dataset.save_as(tmp_path / "Doe", enforce_file_format=True)
-    refuse("NO_DECODER", [refer(tmp_path / "Doe")])
+    assert_refused("NO_DECODER", [refer(tmp_path / "Doe")])
 
 
 def test_a_decoder_that_is_not_installed(jpeg2000: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(JPEG2000LosslessDecoder, "_available", {})
-    assert "dicom-codecs" in refuse("NO_DECODER", [refer(jpeg2000)], "S").text
+    assert "dicom-codecs" in assert_refused("NO_DECODER", [refer(jpeg2000)], "S").text
 
 
 @pytest.mark.parametrize("slope", [0.0, float("nan"), float("inf")])
 def test_a_rescale_that_cannot_be_used_skips_the_source(path: Path, slope: float) -> None:
-    assert "slice 2 of 2" in refuse("BAD_RESCALE", [refer(path), refer(path, slope=slope)], "S").text
+    assert "slice 2 of 2" in assert_refused("BAD_RESCALE", [refer(path), refer(path, slope=slope)], "S").text
 
 
 def test_infinite_values_are_refused_with_their_slice(tmp_path: Path, make_slice: MakeSlice) -> None:
@@ -195,11 +195,11 @@ def test_infinite_values_are_refused_with_their_slice(tmp_path: Path, make_slice
         paths.append(tmp_path / str(number))
         dataset.save_as(paths[-1], enforce_file_format=True)
     assert np.array_equal(read_pixels([refer(paths[0])])[0], VALUES)
-    assert "slice 2 of 2" in refuse("NOT_FINITE", [refer(each) for each in paths]).text
+    assert "slice 2 of 2" in assert_refused("NOT_FINITE", [refer(each) for each in paths]).text
 
 
 def test_pixels_of_another_size_than_the_header_said(path: Path) -> None:
-    refuse("MIXED_SIZE", [replace(refer(path), rows=6, columns=4)])
+    assert_refused("MIXED_SIZE", [replace(refer(path), rows=6, columns=4)])
 
 
 def test_a_colour_image_is_refused(tmp_path: Path, make_slice: MakeSlice) -> None:
@@ -210,7 +210,7 @@ def test_a_colour_image_is_refused(tmp_path: Path, make_slice: MakeSlice) -> Non
     )
     dataset.PixelData = bytes(72)
     dataset.save_as(tmp_path / "Doe", enforce_file_format=True)
-    refuse("MIXED_SIZE", [refer(tmp_path / "Doe")])
+    assert_refused("MIXED_SIZE", [refer(tmp_path / "Doe")])
 
 
 def test_nothing_of_the_file_is_said(tmp_path: Path, make_slice: MakeSlice) -> None:

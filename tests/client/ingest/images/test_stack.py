@@ -23,7 +23,7 @@ def place(*along: float, orientation: tuple[float, ...] = AXIAL) -> tuple[np.nda
     return np.outer(along, normal) + np.array((5, 6, 7)), np.tile(orientation, (len(along), 1))
 
 
-def refuse(code: str, positions: np.ndarray, orientations: np.ndarray, says: str = ".") -> None:
+def assert_refused(code: str, positions: np.ndarray, orientations: np.ndarray, says: str = ".") -> None:
     with pytest.raises(SourceError, match=says) as caught:
         order_slices(positions, orientations, "S")
     assert (caught.value.code, caught.value.severity) == (code, "S")
@@ -65,7 +65,9 @@ def test_the_order_of_files_does_not_matter(shuffled: list[int]) -> None:
 
 
 def test_a_missing_slice_is_refused_with_its_place() -> None:
-    refuse("MISSING_SLICE", *place(0, 3, 6, 12, 15), says="every 3.00 mm, found 6.00 mm between slice 3 and 4 of 5")
+    assert_refused(
+        "MISSING_SLICE", *place(0, 3, 6, 12, 15), says="every 3.00 mm, found 6.00 mm between slice 3 and 4 of 5"
+    )
 
 
 @pytest.mark.parametrize(("gap", "fits"), [(3.15, True), (3.17, False), (2.85, True), (2.83, False)])
@@ -74,11 +76,11 @@ def test_gaps_may_differ_by_five_percent_and_a_hundredth_of_a_millimetre(gap: fl
     if fits:
         assert order_slices(*places).spacing_mm == pytest.approx(3)
     else:
-        refuse("MISSING_SLICE", *places)
+        assert_refused("MISSING_SLICE", *places)
 
 
 def test_two_slices_in_one_place_are_refused() -> None:
-    refuse("DUPLICATE_POSITION", *place(0, 3, 3, 6), says=r"slices 2 and 3 of 4 .* \(1 such pairs\)")
+    assert_refused("DUPLICATE_POSITION", *place(0, 3, 3, 6), says=r"slices 2 and 3 of 4 .* \(1 such pairs\)")
 
 
 @pytest.mark.parametrize(("step", "fits"), [(0.12, True), (0.13, False)])
@@ -88,18 +90,18 @@ def test_a_stack_may_drift_sideways_by_half_a_millimetre(step: float, fits: bool
     if fits:
         order_slices(positions, orientations)
     else:
-        refuse("SHEARED", positions, orientations, says=r"0\.5 mm sideways")
+        assert_refused("SHEARED", positions, orientations, says=r"0\.5 mm sideways")
 
 
 @pytest.mark.parametrize("wrong", [(1, 0, 0, 0.1, 0.99, 0), (0.9, 0, 0, 0, 1, 0), (1, 0, 0, 1, 0, 0), (0,) * 6])
 def test_axes_that_are_not_perpendicular_and_of_length_1_are_refused(wrong: tuple[float, ...]) -> None:
-    refuse("BAD_ORIENTATION", place(0, 3, 6)[0], np.tile(np.array(wrong, dtype=float), (3, 1)))
+    assert_refused("BAD_ORIENTATION", place(0, 3, 6)[0], np.tile(np.array(wrong, dtype=float), (3, 1)))
 
 
 def test_slices_must_be_parallel() -> None:
     positions, orientations = place(0, 3, 6)
     orientations[1, 4:] = np.cos(0.002), np.sin(0.002)
-    refuse("BAD_ORIENTATION", positions, orientations, says=r"differ by 0\.002")
+    assert_refused("BAD_ORIENTATION", positions, orientations, says=r"differ by 0\.002")
     orientations[1, 4:] = np.cos(0.0009), np.sin(0.0009)
     order_slices(positions, orientations)
 
