@@ -32,7 +32,7 @@ from prostafed.common.seeding import derive_seed
 from prostafed.common.ssl import build_method
 from prostafed.common.ssl.targets import follow
 from prostafed.common.study import Finetune, Pretrain, Study, parse_study
-from prostafed.common.study_network import build_stage_network
+from prostafed.common.study.network import build_stage_network
 from prostafed.common.tasks import build_task
 from prostafed.common.tensors import read_tensors, select_groups, write_tensors
 

@@ -11,7 +11,7 @@ from prostafed.common.messages import Reply, Request
 from prostafed.common.models.checkpoint import save_checkpoint
 from prostafed.common.progress import RoundDone, tell
 from prostafed.common.study import Finetune, Pretrain, Study
-from prostafed.common.study_network import build_stage_network
+from prostafed.common.study.network import build_stage_network
 from prostafed.common.tensors import Tensors, read_tensors, select_groups
 from prostafed.server.aggregation import AGGREGATORS
 from prostafed.server.run_folder import Row, Standing, open_run, write_records, write_standing

@@ -23,7 +23,7 @@ from prostafed.client.training.pretrain import pretrain
 from prostafed.client.work import open_workplace
 from prostafed.common.ssl import build_method
 from prostafed.common.study import Pretrain, Study, parse_study
-from prostafed.common.study_network import build_stage_network
+from prostafed.common.study.network import build_stage_network
 from prostafed.simulations.engine.local import run_local
 from prostafed.simulations.federation import PhantomSite
 from prostafed.simulations.hospitals import prepare_hospital, write_site_folder

@@ -11,7 +11,7 @@ from prostafed.common.imaging.case_folder import write_case
 from prostafed.common.imaging.cases import CaseRecord, Grid
 from prostafed.common.messages import Request
 from prostafed.common.study import Study
-from prostafed.common.study_network import build_stage_network
+from prostafed.common.study.network import build_stage_network
 from prostafed.common.tensors import read_tensors, select_groups
 
 SEQUENCES, GRID = ("t2w", "adc", "hbv"), Grid((3.0, 1.0, 1.0), (4, 16, 16))

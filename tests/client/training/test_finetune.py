@@ -18,7 +18,7 @@ from prostafed.common.imaging.cases import CaseRecord, CasesInMemory, Grid
 from prostafed.common.messages import Request
 from prostafed.common.models.network import build_network
 from prostafed.common.study import Study
-from prostafed.common.study_network import build_stage_network
+from prostafed.common.study.network import build_stage_network
 from prostafed.common.tasks import build_task
 from prostafed.common.tensors import Tensors, group_of, read_tensors, select_groups
 from prostafed.server.aggregation import AGGREGATORS

@@ -1,0 +1,53 @@
+"""The study file: one TOML file says what is learnt, how and in how many rounds; its hash is what everyone
+refers to.
+"""
+
+import hashlib
+import json
+import re
+from pathlib import Path
+from typing import Annotated
+
+from pydantic import Field
+
+from prostafed.common.configuration import Section, parse, read_toml
+from prostafed.common.study.data import Data
+from prostafed.common.study.model import Model
+from prostafed.common.study.rounds import Arms, Round
+from prostafed.common.study.stages import Finetune, Pretrain
+
+__all__ = ["RUN_NAME", "Arms", "Data", "Finetune", "Model", "Pretrain", "Round", "Study", "parse_study", "read_study"]
+
+RUN_NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]{0,100}")  # of a run of a study; also the name of folders
+
+
+class Study(Section):
+    """A study, complete: defaults filled in."""
+
+    name: str = Field(pattern=r"^[a-z0-9][a-z0-9-]{0,40}$", description="short name: lower case, digits, hyphens")
+    seed: int = Field(0, ge=0, description="everything random derives from it")
+    data: Data = Field(Data(), description="grid and splits")
+    model: Model = Field(Model(), description="network")
+    stage: Annotated[tuple[Annotated[Pretrain | Finetune, Field(discriminator="kind")], ...], Field(min_length=1)] = (
+        Field(description="stages, in order")
+    )
+    round: Round = Field(Round(), description="quorum and deadline")
+    arms: Arms = Field(Arms(), description="baselines of a simulation")
+
+    def canonical(self) -> str:
+        """Return the study as JSON with sorted keys, defaults included: equal studies give equal text."""
+        return json.dumps(self.model_dump(mode="json"), sort_keys=True, separators=(",", ":"))
+
+    def hash(self) -> str:
+        """Return the SHA-256 of the canonical form, in hexadecimal; 12 characters are enough to show."""
+        return hashlib.sha256(self.canonical().encode()).hexdigest()
+
+
+def read_study(path: Path) -> Study:
+    """Read a study file; raises ConfigurationError that names the key and the nearest valid one."""
+    return read_toml(path, Study)
+
+
+def parse_study(canonical: str) -> Study:
+    """Return the study whose canonical form is `canonical`."""
+    return parse(json.loads(canonical), Study, "study")
