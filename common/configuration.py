@@ -9,7 +9,7 @@ import tomllib
 from collections.abc import Iterable, Mapping
 from dataclasses import fields, is_dataclass
 from pathlib import Path
-from typing import Any, TypeVar, get_args, get_type_hints
+from typing import Any, Literal, TypeVar, get_args, get_origin, get_type_hints
 
 from pydantic import BaseModel, ConfigDict, TypeAdapter, ValidationError
 from pydantic_core import ErrorDetails
@@ -107,8 +107,8 @@ def _sections_in(annotation: Any) -> Iterable[type]:
 
 
 def _tags(section: type) -> tuple[Any, ...]:
-    """The values of a union member's tag: its first field of literal type."""
+    """The value of a union member's tag: its field that can hold one text only."""
     for annotation in _fields(section).values():
-        if literals := [value for value in get_args(annotation) if isinstance(value, str)]:
-            return tuple(literals)
+        if get_origin(annotation) is Literal and len(get_args(annotation)) == 1:
+            return get_args(annotation)
     return ()

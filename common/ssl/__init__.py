@@ -25,6 +25,7 @@ class MethodEntry:
     parameters: type[Settings]
     family: str
     shared: tuple[str, ...]
+    predictor: tuple[str, ...] = ()  # a group that may travel too, where the aggregator combines it
 
 
 _PAIR = ("encoder", "projection")
@@ -38,7 +39,7 @@ METHODS: dict[str, MethodEntry] = {
     "prior_uniformity": MethodEntry("prior_uniformity", settings.PriorUniformityParameters, "contrastive", _PAIR),
     "simclr": MethodEntry("simclr", settings.SimclrParameters, "contrastive", _PAIR),
     "moco": MethodEntry("moco", settings.MocoParameters, "contrastive", _PAIR),
-    "byol": MethodEntry("byol", settings.ByolParameters, "without negatives", _PAIR),
+    "byol": MethodEntry("byol", settings.ByolParameters, "without negatives", _PAIR, ("predictor",)),
     "vicreg": MethodEntry("vicreg", settings.VicregParameters, "without negatives", _PAIR),
     "barlow": MethodEntry("barlow", settings.BarlowParameters, "without negatives", _PAIR),
     "restore": MethodEntry("restore", settings.RestoreParameters, "restoration", ("encoder",)),

@@ -4,8 +4,12 @@ from torch import nn
 
 from prostafed.common.models.network import build_network
 from prostafed.common.ssl import build_method
-from prostafed.common.study import Pretrain, Study
+from prostafed.common.study import Finetune, Pretrain, Study
+from prostafed.common.study.stages import Part
 from prostafed.common.tasks import build_task
+from prostafed.common.tensors import group_of
+
+NORMS = (nn.InstanceNorm3d, nn.GroupNorm, nn.LayerNorm)
 
 
 def build_stage_network(study: Study, stage: int) -> nn.ModuleDict:
@@ -27,3 +31,24 @@ def build_stage_network(study: Study, stage: int) -> nn.ModuleDict:
         stage=stage,
         tolerant=bool(study.data.allow_missing),
     )
+
+
+def shared_names(network: nn.ModuleDict, stage: Pretrain | Finetune) -> frozenset[str]:
+    """Return the names of the tensors that travel in `stage`: those of its groups, less the parts that stay local.
+
+    Parts are told by the type and place of a module, never by its name.
+    """
+    names = {name for name in network.state_dict() if group_of(name) in stage.share}
+    for part in stage.local:
+        names -= {name for prefix in _find_part(network, part) for name in names if name.startswith(prefix)}
+    return frozenset(names)
+
+
+def _find_part(network: nn.ModuleDict, part: Part) -> list[str]:
+    """Return the prefixes of the tensors that belong to a part."""
+    stem = network["encoder"].stages[0]  # type: ignore[index]
+    return [
+        f"{name}."
+        for name, module in network.named_modules()
+        if (isinstance(module, NORMS) if part == "norm" else module is stem)
+    ]

@@ -1,8 +1,8 @@
 """What a study says of its rounds, and of the arms beside the federation."""
 
-from typing import Literal
+from typing import Annotated, Literal
 
-from pydantic import Field
+from pydantic import Field, model_validator
 
 from prostafed.common.configuration import Section
 
@@ -10,9 +10,41 @@ from prostafed.common.configuration import Section
 class Round(Section):
     """When a round counts."""
 
-    participants: Literal["all"] = Field("all", description="which sites are asked")
-    quorum: int = Field(1, ge=1, description="replies below which a round is not aggregated and the run stops")
+    participants: Literal["all"] | Annotated[int, Field(ge=1)] = Field(
+        "all", description="which sites are asked: all, or so many of them, drawn anew for each round from the seed"
+    )
+    enough: int = Field(
+        0,
+        ge=0,
+        description="replies at which a round is closed without waiting for the others (k of n); 0 waits for all. "
+        "Which sites are the first is not reproducible",
+    )
+    quorum: int = Field(1, ge=1, description="replies below which a round is not aggregated")
     deadline_s: float = Field(3600.0, gt=0, description="seconds after which a site that has not answered is left out")
+    below_quorum: Literal["stop", "retry"] = Field(
+        "stop", description="what follows a round below the quorum: the run stops, or the round is tried again"
+    )
+    retries: int = Field(3, ge=1, description='tries of one round after the first, below_quorum = "retry" only')
+    norm_limit: float = Field(
+        10.0,
+        ge=0,
+        description="an update is rejected whose norm exceeds so many times the median of those admitted in earlier "
+        "rounds of the stage, once there are five; 0 takes any",
+    )
+    report_after: int = Field(3, ge=1, description="rejections of a site in a row that are reported to the coordinator")
+    compress: Literal["none", "float16", "topk"] = Field(
+        "none",
+        description="how updates travel to the server: whole, as float16 differences, or as the largest differences, "
+        "with what was left out added to the next (Stich et al. 2018)",
+    )
+    top_fraction: float = Field(0.05, gt=0, le=1, description='share of the differences sent, compress = "topk" only')
+
+    @model_validator(mode="after")
+    def _reachable(self) -> "Round":
+        most = self.enough or (self.participants if isinstance(self.participants, int) else 0)
+        if most and most < self.quorum:
+            raise ValueError(f"a quorum of {self.quorum} cannot be reached with {most} replies. Lower it.")
+        return self
 
 
 class Arms(Section):

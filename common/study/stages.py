@@ -2,17 +2,20 @@
 
 from collections.abc import Mapping
 from dataclasses import asdict
-from typing import Any, Literal
+from typing import Annotated, Any, Literal
 
 from pydantic import Field, field_validator, model_validator
 
+from prostafed.common.aggregation import AGGREGATORS
 from prostafed.common.configuration import Section, parse
 from prostafed.common.errors import ConfigurationError, nearest
 from prostafed.common.settings import Settings
 from prostafed.common.ssl import METHODS
 from prostafed.common.tasks import TASKS
 
-Group = Literal["encoder", "projection"]  # what may travel; heads and decoders never do
+Group = Literal["encoder", "projection", "predictor"]  # what may travel; heads and decoders never do
+Part = Literal["norm", "stem"]
+PREDICTOR_RULES = ("fedu", "fedema")  # aggregators that combine predictors too
 
 
 class Stage(Section):
@@ -21,9 +24,60 @@ class Stage(Section):
     rounds: int = Field(ge=1, description="exchanges with the server")
     epochs: int = Field(1, ge=1, description="passes over a site's cases per round")
     batch_size: int = Field(8, ge=1, description="cases per optimiser step")
-    learning_rate: float = Field(1e-3, gt=0, description="of AdamW, cosine-decayed to a tenth over the stage's rounds")
-    weight_decay: float = Field(1e-4, ge=0, description="of AdamW")
-    aggregate: str = Field("fedavg", description="how the server combines the sites")
+    optimiser: Literal["adamw", "sgd"] = Field("adamw", description="of the sites; sgd is plain, without momentum")
+    learning_rate: float = Field(
+        1e-3, gt=0, description="of the sites' optimiser, cosine-decayed to a tenth over the stage's rounds"
+    )
+    weight_decay: float = Field(1e-4, ge=0, description="of the sites' optimiser")
+    keep_optimiser: bool = Field(
+        False, description="whether a site's optimiser goes on from round to round; otherwise it starts anew"
+    )
+    aggregate: str = Field("fedavg", description=f"how the sites are combined: one of {', '.join(AGGREGATORS)}")
+    aggregate_parameters: Mapping[str, Any] = Field(
+        default={}, description="of the aggregator; see its table", validate_default=True
+    )
+    local: tuple[Part, ...] = Field(
+        (),
+        description="parts of the shared groups that stay at each site all the same: 'norm', every normalisation layer "
+        "(FedBN), 'stem', the encoder's first stage",
+    )
+
+    @field_validator("aggregate")
+    @classmethod
+    def _known_aggregator(cls, name: str) -> str:
+        if name not in AGGREGATORS:
+            raise ValueError(f"unknown aggregator '{name}'{nearest(name, AGGREGATORS)}")
+        return name
+
+    @model_validator(mode="before")
+    @classmethod
+    def _resolve_aggregator(cls, values: dict[str, Any]) -> dict[str, Any]:
+        entry = AGGREGATORS.get(values.get("aggregate", "fedavg"))
+        # What comes out of this is validated as Python values, strictly: arrays have to be tuples from here on.
+        values = {key: tuple(value) if isinstance(value, list) else value for key, value in values.items()}
+        return values if entry is None else _resolved(values, "aggregate_parameters", entry.parameters)
+
+    @model_validator(mode="after")
+    def _optimiser_fits(self) -> "Stage":
+        if AGGREGATORS[self.aggregate].plain_sgd and self.optimiser != "sgd":
+            raise ValueError(
+                f"aggregate '{self.aggregate}' is defined for plain SGD at the sites: set optimiser = 'sgd'."
+            )
+        return self
+
+    def aggregator_parameters(self) -> Settings:
+        """Return `aggregate_parameters` as the class the aggregator declares."""
+        return AGGREGATORS[self.aggregate].parameters(**self.aggregate_parameters)
+
+
+def _resolved(values: dict[str, Any], key: str, parameters: type[Settings]) -> dict[str, Any]:
+    """Return `values` with the table `key` complete, defaults filled in; raises ValueError for a mistake in it."""
+    if not isinstance(values.get(key, {}), Mapping):
+        return values
+    try:
+        return {**values, key: asdict(parse(values.get(key, {}), parameters, key))}
+    except ConfigurationError as error:
+        raise ValueError(str(error)) from error
 
 
 class Pretrain(Stage):
@@ -33,7 +87,9 @@ class Pretrain(Stage):
     method: str = Field("conditional", description=f"one of {', '.join(METHODS)}")
     parameters: Mapping[str, Any] = Field(default={}, description="of the method; see its table", validate_default=True)
     share: tuple[Group, ...] = Field(
-        default=(), description="tensor groups that travel; by default those the method declares"
+        default=(),
+        description="tensor groups that travel; by default those the method declares. With [] each site pretrains by "
+        "itself, and the next stage starts at each site from its own encoder",
     )
 
     @field_validator("method")
@@ -47,20 +103,23 @@ class Pretrain(Stage):
     @classmethod
     def _resolve(cls, values: dict[str, Any]) -> dict[str, Any]:
         entry = METHODS.get(values.get("method", "conditional"))
-        if entry is None or not isinstance(values.get("parameters", {}), Mapping):
+        if entry is None:
             return values
-        try:
-            parameters = parse(values.get("parameters", {}), entry.parameters, "parameters")
-        except ConfigurationError as error:
-            raise ValueError(str(error)) from error
-        return {**values, "parameters": asdict(parameters), "share": tuple(values.get("share", entry.shared))}
+        predictor = entry.predictor if values.get("aggregate") in PREDICTOR_RULES else ()
+        share = values.get("share", entry.shared + predictor)
+        return _resolved({**values, "share": share}, "parameters", entry.parameters)
 
     @model_validator(mode="after")
     def _shareable(self) -> "Pretrain":
-        shared = METHODS[self.method].shared
-        if "encoder" not in self.share or not set(self.share) <= set(shared):
+        entry, found = METHODS[self.method], set(self.share)
+        if found and ("encoder" not in found or not found <= {*entry.shared, *entry.predictor}):
+            may = list(entry.shared + entry.predictor)
             raise ValueError(
-                f"share must hold encoder and, for {self.method}, be among {list(shared)}; found {list(self.share)}."
+                f"share must be [] or hold encoder and, for {self.method}, be among {may}; found {list(self.share)}."
+            )
+        if self.aggregate in PREDICTOR_RULES and "predictor" not in found:
+            raise ValueError(
+                f"aggregate '{self.aggregate}' needs a predictor that travels: method byol, predictor in share."
             )
         return self
 
@@ -74,14 +133,18 @@ class Finetune(Stage):
 
     kind: Literal["finetune"] = Field(description="supervised, needs the task's labels")
     task: str = Field("lesion", description=f"one of {', '.join(TASKS)}")
-    share: tuple[Literal["encoder"]] = Field(("encoder",), description="tensor groups that travel; heads never do")
+    share: Annotated[tuple[Literal["encoder"], ...], Field(max_length=1)] = Field(
+        ("encoder",), description="tensor groups that travel; heads never do. With [] each site learns by itself"
+    )
     evaluate_every: int = Field(1, ge=1, description="rounds between evaluations on the validation patients")
-    mode: Literal["full", "probe", "gradual"] = Field(
+    mode: Literal["full", "probe", "gradual", "alternate"] = Field(
         "full",
         description="what is trained: everything; the heads alone, on a frozen encoder that travels unchanged, so that "
-        "no site learns of another; or the heads alone for frozen_rounds, then everything",
+        "no site learns of another; the heads alone for frozen_rounds, then everything; or in each round the heads "
+        "alone for head_epochs, then the encoder alone (FedRep)",
     )
     frozen_rounds: int = Field(0, ge=0, description='rounds with a frozen encoder, mode = "gradual" only')
+    head_epochs: int = Field(0, ge=0, description='epochs of the heads in each round, mode = "alternate" only')
     layer_decay: float = Field(
         1.0, gt=0, le=1, description="factor on the learning rate from each stage of the encoder to the one before it"
     )
@@ -108,6 +171,12 @@ class Finetune(Stage):
             )
         if self.mode != "gradual" and self.frozen_rounds:
             raise ValueError(f"frozen_rounds is for mode 'gradual'; with '{self.mode}' leave it out.")
+        if (self.mode == "alternate") != (self.head_epochs > 0):
+            raise ValueError(
+                f"head_epochs, at least 1, goes with mode 'alternate' and no other; found {self.head_epochs}."
+            )
+        if self.aggregate in PREDICTOR_RULES:
+            raise ValueError(f"aggregate '{self.aggregate}' combines predictors, which only pretraining with byol has.")
         if self.mode == "probe" and self.layer_decay < 1:
             raise ValueError("layer_decay is for an encoder that is trained; with mode 'probe' leave it out.")
         return self

@@ -75,7 +75,7 @@ def test_hash_ignores_how_a_default_is_written_and_sees_every_value(tmp_path: Pa
         (MINIMAL.replace("rounds = 2", ""), ["'stage.1.rounds' is missing"]),
         ('name = "tiny"\n', ["'stage' is missing"]),
         ('name = "tiny"\nstage = []\n', ["stage", "at least 1"]),
-        (MINIMAL + 'share = ["projection"]\n', ["share must hold encoder"]),
+        (MINIMAL + 'share = ["projection"]\n', ["share must be [] or hold encoder"]),
         (MINIMAL + 'method = "restore"\nshare = ["encoder", "projection"]\n', ["for restore"]),
         (MINIMAL + '[[stage]]\nkind = "finetune"\nrounds = 1\ntask = "lesions"\n', ["did you mean 'lesion'"]),
         (TUNED + 'mode = "gradual"\n', ["frozen_rounds from 1 to 2", "found 0"]),
