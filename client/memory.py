@@ -1,17 +1,41 @@
-"""What a site keeps between rounds, on its own disk: every tensor that does not travel, keyed by run,
-stage and round.
+"""What a site keeps on its own disk, by run, stage and round: the state between rounds, the last answer, and a round in
+the making.
+
+Every file is written whole or not at all, and names the study it belongs to. No state of a random generator is kept
+between rounds: seeds derive from (study seed, stage, round, site).
 """
 
+import json
+import logging
+import pickle
 import re
+from dataclasses import dataclass, field, fields
 from pathlib import Path
+from typing import Any
+
+import torch
 
 from prostafed.common.errors import CheckpointError, ConfigurationError
-from prostafed.common.files import make_folder
+from prostafed.common.files import make_folder, replacing
+from prostafed.common.messages import Reply
 from prostafed.common.models.checkpoint import read_checkpoint, save_checkpoint
 from prostafed.common.study import RUN_NAME
 from prostafed.common.tensors import Tensors
 
 _ROUND_FILE = re.compile(r"round-(\d+)\.safetensors")
+
+logger = logging.getLogger("prostafed.site")
+
+
+@dataclass(frozen=True)
+class Memory:
+    """What a site keeps after a round of a stage."""
+
+    tensors: Tensors = field(default_factory=dict)  # of the network, all that does not travel
+    personal: Tensors = field(default_factory=dict)  # a network of the site's own, whole (Ditto)
+    rule: Tensors = field(default_factory=dict)  # of the aggregator's rule: control variates, drift, own predictor
+    optimiser: Tensors = field(default_factory=dict)  # where the study keeps it
+    residual: Tensors = field(default_factory=dict)  # what compression left out so far
 
 
 def stage_folder(memory: Path, run: str, stage: int) -> Path:
@@ -23,28 +47,105 @@ def stage_folder(memory: Path, run: str, stage: int) -> Path:
     return memory / run / f"stage-{stage}"
 
 
-def remember(folder: Path, round_number: int, tensors: Tensors, study_hash: str) -> None:
-    """Keep `tensors` as they are after `round_number`; the round before is kept too, so that a round can be asked for
+def remember(folder: Path, round_number: int, memory: Memory, study_hash: str) -> None:
+    """Keep `memory` as it is after `round_number`; the round before is kept too, so that a round can be asked for
     again.
     """
     make_folder(folder)
-    save_checkpoint(folder / f"round-{round_number:05}.safetensors", tensors, {"study_hash": study_hash})
+    tensors = {
+        (name if part.name == "tensors" else f"{part.name}/{name}"): array
+        for part in fields(memory)
+        for name, array in getattr(memory, part.name).items()
+    }
+    scalars = json.dumps(sorted(name for name, array in tensors.items() if array.ndim == 0))
+    save_checkpoint(_round_file(folder, round_number), tensors, {"study_hash": study_hash, "scalars": scalars})
     for number, path in _remembered(folder).items():
         if number < round_number - 1:
             path.unlink()
 
 
-def recall(folder: Path, round_number: int, study_hash: str) -> Tensors | None:
+def recall(folder: Path, round_number: int, study_hash: str) -> Memory | None:
     """Return what was kept after the last round up to `round_number`, None if nothing was; raises CheckpointError on a
     foreign study.
     """
     rounds = [number for number in _remembered(folder) if number <= round_number]
     if not rounds:
         return None
-    tensors, metadata = read_checkpoint(_remembered(folder)[max(rounds)])
+    tensors, metadata = read_checkpoint(_round_file(folder, max(rounds)))
     if metadata.get("study_hash") != study_hash:
         raise CheckpointError(f"The memory in {folder} belongs to another study. Start the run under another name.")
-    return tensors
+    for name in json.loads(metadata["scalars"]):  # the file has them as arrays of one value
+        tensors[name] = tensors[name].reshape(())
+    parts: dict[str, Tensors] = {part.name: {} for part in fields(Memory)}
+    for name, array in tensors.items():
+        part, found, rest = name.partition("/")
+        if found:
+            parts[part][rest] = array
+        else:
+            parts["tensors"][name] = array
+    return Memory(**parts)
+
+
+def keep_answer(folder: Path, reply: Reply, digest: str) -> None:
+    """Keep the answer to a request whose sent tensors have `digest`; answers of other rounds are removed."""
+    about = {"cases": reply.cases, "metrics": reply.metrics, "site": reply.site}
+    path = _answer_file(folder, reply.round)
+    metadata = {"study_hash": reply.study_hash, "digest": digest, "reply": json.dumps(about)}
+    save_checkpoint(path, reply.tensors, metadata)
+    for other in folder.glob("answer-*.safetensors"):
+        if other != path:
+            other.unlink()
+
+
+def find_answer(folder: Path, stage: int, round_number: int, study_hash: str, digest: str) -> Reply | None:
+    """Return the answer that was given to this very request, None if it was not answered yet."""
+    path = _answer_file(folder, round_number)
+    if not path.is_file():
+        return None
+    tensors, metadata = read_checkpoint(path)
+    if (metadata.get("study_hash"), metadata.get("digest")) != (study_hash, digest):
+        return None
+    about = json.loads(metadata["reply"])
+    return Reply(about["site"], study_hash, stage, round_number, about["cases"], tensors, about["metrics"])
+
+
+def save_partial(folder: Path, round_number: int, partial: dict[str, Any]) -> None:
+    """Keep a round in the making: tensors, numbers and texts in dictionaries and lists."""
+    with replacing(_partial_file(folder, round_number)) as temporary:
+        torch.save(partial, temporary)
+
+
+def find_partial(folder: Path, round_number: int) -> dict[str, Any] | None:
+    """Return the round in the making, with tensors on the CPU, None where there is none that can be read."""
+    path = _partial_file(folder, round_number)
+    try:
+        partial: dict[str, Any] = torch.load(path, map_location="cpu", weights_only=True)
+    except FileNotFoundError:
+        return None
+    except (OSError, RuntimeError, EOFError, pickle.UnpicklingError):
+        logger.warning("The round in the making, %s, cannot be read; the round starts from its beginning.", path)
+        return None
+    return partial
+
+
+def tidy(folder: Path, round_number: int = 0) -> None:
+    """Remove rounds in the making other than `round_number`, and temporary files a killed process left."""
+    kept = _partial_file(folder, round_number)
+    for path in [*folder.glob("partial-*.pt"), *folder.glob(".*.part")]:
+        if path != kept:
+            path.unlink(missing_ok=True)
+
+
+def _round_file(folder: Path, round_number: int) -> Path:
+    return folder / f"round-{round_number:05}.safetensors"
+
+
+def _answer_file(folder: Path, round_number: int) -> Path:
+    return folder / f"answer-{round_number:05}.safetensors"
+
+
+def _partial_file(folder: Path, round_number: int) -> Path:
+    return folder / f"partial-{round_number:05}.pt"
 
 
 def _remembered(folder: Path) -> dict[int, Path]:

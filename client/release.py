@@ -1,34 +1,61 @@
 """The last gate: what leaves a site is on a list, or does not leave."""
 
 import math
-from collections.abc import Mapping, Sequence
+from collections.abc import Collection, Iterable, Mapping
 
+import numpy as np
+
+from prostafed.common.compression import PLACES, VALUES
 from prostafed.common.errors import ProstafedError
 from prostafed.common.messages import Reply
 from prostafed.common.metrics.summary import SUMMARY_KEYS
-from prostafed.common.tensors import Tensors, group_of
+from prostafed.common.tensors import Tensors
 
 SPLITS = ("train", "validation", "test")
-RELEASED_METRICS = frozenset({"loss", "generated", "n", "positives", *SUMMARY_KEYS})
+RELEASED_METRICS = frozenset({"loss", "steps", "generated", "n", "positives", *SUMMARY_KEYS})
+BESIDE = {"scaffold": "control."}  # rule of a site -> prefix of what it sends beside each floating shared tensor
 
 
 class ReleaseError(ProstafedError):
     """Something that must not leave the site was about to."""
 
 
-def release(reply: Reply, expected: Tensors, share: Sequence[str]) -> Reply:
-    """Return `reply` unchanged if it holds exactly the shared tensors and listed, finite metrics; else raise
-    ReleaseError.
-
-    `expected` holds the network's tensors. Nothing else of a reply is free text: the site's name is its enrolled one.
+def list_update(network: Tensors, shared: Iterable[str], rule: str) -> Tensors:
+    """Return what an update has to look like: the shared tensors of a network and, under a rule that sends more, as
+    many of their kind beside them.
     """
-    allowed = {name: array.shape for name, array in expected.items() if group_of(name) in share}
-    found = {name: array.shape for name, array in reply.tensors.items()}
-    if found and found != allowed:
-        unlisted = sorted(set(found) - set(allowed)) or sorted(allowed)
-        raise ReleaseError(
-            f"Tensors about to leave are not those the study shares, e.g. {unlisted[0]}. Nothing was sent."
-        )
+    layout = {name: network[name] for name in shared}
+    if rule in BESIDE:
+        floating = [name for name, array in layout.items() if np.issubdtype(array.dtype, np.floating)]
+        layout |= {BESIDE[rule] + name: layout[name] for name in floating}
+    return layout
+
+
+def check_update(update: Tensors, layout: Tensors) -> None:
+    """Raise ReleaseError unless `update`, as it is before compression, has exactly the names and shapes of `layout`."""
+    allowed = {name: array.shape for name, array in layout.items()}
+    found = {name: array.shape for name, array in update.items()}
+    if found != allowed:
+        odd = sorted(set(found) ^ set(allowed)) or sorted(name for name in found if found[name] != allowed[name])
+        raise ReleaseError(f"Tensors about to leave are not those the study shares, e.g. {odd[0]}. Nothing was sent.")
+
+
+def list_payload(layout: Tensors, compress: str) -> frozenset[str]:
+    """Return the names an update of `layout` travels under."""
+    if compress != "topk":
+        return frozenset(layout)
+    floating = {name for name, array in layout.items() if np.issubdtype(array.dtype, np.floating)}
+    return frozenset({prefix + name for prefix in (PLACES, VALUES) for name in floating} | (set(layout) - floating))
+
+
+def release(reply: Reply, names: Collection[str]) -> Reply:
+    """Return `reply` unchanged if its tensors have exactly these names and its metrics are listed and finite; else
+    raise ReleaseError.
+
+    Nothing else of a reply is free text: the site's name is its enrolled one.
+    """
+    if odd := sorted(set(reply.tensors) ^ set(names)):
+        raise ReleaseError(f"What is about to leave is not what the study sends, e.g. {odd[0]}. Nothing was sent.")
     _check_metrics(reply.metrics)
     return reply
 

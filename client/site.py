@@ -1,6 +1,7 @@
 """The site file: where a hospital's cases lie and what it trains on. It never leaves the hospital."""
 
 from pathlib import Path
+from typing import Literal
 
 from pydantic import Field
 
@@ -37,6 +38,28 @@ class Site(Section):
     memory: Path = Field(Path("memory"), strict=False, description="folder for what the site keeps between rounds")
     device: str = Field("auto", pattern=r"^(auto|cpu|cuda(:\d+)?)$", description="auto, cpu, cuda or cuda:N")
     threads: int = Field(0, ge=0, description="CPU threads for training; 0 leaves it to torch")
+    precision: Literal["auto", "float32", "bf16", "fp16"] = Field(
+        "auto",
+        description="of forward passes; auto: bf16 on a GPU that computes in it, fp16 on another, float32 on a CPU",
+    )
+    micro_batch: int = Field(
+        0,
+        ge=0,
+        description="cases passed through the network at once, their gradients added up; 0: the whole batch. Not used "
+        "where a loss compares the cases of a batch with each other",
+    )
+    compile: bool = Field(False, description="whether torch.compile is used: slower to start, then faster")
+    processes: int = Field(
+        1,
+        ge=1,
+        description="processes that train one network, each with a part of the batch, on a GPU of its own where there "
+        "are GPUs. Not used where a loss compares the cases of a batch with each other",
+    )
+    checkpoint_minutes: float = Field(
+        5.0,
+        ge=0,
+        description="minutes between checkpoints inside a round, from which an interrupted one goes on; 0: none",
+    )
     server: Server | None = Field(None, description="how the coordinator is reached; not needed in a simulation")
 
 

@@ -1,130 +1,85 @@
-"""A site's answer to a request: build the network, load what was sent and what was kept, train or evaluate, keep,
-release.
-"""
+"""A site's answer to a request: train or evaluate what was sent with what was kept, and release."""
 
+import hashlib
 import json
 from collections.abc import Sequence
-from dataclasses import asdict, dataclass, replace
+from dataclasses import asdict
 from functools import lru_cache
 from pathlib import Path
 
-import torch
-from torch import nn
+import numpy as np
 
-from prostafed.client.gate import admit_cases
-from prostafed.client.memory import recall, remember, stage_folder
-from prostafed.client.release import release
-from prostafed.client.site import Site, read_site
+from prostafed.client.local_round import train_round
+from prostafed.client.memory import find_answer, stage_folder, tidy
+from prostafed.client.release import list_payload, list_update, release
+from prostafed.client.site import Site
+from prostafed.client.starting import load_network
+from prostafed.client.together import train_together
 from prostafed.client.training.evaluate import assess
-from prostafed.client.training.finetune import Tuning, finetune
-from prostafed.client.training.optimise import Optimisation, TrainingRecord, decayed
-from prostafed.client.training.pretrain import pretrain
+from prostafed.client.training.machine import Machine, say_once
+from prostafed.client.workplace import Workplace, open_workplace
+from prostafed.common.aggregation import AGGREGATORS
 from prostafed.common.errors import CheckpointError, DataError
 from prostafed.common.files import make_folder, write_text
-from prostafed.common.imaging.budget import choose_labelled
-from prostafed.common.imaging.case_folder import CaseFolder, open_case_folder
-from prostafed.common.imaging.folds import Splits, read_splits, split_cases
 from prostafed.common.messages import Reply, Request
 from prostafed.common.metrics.predictions import CasePrediction
 from prostafed.common.metrics.summary import summarise
-from prostafed.common.progress import Step, tell
 from prostafed.common.seeding import derive_seed
 from prostafed.common.ssl import build_method
-from prostafed.common.ssl.targets import follow
 from prostafed.common.study import Finetune, Pretrain, Study, parse_study
-from prostafed.common.study.network import build_stage_network
+from prostafed.common.study.network import build_stage_network, shared_names
 from prostafed.common.tasks import build_task
-from prostafed.common.tensors import read_tensors, select_groups, write_tensors
+from prostafed.common.tensors import Tensors, read_tensors
 
-
-@dataclass(frozen=True)
-class Workplace:
-    """A site, opened for a study."""
-
-    site: Site
-    study: Study
-    cases: CaseFolder
-    splits: Splits
-    device: torch.device
-
-
-@lru_cache(maxsize=64)
-def open_workplace(site_file: Path, canonical: str) -> Workplace:
-    """Open a site's cases for a study in canonical form; raises DataError where they lie on another grid."""
-    site, study = read_site(site_file), parse_study(canonical)
-    indexed = open_case_folder(site.cases)
-    cases = admit_cases(indexed, study.data)
-    if site.threads:
-        torch.set_num_threads(site.threads)
-    name = ("cuda" if torch.cuda.is_available() else "cpu") if site.device == "auto" else site.device
-    if site.splits:
-        kept_out = {record.case_id for record in indexed.records} - {record.case_id for record in cases.records}
-        splits = read_splits(site.splits, cases.records, kept_out)
-    else:
-        splits = split_cases(cases.records, study.seed, study.data.validation_fraction, study.data.test_fraction)
-    return Workplace(site, study, cases, splits, torch.device(name))
-
-
-def load_network(workplace: Workplace, request: Request, memory_round: int) -> nn.ModuleDict:
-    """Return the stage's network with the tensors that were sent and those the site kept up to `memory_round`.
-
-    Targets that a site has not kept start equal to what they follow.
-    """
-    network = build_stage_network(workplace.study, request.stage)
-    kept = recall(stage_folder(workplace.site.memory, request.run, request.stage), memory_round, request.study_hash)
-    if kept:
-        write_tensors(network, kept)
-    write_tensors(network, request.tensors)
-    stage = workplace.study.stage[request.stage - 1]
-    if not kept and isinstance(stage, Pretrain):
-        follow(network, build_method(stage.method, stage.method_parameters()).targets, momentum=0.0)
-    return network
+__all__ = ["Workplace", "evaluate", "load_network", "open_workplace", "predictions_file", "train"]
 
 
 def train(workplace: Workplace, request: Request) -> Reply:
-    """Train one round; what does not travel is kept on the site's disk before anything is sent."""
-    study = workplace.study
-    _check_request(study, request)
-    stage = study.stage[request.stage - 1]
-    network = load_network(workplace, request, request.round - 1)
-    record = _train(workplace, request, network)
-    tensors = read_tensors(network.to("cpu"))
-    shared = select_groups(tensors, stage.share)
-    kept = {name: array for name, array in tensors.items() if name not in shared}
-    folder = stage_folder(workplace.site.memory, request.run, request.stage)
-    remember(folder, request.round, kept, request.study_hash)
-    metrics = {"train/loss": record.loss}
-    generated = sum(workplace.cases.records[index].source == "phantom" for index in workplace.splits["train"])
-    if generated:  # said wherever their results go: no report may take them for patients
-        metrics["train/generated"] = float(generated)
-    return release(
-        replace(_reply(workplace, request), cases=record.cases, tensors=shared, metrics=metrics), tensors, stage.share
-    )
+    """Train one round; what does not travel is kept on the site's disk before anything is sent.
+
+    A request that was answered before gets the same answer, without training; one whose training was interrupted goes
+    on where the site's last checkpoint is.
+    """
+    _check_request(workplace.study, request)
+    folder = make_folder(stage_folder(workplace.site.memory, request.run, request.stage))
+    asked = (request.stage, request.round, request.study_hash, digest_tensors(request.tensors))
+    reply = find_answer(folder, *asked)
+    if reply is None:
+        tidy(folder, request.round)
+        machine = _describe_machine(workplace, request)
+        run = train_round if machine.ranks == 1 else train_together
+        reply = run(workplace, request, folder, asked[-1], machine)
+    return release(reply, _list_names(workplace.study.canonical(), request.stage))
 
 
-def _train(workplace: Workplace, request: Request, network: nn.ModuleDict) -> TrainingRecord:
-    study = workplace.study
-    stage = study.stage[request.stage - 1]
-    settings = Optimisation(
-        epochs=stage.epochs,
-        batch_size=stage.batch_size,
-        learning_rate=decayed(stage.learning_rate, request.round, stage.rounds),
-        weight_decay=stage.weight_decay,
-        seed=derive_seed(study.seed, request.stage, request.round, workplace.site.name, "training"),
-    )
+def digest_tensors(tensors: Tensors) -> str:
+    """Return the SHA-256 of names, dtypes, shapes and values."""
+    digest = hashlib.sha256()
+    for name in sorted(tensors):
+        array = np.ascontiguousarray(tensors[name])
+        digest.update(f"{name} {array.dtype} {array.shape}\n".encode())
+        digest.update(array.reshape(-1).view(np.uint8).data)
+    return digest.hexdigest()
 
-    def on_step(step: int, steps: int, loss: float) -> None:
-        tell(Step(workplace.site.name, request.stage, request.round, step, steps, loss))
 
-    data, cases, chosen, device = study.data, workplace.cases, workplace.splits["train"], workplace.device
-    hideable = [data.sequences.index(name) for name in data.allow_missing]
+def _describe_machine(workplace: Workplace, request: Request) -> Machine:
+    """Return how the site trains this stage: in one process where the loss cannot be divided."""
+    site, stage = workplace.site, workplace.study.stage[request.stage - 1]
+    divisible = not isinstance(stage, Pretrain)
     if isinstance(stage, Pretrain):
-        method = build_method(stage.method, stage.method_parameters())
-        return pretrain(network, method, cases, chosen, data.spacing_mm, settings, device, on_step, hideable)
-    task = build_task(stage.task)
-    chosen = choose_labelled(cases.records, chosen, task.usable, stage.labels, study.seed)
-    tuning = Tuning(stage.freezes_encoder(request.round), stage.layer_decay)
-    return finetune(network, task, cases, chosen, data.spacing_mm, settings, device, on_step, hideable, tuning)
+        divisible = build_method(stage.method, stage.method_parameters()).decomposes_per_sample
+    if site.processes > 1 and not divisible:
+        say_once("processes is not used: this stage's loss compares the cases of a batch with each other.")
+    return Machine(site.precision, site.micro_batch, site.compile, ranks=site.processes if divisible else 1)
+
+
+@lru_cache(maxsize=16)
+def _list_names(canonical: str, number: int) -> frozenset[str]:
+    """Return the names of what may leave in a stage, from the study alone."""
+    study = parse_study(canonical)
+    network, stage = build_stage_network(study, number), study.stage[number - 1]
+    layout = list_update(read_tensors(network), shared_names(network, stage), AGGREGATORS[stage.aggregate].rule)
+    return list_payload(layout, study.round.compress)
 
 
 def evaluate(workplace: Workplace, request: Request) -> Reply:
@@ -157,7 +112,8 @@ def evaluate(workplace: Workplace, request: Request) -> Reply:
         if labels:  # a task that does not judge csPCa counts none
             metrics[f"{split}/positives"] = float(sum(labels))
         metrics.update({f"{split}/{name}": value for name, value in summary.items()})
-    return release(replace(_reply(workplace, request), cases=cases, metrics=metrics), {}, ())
+    reply = Reply(workplace.site.name, request.study_hash, request.stage, request.round, cases, metrics=metrics)
+    return release(reply, ())
 
 
 def predictions_file(site: Site, request: Request, split: str) -> Path:
@@ -168,10 +124,6 @@ def predictions_file(site: Site, request: Request, split: str) -> Path:
 def _write_predictions(path: Path, predictions: Sequence[CasePrediction]) -> None:
     make_folder(path.parent)  # a site that never trained in this stage has none
     write_text(path, "".join(json.dumps(asdict(prediction)) + "\n" for prediction in predictions))
-
-
-def _reply(workplace: Workplace, request: Request) -> Reply:
-    return Reply(workplace.site.name, request.study_hash, request.stage, request.round)
 
 
 def _check_request(study: Study, request: Request) -> None:

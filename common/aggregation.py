@@ -22,7 +22,9 @@ class NoParameters(Settings):
 class ProxParameters(Settings):
     """FedProx (Li et al. 2020)."""
 
-    mu: float = setting(0.01, "weight of mu/2 |W - W_g|^2 in each site's loss")
+    mu: float = setting(
+        0.01, "mu; half of it times the squared distance to the global model is added to each site's loss"
+    )
 
     def __post_init__(self) -> None:
         """Raise ValueError where a value is out of range."""
@@ -109,7 +111,7 @@ class KrumParameters(Settings):
 class MultiKrumParameters(KrumParameters):
     """Multi-Krum (Blanchard et al. 2017)."""
 
-    kept: int = setting(0, "sites averaged; 0: all that answered less the byzantine ones")
+    kept: int = setting(0, "sites averaged, never more than answered less the byzantine ones; 0: as many")
 
     def __post_init__(self) -> None:
         """Raise ValueError where a value is out of range."""
@@ -169,7 +171,10 @@ class FedemaParameters(Settings):
 class DittoParameters(Settings):
     """Ditto (Li et al. 2021)."""
 
-    pull: float = setting(0.1, "lambda of lambda/2 |w - W_g|^2, which holds a site's personal model to the global one")
+    pull: float = setting(
+        0.1,
+        "lambda; half of it times the squared distance to the global model is added to the loss of a site's own model",
+    )
 
     def __post_init__(self) -> None:
         """Raise ValueError where a value is out of range."""

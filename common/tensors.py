@@ -2,7 +2,8 @@
 positional list.
 """
 
-from collections.abc import Iterable, Mapping
+import hashlib
+from collections.abc import Iterable, Iterator, Mapping
 from typing import Any
 
 import numpy as np
@@ -13,6 +14,7 @@ from torch import nn
 from prostafed.common.errors import CheckpointError
 
 Tensors = dict[str, npt.NDArray[Any]]
+BLOCK = 1 << 16  # values worked on at once: temporaries stay in the processor's cache
 
 
 def group_of(name: str) -> str:
@@ -63,3 +65,19 @@ def check_layout(expected: Mapping[str, npt.NDArray[Any]], found: Mapping[str, n
 def count_bytes(tensors: Mapping[str, npt.NDArray[Any]]) -> int:
     """Return the bytes of all arrays."""
     return sum(array.nbytes for array in tensors.values())
+
+
+def hash_tensors(tensors: Mapping[str, npt.NDArray[Any]]) -> str:
+    """Return the SHA-256 of names, dtypes, shapes and bytes, in hexadecimal: equal models have equal ones."""
+    digest = hashlib.sha256()
+    for name in sorted(tensors):
+        array = np.asarray(tensors[name], order="C")
+        digest.update(f"{name}\0{array.dtype.str}\0{array.shape}\0".encode())
+        digest.update(array.reshape(-1).view(np.uint8).data)
+    return digest.hexdigest()
+
+
+def cut(size: int) -> Iterator[slice]:
+    """Yield the blocks of a flat array of `size` values."""
+    for start in range(0, size, BLOCK):
+        yield slice(start, min(start + BLOCK, size))

@@ -2,7 +2,7 @@
 name.
 """
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from typing import Any
 
 import numpy as np
@@ -14,11 +14,15 @@ from prostafed.common.tensors import Tensors
 MESSAGE_TYPES = {"hello": "query.hello", "train": "train.round", "evaluate": "evaluate.round"}
 MALFORMED = "MALFORMED"
 REFUSED = 100  # Flower's own error codes lie below
-_FLOWER_ERRORS = {3: "NODE_UNAVAILABLE", 5: "NODE_LOST", 8: "SITE_CRASHED"}
+LINGER_S = 300.0  # how long an answer that comes too late is still taken in; also more than clocks may differ
+NODE_LOST, SITE_CRASHED = 5, 8  # Flower's codes where a SuperNode has gone, and where its ClientApp has died
+_FLOWER_ERRORS = {3: "NODE_UNAVAILABLE", NODE_LOST: "NODE_LOST", SITE_CRASHED: "SITE_CRASHED"}
 
 
-def pack_request(request: Request, node_id: int) -> Message:
-    """Return the message that asks `node_id`."""
+def pack_request(request: Request, node_ids: Sequence[int], deadline_s: float) -> list[Message]:
+    """Return the messages that ask `node_ids`, all with one copy of the tensors; a site that was away is not given its
+    own long after the deadline.
+    """
     ask = ConfigRecord(
         {
             "run": request.run,
@@ -29,8 +33,8 @@ def pack_request(request: Request, node_id: int) -> Message:
         }
     )
     content = RecordDict({"ask": ask, "tensors": _pack(request.tensors)})
-    group = f"{request.stage}.{request.round}"
-    return Message(content, dst_node_id=node_id, message_type=MESSAGE_TYPES[request.action], group_id=group)
+    kind, group, ttl = MESSAGE_TYPES[request.action], f"{request.stage}.{request.round}", deadline_s + LINGER_S
+    return [Message(content, dst_node_id=node, message_type=kind, ttl=ttl, group_id=group) for node in node_ids]
 
 
 def unpack_request(message: Message) -> Request:
@@ -95,7 +99,7 @@ def _unpack_answer(message: Message) -> Reply:
 
 
 def _pack(tensors: Tensors) -> ArrayRecord:
-    return ArrayRecord({name: Array(np.ascontiguousarray(array)) for name, array in tensors.items()})
+    return ArrayRecord({name: Array(np.asarray(array, order="C")) for name, array in tensors.items()})
 
 
 def _unpack(record: ArrayRecord) -> Tensors:

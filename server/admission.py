@@ -1,10 +1,17 @@
 """Admission before arithmetic: a reply that does not fit the round is left out, with a code in the round record."""
 
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from statistics import median
+
 import numpy as np
 
+from prostafed.common.compression import decode
 from prostafed.common.errors import CheckpointError
 from prostafed.common.messages import Reply, Request
-from prostafed.common.tensors import Tensors, check_layout
+from prostafed.common.tensors import Tensors, check_layout, cut
+
+FEWEST_NORMS = 5  # before the median of fewer updates says what is usual
 
 
 class RejectedError(Exception):
@@ -15,23 +22,92 @@ class RejectedError(Exception):
         self.code = code
 
 
+@dataclass(frozen=True)
+class History:
+    """What earlier rounds of a stage admitted; a round's own replies are added at its end, so that the order in which
+    they arrive decides nothing.
+    """
+
+    norms: tuple[float, ...] = ()
+    fingerprints: Mapping[str, tuple[int, ...]] = field(default_factory=dict)  # site -> of each of its payloads
+
+    def after(self, admitted: Mapping[str, "Admitted"]) -> "History":
+        """Return the history with a round's admitted updates, by site."""
+        norms = self.norms + tuple(admitted[site].norm for site in sorted(admitted))
+        seen = {site: (*self.fingerprints.get(site, ()), each.fingerprint) for site, each in admitted.items()}
+        return History(norms, {**self.fingerprints, **seen})
+
+
+@dataclass(frozen=True)
+class Admitted:
+    """An update that may be aggregated; `tensors` are whole again, whatever way they travelled."""
+
+    tensors: Tensors
+    norm: float  # of the difference to what was sent
+    fingerprint: int  # of what travelled
+
+
 def admit(reply: Reply, request: Request, site: str) -> None:
-    """Raise RejectedError unless `reply` answers `request` for `site` with finite tensors that fit those sent."""
+    """Raise RejectedError unless `reply` answers `request` for `site`."""
     if (reply.site, reply.study_hash) != (site, request.study_hash):
         raise RejectedError("WRONG_STUDY", f"the reply names site {reply.site} and study {reply.study_hash[:12]}")
     if (reply.stage, reply.round) != (request.stage, request.round):
         raise RejectedError("WRONG_ROUND", f"the reply is for stage {reply.stage}, round {reply.round}")
     if reply.cases < 1 and request.action == "train":
         raise RejectedError("NO_CASES", f"the reply counts {reply.cases} cases")
-    if request.action == "train":
-        _admit_tensors(reply.tensors, request.tensors)
 
 
-def _admit_tensors(tensors: Tensors, sent: Tensors) -> None:
+def admit_update(reply: Reply, sent: Tensors, compress: str, norm_limit: float, history: History) -> Admitted:
+    """Return the update `reply` holds; raises RejectedError where it cannot be decoded, has other names, shapes or
+    dtypes than `sent`, is not finite, is far larger than usual, or was sent before.
+
+    `norm_limit` times the median norm of `history` is the most that is taken; 0 takes any.
+    """
     try:
+        tensors = decode(sent, reply.tensors, compress)
         check_layout(sent, tensors)
     except CheckpointError as error:
         raise RejectedError("WRONG_TENSORS", str(error)) from error
+    norm = measure_update(tensors, sent)
+    usual = median(history.norms) if norm_limit and len(history.norms) >= FEWEST_NORMS else 0.0
+    if usual and norm > norm_limit * usual:
+        raise RejectedError("TOO_FAR", f"the update's norm is {norm:.3g}, the usual one {usual:.3g}")
+    fingerprint = take_fingerprint(reply.tensors)
+    if norm and fingerprint in history.fingerprints.get(reply.site, ()):
+        raise RejectedError("REPLAYED", "the same tensors were sent in an earlier round")
+    return Admitted(tensors, norm, fingerprint)
+
+
+def measure_update(tensors: Tensors, sent: Tensors) -> float:
+    """Return the Euclidean norm of tensors - sent over the floating ones; raises RejectedError where one of them holds
+    a value that is not finite.
+    """
+    squared = 0.0
     for name, array in tensors.items():
-        if not np.isfinite(array).all():
-            raise RejectedError("NOT_FINITE", f"{name} holds values that are not finite")
+        if not np.issubdtype(array.dtype, np.floating):
+            continue
+        flat, start = array.reshape(-1), sent[name].reshape(-1)
+        for block in cut(flat.size):
+            difference = flat[block] - start[block]
+            with np.errstate(over="ignore"):
+                part = float(np.dot(difference, difference))
+            if not np.isfinite(part):  # a value that is not finite, or finite ones whose squares are not
+                if not np.isfinite(flat[block]).all():
+                    raise RejectedError("NOT_FINITE", f"{name} holds values that are not finite")
+                part = float(np.sum(np.square(difference, dtype=np.float64)))
+            squared += part
+    return float(squared**0.5)
+
+
+def take_fingerprint(tensors: Tensors) -> int:
+    """Return a number that two payloads share by accident only: the sums of their bytes, taken as 32-bit words.
+
+    It tells a repeated answer from a new one at the speed of memory; it is no defence against somebody who alters a
+    bit.
+    """
+    sums = []
+    for name in sorted(tensors):
+        data = np.asarray(tensors[name], order="C").reshape(-1).view(np.uint8)
+        whole = len(data) - len(data) % 4
+        sums += [int(data[:whole].view(np.uint32).sum(dtype=np.uint64)), int.from_bytes(data[whole:].tobytes(), "big")]
+    return hash(tuple(sums)) & (2**63 - 1)

@@ -13,7 +13,14 @@ SERVER_APP = "prostafed.server.app:app"
 CLIENT_APP = "prostafed.client.app:app"
 # Environment variable: the ServerApp writes into its runs/ where the run key `out` is empty.
 HOME_VARIABLE = "PROSTAFED_SERVER_HOME"
-RUN_KEYS = ("study", "run", "out", "sites", "sites_expected")  # all text; Flower refuses keys not declared here
+RUN_KEYS = (
+    "study",
+    "run",
+    "out",
+    "sites",
+    "sites_expected",
+    "initial",
+)  # all text; Flower refuses keys not declared here
 
 _README = "The apps of this bundle are those of the installed prostafed release; the bundle itself holds no code.\n"
 

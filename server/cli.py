@@ -1,13 +1,16 @@
 """prostafed-server: the coordinator of a federation."""
 
 from pathlib import Path
-from typing import Annotated, Any
+from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
 from prostafed.common.command import TYPER, print_json, run_command
 from prostafed.common.errors import ConfigurationError, ProstafedError
-from prostafed.common.study import RUN_NAME, read_study
+from prostafed.common.study import RUN_NAME, Study, read_study
+
+if TYPE_CHECKING:
+    from prostafed.server.submission import Submission
 
 app = typer.Typer(help="Coordinate a federation of hospitals.", no_args_is_help=True, **TYPER)
 
@@ -84,6 +87,9 @@ def run(
     sites: Annotated[int, typer.Option("--sites", help="How many sites to wait for.", min=1)],
     home: Home = DEFAULT_HOME,
     name: Annotated[str | None, typer.Option("--name", help="Name of the run; by default study name and hash.")] = None,
+    initial: Annotated[
+        Path | None, typer.Option("--initial", help="The file whose SHA-256 the study's [initial] names.")
+    ] = None,
     as_json: Json = False,
 ) -> None:
     """Run a study with the sites that are connected; the same name again continues a run that ended early."""
@@ -91,18 +97,23 @@ def run(
     run_name = name or f"{study.name}-{study.hash()[:12]}"
     if not RUN_NAME.fullmatch(run_name):
         raise ConfigurationError(f"--name is {run_name!r}, expected letters, digits, '.', '_' and '-' only.")
-    from prostafed.server.aggregation import check_aggregators
-    from prostafed.server.report import write_report
-    from prostafed.server.submission import run_study
+    from prostafed.server.submission import Submission
 
-    check_aggregators(study)
-    try:
-        folder = run_study(home, study.canonical(), run_name, sites, on_round=_show_round)
-    except KeyboardInterrupt as error:
-        raise ProstafedError(
-            f"No longer watching; the run goes on. prostafed-server watch {run_name} shows it, stop {run_name} ends it."
-        ) from error
-    print_report(folder, write_report(folder), as_json)
+    _check_initial(study, initial)
+    start = str(initial.resolve()) if initial else ""
+    _run(home, Submission(study.canonical(), run_name, sites, start), as_json)
+
+
+@app.command()
+def resume(
+    name: Annotated[str, typer.Argument(metavar="RUN", help="Name of the run.")],
+    home: Home = DEFAULT_HOME,
+    as_json: Json = False,
+) -> None:
+    """Take a run up where it stands: after a crash, a stop, or a round that too few sites answered."""
+    from prostafed.server.submission import read_submission
+
+    _run(home, read_submission(home, name), as_json)
 
 
 @app.command()
@@ -142,6 +153,31 @@ def report(
     print_report(folder, write_report(folder), as_json)
 
 
+@app.command()
+def export(
+    folder: Annotated[Path, typer.Argument(metavar="RUN", help="A run folder.")],
+    out: Annotated[
+        Path | None, typer.Option("--out", metavar="BUNDLE", help="New folder for the bundle; else RUN/bundle.")
+    ] = None,
+    min_confidence: Annotated[
+        float | None,
+        typer.Option("--min-confidence", min=0, max=1, help="Confidence from which candidates are shown; 0.1."),
+    ] = None,
+    as_json: Json = False,
+) -> None:
+    """Write the model of a finished run as a bundle a hospital can use, with its model card."""
+    from prostafed.server.export import export_run
+
+    made = export_run(folder, out, min_confidence)
+    if as_json:
+        print_json(made)
+        return
+    print(
+        f"Bundle: {made['bundle']}\nONNX and PyTorch differ by at most {made['onnx_max_difference']:.1e}. Read its "
+        "docs/README.md before it is passed on."
+    )
+
+
 def print_report(folder: Path, written: Path, as_json: bool) -> None:
     """Print where a run's report lies, or, as JSON, its results too."""
     from prostafed.server.report import summary_table
@@ -152,9 +188,35 @@ def print_report(folder: Path, written: Path, as_json: bool) -> None:
         print(f"Report: {written}")
 
 
+def _check_initial(study: Study, initial: Path | None) -> None:
+    """Raise ConfigurationError now, not at the link, where the file is not the one the study names."""
+    if study.initial.encoder != "random" or initial is not None:
+        from prostafed.common.models.initial import load_initial
+
+        load_initial(study, initial)
+
+
+def _run(home: Path, submission: "Submission", as_json: bool) -> None:
+    from prostafed.server.report import write_report
+    from prostafed.server.submission import run_study
+
+    try:
+        folder = run_study(home, submission, _show_round)
+    except KeyboardInterrupt as error:
+        name = submission.run
+        raise ProstafedError(
+            f"No longer watching; the run goes on. prostafed-server watch {name} shows it, stop {name} ends it."
+        ) from error
+    print_report(folder, write_report(folder), as_json)
+
+
 def _show_round(row: dict[str, Any]) -> None:
     losses = ", ".join(f"{site} {metrics['loss']:.3f}" for site, metrics in row["metrics"].items())
-    typer.echo(f"{row['kind']} round {row['round']} · loss {losses} · {row['seconds']:.1f} s", err=True)
+    missing = ", ".join(f"{entry['site']} {entry['code']}" for entry in row["rejections"])
+    said = [f"{row['kind']} round {row['round']}", f"loss {losses or 'none'}", f"{row['seconds']:.1f} s"]
+    said += [f"without {missing}"] if missing else []
+    said += [] if row["aggregated"] else ["NOT AGGREGATED"]
+    typer.echo(" · ".join(said), err=True)
 
 
 def main() -> None:

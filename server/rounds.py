@@ -1,7 +1,9 @@
-"""One exchange with the sites: push to all, pull one reply at a time, hand it on, stop at the deadline."""
+"""One exchange with the sites: push to all, pull one reply at a time, hand it on, stop at the deadline. And the roll:
+who is there now.
+"""
 
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 
 from flwr.serverapp import Grid
@@ -13,6 +15,17 @@ from prostafed.common.wire import MALFORMED, pack_request, unpack_reply
 from prostafed.server.admission import RejectedError, admit
 
 POLL_S = 0.2
+HELLO_S = 60.0  # a site that appears during a run has so long to introduce itself, or is asked again a round later
+DROPOUTS = {  # why a site that was asked gave nothing, where it is not the site's own decision
+    MALFORMED: "the answer could not be read",
+    "NODE_LOST": "the connection to the site was lost",
+    "NODE_UNAVAILABLE": "the site did not take the request",
+    "SITE_CRASHED": "the site's process died; its own log may say why",
+}
+NOT_NEEDED = "NOT_NEEDED"  # enough others were quicker
+
+# (site, reply) -> None; raises RejectedError where it cannot be used
+OnReply = Callable[[str, Reply], None]
 
 
 @dataclass
@@ -21,85 +34,134 @@ class Exchange:
 
     replies: list[str] = field(default_factory=list)
     rejections: list[dict[str, str]] = field(default_factory=list)
+    late: list[dict[str, str]] = field(default_factory=list)  # answers to earlier exchanges that came now: not used
     bytes_down: int = 0  # server to sites, tensors only
     bytes_up: int = 0
 
 
-def find_sites(grid: Grid, expected: int, deadline_s: float, study_hash: str) -> dict[str, int]:
-    """Return the node of each site, by the site's own name, once `expected` nodes are there.
+class Roll:
+    """The sites of a run over a grid: who is there now, and the messages of past rounds nobody answered in time."""
 
-    Raises RoundError when fewer came before the deadline, or two nodes call themselves the same.
-    """
-    deadline = time.monotonic() + deadline_s
-    while len(nodes := list(grid.get_node_ids())) < expected:
-        if time.monotonic() > deadline:
-            raise RoundError(
-                f"{len(nodes)} of {expected} sites were there after {deadline_s:.0f} s. Start the others, "
-                "then run again."
-            )
-        time.sleep(POLL_S)
-    found: dict[str, int] = {}
+    def __init__(self, grid: Grid, study_hash: str, deadline_s: float) -> None:
+        self._grid, self._study_hash, self._deadline_s = grid, study_hash, deadline_s
+        self._names: dict[int, str] = {}  # node -> the site's own name
+        self._here: dict[str, int] = {}
+        self._overdue: dict[str, dict[str, str]] = {}  # message -> whose answer to what it would be
 
-    def on_reply(node: str, reply: Reply) -> None:
-        if reply.site in found:
-            raise RejectedError("SAME_NAME", f"two nodes call themselves {reply.site}")
-        found[reply.site] = int(node)
+    def assemble(self, expected: int) -> None:
+        """Wait until `expected` sites are there.
 
-    hello = Request("hello", study_hash=study_hash)
-    exchange = ask_sites(grid, {str(node): node for node in nodes}, hello, deadline_s, on_reply, check_site=False)
-    if exchange.rejections or len(found) < expected:
-        reasons = ", ".join(f"{entry['code']} {entry['text']}".strip() for entry in exchange.rejections) or "no answer"
-        raise RoundError(
-            f"Of {expected} sites {len(found)} are ready ({', '.join(sorted(found)) or 'none'}): {reasons}."
-        )
-    return dict(sorted(found.items()))
+        Raises RoundError when fewer came before the deadline, one refused, or two nodes call themselves the same.
+        """
+        deadline = time.monotonic() + self._deadline_s
+        while len(nodes := list(self._grid.get_node_ids())) < expected:
+            if time.monotonic() > deadline:
+                raise RoundError(
+                    f"{len(nodes)} of {expected} sites were there after {self._deadline_s:.0f} s. Start the others, "
+                    "then run again."
+                )
+            time.sleep(POLL_S)
+        refused = self._introduce(nodes, self._deadline_s)
+        self._here = {name: node for node, name in self._names.items()}
+        if refused or len(self._here) < expected:
+            reasons = ", ".join(refused) or "no answer"
+            names = ", ".join(sorted(self._here)) or "none"
+            raise RoundError(f"Of {expected} sites {len(self._here)} are ready ({names}): {reasons}.")
+
+    def present(self) -> list[str]:
+        """Return the names of the sites that are there now, sorted; new ones introduce themselves first."""
+        nodes = set(self._grid.get_node_ids())
+        if new := nodes - set(self._names):
+            self._introduce(sorted(new), min(HELLO_S, self._deadline_s))
+        self._here = {name: node for node, name in self._names.items() if node in nodes}
+        return sorted(self._here)
+
+    def ask(self, request: Request, sites: Sequence[str], on_reply: OnReply, enough: int = 0) -> Exchange:
+        """Ask `sites`, those of them that are still there; as `ask_sites`, and answers to past rounds are put aside."""
+        nodes = {site: self._here[site] for site in sites if site in self._here}
+        late = self._collect_late()
+        exchange, silent = ask_sites(self._grid, nodes, request, self._deadline_s, on_reply, enough=enough)
+        place = {"stage": str(request.stage), "round": str(request.round), "action": request.action}
+        self._overdue |= {message: {"site": site, **place} for message, site in silent.items()}
+        exchange.late = late
+        return exchange
+
+    def _collect_late(self) -> list[dict[str, str]]:
+        late = []
+        for message_id in list(self._overdue):
+            for message in self._grid.pull_messages([message_id]):
+                overdue = self._overdue.pop(message_id)
+                if not message.has_error():
+                    late.append(overdue)
+        return late
+
+    def _introduce(self, nodes: Sequence[int], deadline_s: float) -> list[str]:
+        """Ask `nodes` for their names and return why some of them gave none that can be used."""
+
+        def on_reply(node: str, reply: Reply) -> None:
+            if reply.site in {name for known, name in self._names.items() if known in present}:
+                raise RejectedError("SAME_NAME", f"two nodes call themselves {reply.site}")
+            self._names[int(node)] = reply.site
+
+        present = set(self._grid.get_node_ids())
+        hello = Request("hello", study_hash=self._study_hash)
+        asked = {str(node): node for node in nodes}
+        exchange, _ = ask_sites(self._grid, asked, hello, deadline_s, on_reply, check_site=False)
+        self._names = {node: name for node, name in self._names.items() if node in present}
+        return [f"{entry['code']} {entry['text']}".strip() for entry in exchange.rejections]
 
 
 def ask_sites(
     grid: Grid,
-    nodes: dict[str, int],
+    nodes: Mapping[str, int],
     request: Request,
     deadline_s: float,
-    on_reply: Callable[[str, Reply], None],
+    on_reply: OnReply,
+    *,
+    enough: int = 0,
     check_site: bool = True,
-) -> Exchange:
+) -> tuple[Exchange, dict[str, str]]:
     """Send `request` to all sites and pass each admitted reply to `on_reply` as it arrives: one reply in memory at a
-    time.
+    time. Return what came of it, and the sites that had not answered by the end, by message.
 
     A refusal, a reply that is not admitted, one that `on_reply` rejects and a site silent until the deadline are
-    rejections; none of them stops the exchange.
+    rejections; none of them stops the exchange. With `enough` it ends once so many replies were taken.
     """
     deadline = time.monotonic() + deadline_s
     waiting: dict[str, str] = {}
     exchange = Exchange()
-    for site, node in nodes.items():
-        (message_id,) = grid.push_messages([pack_request(request, node)])
+    for site, message in zip(nodes, pack_request(request, list(nodes.values()), deadline_s), strict=True):
+        (message_id,) = grid.push_messages([message])
         waiting[message_id] = site
         exchange.bytes_down += count_bytes(request.tensors)
-    while waiting and time.monotonic() < deadline:
+    most = enough or len(waiting)
+    while waiting and len(exchange.replies) < most and time.monotonic() < deadline:
         before = len(waiting)
         for message_id in list(waiting):
+            if len(exchange.replies) >= most:
+                break
             for message in grid.pull_messages([message_id]):
                 _take(unpack_reply(message), waiting.pop(message_id), request, on_reply, exchange, check_site)
         if len(waiting) == before:
             time.sleep(POLL_S)
-    for site in waiting.values():
-        exchange.rejections.append({"site": site, "code": "DEADLINE", "text": f"no answer within {deadline_s:.0f} s"})
+    closed = len(exchange.replies) >= most
+    code, text = (NOT_NEEDED, "enough others answered") if closed else ("DEADLINE", f"no answer in {deadline_s:.0f} s")
+    exchange.rejections += [{"site": site, "code": code, "text": text} for site in waiting.values()]
     exchange.replies.sort()
     exchange.rejections.sort(key=lambda entry: entry["site"])
-    return exchange
+    return exchange, waiting
 
 
 def _take(
     reply: Reply | Refusal,
     site: str,
     request: Request,
-    on_reply: Callable[[str, Reply], None],
+    on_reply: OnReply,
     exchange: Exchange,
     check_site: bool,
 ) -> None:
     if isinstance(reply, Refusal):
-        said = "the answer could not be read" if reply.code == MALFORMED else "the site refused; its own log says why"
+        said = DROPOUTS.get(reply.code, "the site refused; its own log says why")
         exchange.rejections.append({"site": site, "code": reply.code, "text": said})
         return
     try:

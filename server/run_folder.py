@@ -3,37 +3,26 @@ at all.
 """
 
 import csv
+import fcntl
 import io
 import json
-from dataclasses import dataclass
+from collections.abc import Iterator
+from contextlib import contextmanager
 from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
 
-from prostafed.common.errors import CheckpointError
+from prostafed.common.errors import CheckpointError, RoundError
 from prostafed.common.files import make_folder, write_json, write_text
-from prostafed.common.models.checkpoint import read_checkpoint, save_checkpoint
 from prostafed.common.provenance import read_commit, read_versions
 from prostafed.common.study import Study
-from prostafed.common.tensors import Tensors
 
 METRIC_COLUMNS = ("stage", "round", "site", "split", "metric", "value", "n")
 Row = dict[str, Any]
 
 
-@dataclass(frozen=True)
-class Standing:
-    """Where a run stands: the last round that is complete on disk, its tensors, and the records up to it."""
-
-    stage: int
-    round: int
-    tensors: Tensors
-    rounds: list[Row]
-    metrics: list[Row]
-
-
-def open_run(folder: Path, study: Study) -> Standing | None:
-    """Make `folder` ready for `study` and return where its run stands, None for a new one.
+def open_run(folder: Path, study: Study) -> None:
+    """Make `folder` ready for `study`.
 
     Raises CheckpointError if it holds a run of another study, ConfigurationError if it cannot be written to.
     """
@@ -44,28 +33,37 @@ def open_run(folder: Path, study: Study) -> Standing | None:
             f"{folder} holds a run of another study. Choose another folder, or go back to that study."
         )
     write_json(study_file, {"study": study.model_dump(mode="json"), "hash": study.hash()})
-    if not (folder / "checkpoint.safetensors").exists():
-        return None
-    tensors, metadata = read_checkpoint(folder / "checkpoint.safetensors")
-    stage, round_number = int(metadata["stage"]), int(metadata["round"])
-    # Records are written before the checkpoint: those of a round that did not complete are dropped here.
-    rounds = [row for row in read_rounds(folder) if (row["stage"], row["round"]) <= (stage, round_number)]
-    metrics = [
-        row for row in read_metrics(folder / "metrics.csv") if (row["stage"], row["round"]) <= (stage, round_number)
-    ]
-    return Standing(stage, round_number, tensors, rounds, metrics)
+
+
+@contextmanager
+def locked(folder: Path) -> Iterator[None]:
+    """Hold the run folder, which the system releases however this process ends; raises RoundError where another process
+    runs in it.
+    """
+    with (make_folder(folder) / ".lock").open("w") as file:
+        try:
+            fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except OSError as error:
+            raise RoundError(f"Another process runs in {folder}. Wait for its end, or stop it, then resume.") from error
+        yield
+
+
+def read_records(folder: Path, stage: int, round_number: int) -> tuple[list[Row], list[Row]]:
+    """Return the round records and metric rows up to a round; those after it are of a round that did not complete,
+    since records are written before the checkpoint.
+    """
+    rounds, metrics = read_rounds(folder), read_metrics(folder / "metrics.csv")
+    reached = (stage, round_number)
+    return (
+        [row for row in rounds if (row["stage"], row["round"]) <= reached],
+        [row for row in metrics if (row["stage"], row["round"]) <= reached],
+    )
 
 
 def write_records(folder: Path, rounds: list[Row], metrics: list[Row]) -> None:
     """Write rounds.jsonl and metrics.csv."""
     write_text(folder / "rounds.jsonl", "".join(json.dumps(row, sort_keys=True) + "\n" for row in rounds))
     write_metrics(folder / "metrics.csv", metrics, METRIC_COLUMNS)
-
-
-def write_standing(folder: Path, study: Study, stage: int, round_number: int, tensors: Tensors) -> None:
-    """Write the checkpoint that says: this round is complete."""
-    metadata = {"study_hash": study.hash(), "stage": str(stage), "round": str(round_number)}
-    save_checkpoint(folder / "checkpoint.safetensors", tensors, metadata)
 
 
 def write_run_record(folder: Path, state: str) -> None:

@@ -4,6 +4,7 @@ import json
 import tempfile
 from collections.abc import Callable, Collection
 from contextlib import suppress
+from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
 
@@ -13,26 +14,49 @@ from prostafed.server import control
 from prostafed.server.bundle import write_bundle
 from prostafed.server.link import connect
 
+FILE = "submission.json"
 
-def submit_run(home: Path, study_json: str, run: str, sites_expected: int) -> str:
-    """Submit a study to the running link and return Flower's id of the run; results appear in home/runs/`run`.
+
+@dataclass(frozen=True)
+class Submission:
+    """What a run was asked to be; it lies in the run's folder, so that the run can be taken up again."""
+
+    study: str  # in canonical form
+    run: str
+    sites_expected: int
+    initial: str = ""  # file the encoder starts from
+
+
+def submit_run(home: Path, submission: Submission) -> str:
+    """Submit a study to the running link and return Flower's id of the run; results appear in home/runs/NAME.
 
     A run of that name that ended early goes on where it stands. Raises ConfigurationError while one is going on.
     """
-    connection, out = connect(home), home.resolve() / "runs" / run
-    submission = out / "submission.json"
-    if submission.exists() and not (out / "state.json").exists():
+    connection, out = connect(home), home.resolve() / "runs" / submission.run
+    written = out / FILE
+    if written.exists() and not (out / "state.json").exists():
         with suppress(RoundError):  # a link with a new database does not know the run any more
             status, _ = control.read_status(connection, _read_run_id(out))
             if not status.startswith("finished"):
-                raise ConfigurationError(f"A run named {run} is {status}. Follow it, stop it, or choose another name.")
+                raise ConfigurationError(
+                    f"A run named {submission.run} is {status}. Follow it, stop it, or choose another name."
+                )
     make_folder(out)
     (out / "state.json").unlink(missing_ok=True)  # it tells of the end of an earlier try
     with tempfile.TemporaryDirectory(prefix="pf-") as scratch:
-        values = {"study": study_json, "run": run, "sites_expected": str(sites_expected)}
+        values = {name: str(value) for name, value in asdict(submission).items()}
         run_id = control.submit(connection, write_bundle(Path(scratch) / "prostafed"), values)
-    write_json(submission, {"run_id": run_id})
+    write_json(written, {**asdict(submission), "run_id": run_id})
     return run_id
+
+
+def read_submission(home: Path, run: str) -> Submission:
+    """Return what a run was asked to be; raises ConfigurationError where there is no such run."""
+    path = home.resolve() / "runs" / run / FILE
+    if not path.exists():
+        raise ConfigurationError(f"No run named {run} was submitted from {home}.")
+    values = json.loads(path.read_text(encoding="utf-8"))
+    return Submission(**{name: values[name] for name in Submission.__dataclass_fields__})
 
 
 def follow_run(
@@ -42,25 +66,17 @@ def follow_run(
 
     Raises RoundError with the run's reason if it failed.
     """
+    read_submission(home, run)
     out = home.resolve() / "runs" / run
-    if not (out / "submission.json").exists():
-        raise ConfigurationError(f"No run named {run} was submitted from {home}.")
     control.follow(out, connect(home), _read_run_id(out), on_round=on_round, seen=seen)
 
 
-def run_study(
-    home: Path,
-    study_json: str,
-    run: str,
-    sites_expected: int,
-    *,
-    on_round: Callable[[dict[str, Any]], None] | None = None,
-) -> Path:
+def run_study(home: Path, submission: Submission, on_round: Callable[[dict[str, Any]], None] | None = None) -> Path:
     """Submit a study, report its rounds until it ends, and return the run's folder; raises as the two it is made of."""
-    out = home.resolve() / "runs" / run
+    out = home.resolve() / "runs" / submission.run
     seen = control.read_rounds(out)
-    submit_run(home, study_json, run, sites_expected)
-    follow_run(home, run, on_round, seen)
+    submit_run(home, submission)
+    follow_run(home, submission.run, on_round, seen)
     return out
 
 
@@ -70,4 +86,4 @@ def stop_run(home: Path, run: str) -> None:
 
 
 def _read_run_id(out: Path) -> str:
-    return str(json.loads((out / "submission.json").read_text(encoding="utf-8"))["run_id"])
+    return str(json.loads((out / FILE).read_text(encoding="utf-8"))["run_id"])

@@ -15,15 +15,18 @@ from prostafed.common.configuration import parse
 from prostafed.common.errors import ConfigurationError, ProstafedError, nearest
 from prostafed.common.study import read_study
 from prostafed.server.cli import print_report
+from prostafed.simulations.comparison.cli import compare, sweep
 from prostafed.simulations.datasets import DATASETS, get_entry
+from prostafed.simulations.places import CACHE_VARIABLE, DEFAULT_CACHE
 
 app = typer.Typer(help="Emulate a federation of hospitals on this machine.", no_args_is_help=True, **TYPER)
-DEFAULT_CACHE = Path.home() / ".cache" / "prostafed"
+app.command()(compare)
+app.command()(sweep)
 
 Json = Annotated[bool, typer.Option("--json", help="Print one JSON object on stdout; progress stays on stderr.")]
 Out = Annotated[Path | None, typer.Option("--out", help="Run folder; by default a new one in runs/.")]
 Cache = Annotated[
-    Path, typer.Option("--cache", help="Where prepared cases are kept between runs.", envvar="PROSTAFED_CACHE")
+    Path, typer.Option("--cache", help="Where prepared cases are kept between runs.", envvar=CACHE_VARIABLE)
 ]
 Engine = Annotated[
     str, typer.Option("--engine", help="local (in this process) or flower (Flower's simulation runtime on Ray).")
@@ -53,6 +56,9 @@ def run(
             help="Engine flower: GPUs per emulated site, fractions allowed; with 0 sites train on the CPU.", min=0
         ),
     ] = 0.0,
+    initial: Annotated[
+        Path | None, typer.Option("--initial", help="The file whose SHA-256 the study's [initial] names.")
+    ] = None,
     cache: Cache = DEFAULT_CACHE,
     as_json: Json = False,
 ) -> None:
@@ -71,13 +77,15 @@ def run(
     from prostafed.simulations.run import Simulation, run_simulation
     from prostafed.simulations.show import showing
 
+    start = initial.resolve() if initial else None
     command = shlex.join(["prostafed-sim", *sys.argv[1:]])
-    simulation = Simulation(study, federation, folder, cache, engine, cpus_per_site, gpus_per_site, command)
+    simulation = Simulation(study, federation, folder, cache, engine, cpus_per_site, gpus_per_site, command, start)
     try:
         with showing(study) as watchers:
             written = run_simulation(simulation, resume, watchers)
     except KeyboardInterrupt as error:
         again = shlex.join(["prostafed-sim", "run", str(study_file), str(federation_file), "--out", str(folder)])
+        again += f" --initial {shlex.quote(str(initial))}" if initial else ""
         raise ProstafedError(f"Interrupted; finished rounds are kept. To go on: {again} --resume") from error
     print_report(folder, written, as_json)
 

@@ -13,6 +13,7 @@ from prostafed.common.seeding import derive_seed
 from prostafed.common.study import Finetune, Study
 from prostafed.server.run_folder import METRIC_COLUMNS, Row, read_metrics, read_rounds, write_metrics
 from prostafed.simulations.arms import ArmRun
+from prostafed.simulations.consensus import CONSENSUS_ARMS
 from prostafed.simulations.hospitals import POOLED, Hospital
 
 
@@ -27,9 +28,15 @@ def collect_arms(study: Study, arms: Sequence[ArmRun], hospitals: Sequence[Hospi
     on the wire.
     """
     rounds = [{"arm": arm.arm, **row} for arm in arms for row in read_rounds(arm.folder)]
-    metrics = [{"arm": arm.arm, **row} for arm in arms for row in read_metrics(arm.folder / "metrics.csv")]
-    predictions = [row for arm in arms for row in _read_predictions(study, arm, hospitals)]
-    metrics += _score_pooled(study, predictions)
+    metrics = [
+        {"arm": arm.arm, **row}
+        for arm in arms
+        for row in read_metrics(arm.folder / "metrics.csv")
+        if not (arm.unseen and row["split"] == "test")  # of those who took part; judged is the one who did not
+    ]
+    predictions = [row for arm in arms if not arm.unseen for row in _read_predictions(arm, hospitals)]
+    predictions += list(_read_consensus(study, out / "arms"))
+    metrics += _score(study, predictions)
     write_text(out / "rounds.jsonl", "".join(json.dumps(row, sort_keys=True) + "\n" for row in rounds))
     write_metrics(out / "metrics.csv", metrics, ("arm", *METRIC_COLUMNS))
     write_text(out / "predictions.jsonl", "".join(json.dumps(row) + "\n" for row in predictions))
@@ -40,36 +47,50 @@ def collect_arms(study: Study, arms: Sequence[ArmRun], hospitals: Sequence[Hospi
     return {way: sum(row[f"bytes_{way}"] for row in federated) for way in ("up", "down")}
 
 
-def _read_predictions(study: Study, arm: ArmRun, hospitals: Sequence[Hospital]) -> Iterator[Row]:
+def _read_predictions(arm: ArmRun, hospitals: Sequence[Hospital]) -> Iterator[Row]:
     """Yield the test predictions that lie at the arm's sites, each under the hospital the case came from."""
     home = {record.case_id: hospital.name for hospital in hospitals for record in hospital.cases.records}
-    for number, stage in enumerate(study.stage, start=1):
+    for number, stage in enumerate(arm.study.stage, start=1):
         if not isinstance(stage, Finetune):
             continue
         for site_file in arm.site_files:
             path = site_file.parent / "memory" / arm.run / f"stage-{number}" / "predictions-test.jsonl"
-            for line in path.read_text().splitlines() if path.exists() else ():
-                row = json.loads(line)
-                key = {
-                    "arm": arm.arm,
-                    "stage": number,
-                    "site": home[row["case_id"]],
-                    "split": "test",
-                    "task": stage.task,
-                }
-                yield key | row
+            for row in _read_lines(path):
+                yield {**_key(arm.arm, number, home[row["case_id"]], stage.task), **row}
 
 
-def _score_pooled(study: Study, predictions: Sequence[Row]) -> list[Row]:
-    """Return the pooled model's test metrics per hospital, which its one site cannot tell apart."""
-    groups: dict[tuple[int, str], list[CasePrediction]] = defaultdict(list)
+def _read_consensus(study: Study, folder: Path) -> Iterator[Row]:
+    """Yield the predictions of the arms that are made of several networks, by hospital."""
+    number, stage = len(study.stage), study.stage[-1]
+    if not isinstance(stage, Finetune):
+        return
+    for arm in CONSENSUS_ARMS:
+        for path in sorted((folder / arm).glob("*.jsonl")):
+            for row in _read_lines(path):
+                yield {**_key(arm, number, path.stem, stage.task), **row}
+
+
+def _read_lines(path: Path) -> Iterator[Row]:
+    for line in path.read_text(encoding="utf-8").splitlines() if path.exists() else ():
+        yield json.loads(line)
+
+
+def _key(arm: str, stage: int, site: str, task: str) -> Row:
+    return {"arm": arm, "stage": stage, "site": site, "split": "test", "task": task}
+
+
+def _score(study: Study, predictions: Sequence[Row]) -> list[Row]:
+    """Return the test metrics per hospital of the arms no site of which could tell them: the pooled model's one site
+    holds all hospitals, and several networks' common prediction is nobody's own.
+    """
+    groups: dict[tuple[str, int, str], list[CasePrediction]] = defaultdict(list)
     names = CasePrediction.__dataclass_fields__
     for row in predictions:
-        if row["arm"] == POOLED:
-            groups[row["stage"], row["site"]].append(CasePrediction(**{name: row[name] for name in names}))
+        if row["arm"] in (POOLED, *CONSENSUS_ARMS):
+            groups[row["arm"], row["stage"], row["site"]].append(CasePrediction(**{name: row[name] for name in names}))
     rows = []
-    for (number, site), members in sorted(groups.items()):
+    for (arm, number, site), members in sorted(groups.items()):
         summary = summarise(members, derive_seed(study.seed, number, site, "bootstrap"))
-        key = {"arm": POOLED, "stage": number, "round": study.stage[number - 1].rounds, "site": site, "split": "test"}
+        key = {"arm": arm, "stage": number, "round": study.stage[number - 1].rounds, "site": site, "split": "test"}
         rows += [{**key, "metric": name, "value": value, "n": len(members)} for name, value in summary.items()]
     return rows

@@ -7,31 +7,34 @@ from pydantic import Field, field_validator
 
 from prostafed.common.configuration import Section, read_toml
 from prostafed.common.errors import ConfigurationError
+from prostafed.simulations.faults import Fault
 from prostafed.simulations.phantom.settings import Readers, Scanner
 
 SITE_NAME = r"^[a-z0-9][a-z0-9-]{0,40}$"
-
-
-_NAME = Field(pattern=SITE_NAME, description="stable name: lower case, digits, hyphens")
 _CENTER = Field("", description="only studies of this centre; empty takes all")
 
 
-class PhantomSite(Section):
+class EmulatedSite(Section):
+    """What every emulated hospital has."""
+
+    name: str = Field(pattern=SITE_NAME, description="stable name: lower case, digits, hyphens")
+    faults: tuple[Fault, ...] = Field((), description="what goes wrong there; tables")
+
+
+class PhantomSite(EmulatedSite):
     """A hospital of generated cases."""
 
     source: Literal["phantom"] = Field(description="generated images")
-    name: str = _NAME
     cases: int = Field(ge=1, description="how many to generate")
     center: Literal["RUMC", "ZGT", "PCNN"] = Field("RUMC", description="PI-CAI centre whose published rates it follows")
     scanner: Scanner = Field(Scanner(), description="the emulated scanner, a table")
     readers: Readers = Field(Readers(), description="who reads its cases, a table")
 
 
-class PicaiSite(Section):
+class PicaiSite(EmulatedSite):
     """A hospital of cases in the PI-CAI layout."""
 
     source: Literal["picai"] = Field(description="PI-CAI layout: MHA images, masks, marksheet")
-    name: str = _NAME
     root: Path = Field(strict=False, description="folder that holds images/; relative to the federation file")
     center: str = _CENTER
     fold: int | None = Field(
@@ -39,55 +42,49 @@ class PicaiSite(Section):
     )
 
 
-class ProstatexSite(Section):
+class ProstatexSite(EmulatedSite):
     """A hospital of PROSTATEx cases."""
 
     source: Literal["prostatex"] = Field(description="PROSTATEx: DICOM, table of findings")
-    name: str = _NAME
     root: Path = Field(strict=False, description="folder of ProstateX-NNNN/; relative to the federation file")
     center: str = _CENTER
 
 
-class Prostate158Site(Section):
+class Prostate158Site(EmulatedSite):
     """A hospital of Prostate158 cases."""
 
     source: Literal["prostate158"] = Field(description="Prostate158: NIfTI and tables")
-    name: str = _NAME
     root: Path = Field(strict=False, description="folder of prostate158_train/; relative to the federation file")
     center: str = _CENTER
 
 
-class MsdSite(Section):
+class MsdSite(EmulatedSite):
     """A hospital of cases of the Medical Segmentation Decathlon, T2 and ADC only."""
 
     source: Literal["msd"] = Field(description="MSD Task05_Prostate: NIfTI")
-    name: str = _NAME
     root: Path = Field(strict=False, description="folder of Task05_Prostate/; relative to the federation file")
     center: str = _CENTER
 
 
-class Promise12Site(Section):
+class Promise12Site(EmulatedSite):
     """A hospital of PROMISE12 cases, T2 only."""
 
     source: Literal["promise12"] = Field(description="PROMISE12: MHD files")
-    name: str = _NAME
     root: Path = Field(strict=False, description="folder of CaseXX.mhd; relative to the federation file")
 
 
-class NciIsbiSite(Section):
+class NciIsbiSite(EmulatedSite):
     """A hospital of NCI-ISBI 2013 cases, T2 only."""
 
     source: Literal["nci-isbi"] = Field(description="NCI-ISBI 2013: DICOM, masks as NRRD")
-    name: str = _NAME
     root: Path = Field(strict=False, description="folder of series and masks; relative to the federation file")
     center: str = _CENTER
 
 
-class CasesSite(Section):
+class CasesSite(EmulatedSite):
     """A hospital whose cases are indexed already."""
 
     source: Literal["cases"] = Field(description="a folder of indexed cases")
-    name: str = _NAME
     root: Path = Field(strict=False, description="folder of *.safetensors cases; relative to the federation file")
 
 

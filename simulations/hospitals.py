@@ -19,6 +19,7 @@ from prostafed.common.provenance import fingerprint_files, read_versions
 from prostafed.common.seeding import derive_seed
 from prostafed.common.study import Study
 from prostafed.simulations.datasets import load_importer
+from prostafed.simulations.faults import Fault, flip_labels
 from prostafed.simulations.federation import (
     CasesSite,
     DatasetSite,
@@ -44,6 +45,7 @@ class Hospital:
     cases: CaseFolder
     fingerprint: str
     left_out: tuple[str, ...]  # one sentence per study that could not be used
+    faults: tuple[Fault, ...] = ()
 
 
 def prepare_hospital(site: SimulatedSite, study: Study, cache: Path, on_case: OnCase) -> Hospital:
@@ -70,7 +72,7 @@ def prepare_hospital(site: SimulatedSite, study: Study, cache: Path, on_case: On
 def _open(site: SimulatedSite, study: Study, folder: Path, fingerprint: str, left_out: tuple[str, ...]) -> Hospital:
     cases = admit_cases(open_case_folder(folder), study.data)
     generated = any(record.source == "phantom" for record in cases.records)
-    return Hospital(site.name, "phantom" if generated else site.source, cases, fingerprint, left_out)
+    return Hospital(site.name, "phantom" if generated else site.source, cases, fingerprint, left_out, site.faults)
 
 
 def combine_fingerprints(hospitals: Sequence[Hospital]) -> str:
@@ -82,8 +84,22 @@ def combine_fingerprints(hospitals: Sequence[Hospital]) -> str:
 def write_site_folder(folder: Path, hospital: Hospital) -> Path:
     """Write the site folder of `hospital` and return its site file."""
     make_folder(folder)
-    write_text(folder / "site.toml", f'name = "{hospital.name}"\ncases = {json.dumps(str(hospital.cases.folder))}\n')
+    write_text(
+        folder / "site.toml", f'name = "{hospital.name}"\ncases = {json.dumps(str(hospital.cases.folder.resolve()))}\n'
+    )
     return folder / "site.toml"
+
+
+def write_flipped_cases(folder: Path, hospital: Hospital, study: Study) -> None:
+    """Give a site folder cases of its own, in which the training patients' labels are wrong."""
+    cases, records, data = make_folder(folder / "cases"), hospital.cases.records, study.data
+    splits = split_cases(records, study.seed, data.validation_fraction, data.test_fraction)  # of the true labels
+    training = set(splits["train"])
+    for index, record in enumerate(records):
+        named = flip_labels(record) if index in training else record
+        write_case(cases, named, *hospital.cases.load(index), hospital.cases.grid, hospital.cases.sequences)
+    write_text(folder / "site.toml", f'name = "{hospital.name}"\ncases = "cases"\nsplits = "splits.csv"\n')
+    write_splits(folder / "splits.csv", records, splits)
 
 
 def write_pooled_folder(folder: Path, hospitals: Sequence[Hospital], study: Study) -> Path:
@@ -166,7 +182,7 @@ def _generate_one(arguments: dict[str, Any], index: int) -> tuple[CaseRecord, Im
 def _cache_key(site: PhantomSite | DatasetSite, study: Study) -> str:
     """A key of everything the cases depend on; a new release prepares them again."""
     parts = {
-        "site": site.model_dump(mode="json"),
+        "site": site.model_dump(mode="json", exclude={"faults"}),
         "data": study.data.model_dump(mode="json", include={"sequences", "allow_missing", "spacing_mm", "size"}),
         "seed": study.seed if isinstance(site, PhantomSite) else None,
         "release": read_versions()["prostafed"],

@@ -12,6 +12,7 @@ from pydantic import BaseModel
 from pydantic_core import PydanticUndefined
 
 from prostafed.client.site import Site
+from prostafed.common.aggregation import AGGREGATORS, NoParameters
 from prostafed.common.files import write_text
 from prostafed.common.ssl import METHODS
 from prostafed.common.study import Study
@@ -30,6 +31,14 @@ def write_reference(folder: Path) -> None:
     )
     for name, entry in METHODS.items():
         parts += describe_section(entry.parameters, f'parameters, method = "{name}"')
+    bare = ", ".join(f"`{name}`" for name, entry in AGGREGATORS.items() if entry.parameters is NoParameters)
+    parts.append(
+        "## Parameters of the aggregators\n\nGiven in a stage as `[stage.aggregate_parameters]`. "
+        f"Nothing can be set for {bare}.\n"
+    )
+    for name, aggregator in AGGREGATORS.items():
+        if aggregator.parameters is not NoParameters:
+            parts += describe_section(aggregator.parameters, f'aggregate_parameters, aggregate = "{name}"')
     write_text(folder / "keys.md", "\n".join(parts))
 
 

@@ -9,14 +9,15 @@ from pathlib import Path
 
 from prostafed.common.errors import CheckpointError, ConfigurationError
 from prostafed.common.files import make_folder, write_json
+from prostafed.common.models.initial import load_initial
 from prostafed.common.progress import Event, Said, listening
 from prostafed.common.provenance import read_commit, read_versions
 from prostafed.common.study import Study
-from prostafed.server.aggregation import check_aggregators
 from prostafed.server.report import write_report
 from prostafed.server.run_folder import Row
 from prostafed.simulations.arms import ArmRun, plan_arms
 from prostafed.simulations.collect import collect_arms, is_finished
+from prostafed.simulations.consensus import write_consensus
 from prostafed.simulations.engine import ENGINES
 from prostafed.simulations.examples import write_examples
 from prostafed.simulations.federation import Federation
@@ -36,6 +37,7 @@ class Simulation:
     cpus_per_site: int = 1
     gpus_per_site: float = 0.0
     command: str = ""
+    initial: Path | None = None  # file the encoder starts from, where the study names one
 
 
 @dataclass(frozen=True)
@@ -56,7 +58,8 @@ def run_simulation(simulation: Simulation, resume: bool, watchers: Watchers) -> 
     Raises ConfigurationError where `out` holds a run and `resume` is False, CheckpointError where that run is another
     one.
     """
-    check_aggregators(simulation.study)
+    if simulation.study.initial.encoder != "random" or simulation.initial is not None:
+        load_initial(simulation.study, simulation.initial)  # a wrong file is told before anything else is done
     record = _open(simulation, resume)
     started = time.monotonic()
     hospitals: list[Hospital] = []
@@ -73,14 +76,15 @@ def run_simulation(simulation: Simulation, resume: bool, watchers: Watchers) -> 
         record["left_out"] = {hospital.name: list(hospital.left_out) for hospital in hospitals if hospital.left_out}
         record["data_fingerprint"] = combine_fingerprints(hospitals)
         _describe_sites(simulation, hospitals)
-        arms = plan_arms(simulation.study, hospitals, simulation.out / "arms")
+        arms = plan_arms(simulation.study, hospitals, simulation.out / "arms", simulation.initial)
         watchers.on_plan(arms)
         engine = ENGINES[simulation.engine](simulation.cpus_per_site, simulation.gpus_per_site)
         for arm in arms:
             watchers.on_arm(arm)
             if not is_finished(arm):
                 with listening(watchers.on_event):
-                    engine(simulation.study, arm, watchers.on_round)
+                    engine(arm, watchers.on_round)
+        write_consensus(simulation.study, arms, simulation.out / "arms")
         write_examples(simulation.study, arms[0], hospitals, simulation.out / "examples")
         record["state"] = "finished"
     finally:

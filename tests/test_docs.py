@@ -10,10 +10,10 @@ from pydantic import BaseModel
 from prostafed.client.cli import app as site_app
 from prostafed.client.ingest.findings import CODES
 from prostafed.client.site import Site
+from prostafed.common.aggregation import AGGREGATORS
 from prostafed.common.ssl import METHODS
 from prostafed.common.study import Study
 from prostafed.common.tasks import TASKS
-from prostafed.server.aggregation import AGGREGATORS
 from prostafed.server.cli import app as server_app
 from prostafed.simulations.cli import app as sim_app
 from prostafed.simulations.federation import Federation
@@ -21,6 +21,7 @@ from prostafed.simulations.reference import _keys, _sections, write_reference
 
 ROOT = Path(__file__).resolve().parent.parent
 README = (ROOT / "README.md").read_text(encoding="utf-8")
+PARAMETERS = dict.fromkeys(entry.parameters for table in (METHODS, AGGREGATORS) for entry in table.values())
 COMMANDS = {"prostafed-sim": sim_app, "prostafed-server": server_app, "prostafed-site": site_app}
 
 
@@ -39,7 +40,7 @@ def test_the_reference_of_keys_is_that_of_the_models(tmp_path: Path) -> None:
     assert (ROOT / "docs" / "keys.md").read_text() == (tmp_path / "keys.md").read_text(), "run `make docs`"
 
 
-@pytest.mark.parametrize("model", [Study, Federation, Site, *(entry.parameters for entry in METHODS.values())])
+@pytest.mark.parametrize("model", [Study, Federation, Site, *PARAMETERS])
 def test_every_key_has_a_row(model: type[BaseModel]) -> None:
     documented = set(re.findall(r"^\| `(\w+)` \|", (ROOT / "docs" / "keys.md").read_text(), flags=re.MULTILINE))
     assert every_key(model) <= documented

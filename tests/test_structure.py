@@ -16,7 +16,7 @@ ALLOWED = {
     "simulations": {"common", "client", "server", "simulations"},
 }
 FLOWER_ROOMS = {"app.py", "worker.py", "rounds.py", "wire.py"}
-DICOM_ROOMS = {("client", "ingest"), ("simulations", "dicom")}
+DICOM_ROOMS = {("client", "ingest"), ("client", "predict"), ("simulations", "dicom")}
 TRAINING_CORE = (
     "common/models",
     "common/ssl",

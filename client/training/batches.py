@@ -1,10 +1,11 @@
-"""Cases -> tensors."""
+"""Cases -> batches -> tensors."""
 
-from collections.abc import Sequence
+import math
+from collections.abc import Iterator, Sequence
 
 import numpy as np
 import torch
-from torch import Tensor
+from torch import Generator, Tensor
 
 from prostafed.common.imaging.cases import CaseRecord, Cases
 
@@ -17,3 +18,10 @@ def load_batch(cases: Cases, indices: Sequence[int], device: torch.device) -> tu
         torch.from_numpy(np.stack(masks)).to(device),
         [cases.records[index] for index in indices],
     )
+
+
+def split_batches(count: int, batch_size: int, generator: Generator) -> Iterator[list[int]]:
+    """Yield a shuffled epoch in batches as equal as they can be: no batch of one case is left over."""
+    order = torch.randperm(count, generator=generator)
+    for batch in torch.tensor_split(order, math.ceil(count / batch_size)):
+        yield batch.tolist()

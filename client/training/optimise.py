@@ -1,28 +1,36 @@
-"""The one training loop of a site: epochs over batches, with AdamW; pretraining and fine-tuning give it a
-batch loss.
+"""The one training loop of a site: epochs over batches; pretraining and fine-tuning give it a batch loss.
+
+Everything random derives from the round's seed, and that from (study seed, stage, round, site): no state of a random
+generator is carried from round to round. Inside a round the generator is part of the state that can be handed out.
 """
 
-import logging
 import math
 import time
-from collections.abc import Callable, Iterator, Sequence
-from dataclasses import dataclass
-from typing import Any
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import asdict, dataclass, field
+from typing import Any, Literal
 
 import torch
-from torch import Generator, Tensor, nn
+from torch import Generator, nn
 
+from prostafed.client.training.batches import split_batches
+from prostafed.client.training.machine import Machine, compile_groups, set_memory_order
+from prostafed.client.training.optimiser import (
+    OptimiserState,
+    ParameterGroup,
+    load_state,
+    make_optimiser,
+    read_rates,
+)
+from prostafed.client.training.stepper import Adjust, BatchLoss, Stepper
 from prostafed.common.errors import DataError
 from prostafed.common.seeding import derive_seed
 
-# (indices of the batch's cases, generator for everything drawn) -> loss
-BatchLoss = Callable[[list[int], Generator], Tensor]
 # (steps done, steps in all, mean loss so far)
 OnStep = Callable[[int, int, float], None]
-# Some parameters and their learning rate, as torch.optim takes them: {"params": [...], "lr": ...}
-ParameterGroup = dict[str, Any]
-
-logger = logging.getLogger("prostafed.training")
+# Of a round in the making, as torch.save and torch.load(weights_only=True) take it. It holds the live tensors: whoever
+# is handed one writes it before going on.
+State = dict[str, Any]
 
 
 @dataclass(frozen=True)
@@ -34,16 +42,47 @@ class Optimisation:
     learning_rate: float
     weight_decay: float
     seed: int
+    optimiser: Literal["adamw", "sgd"] = "adamw"  # sgd without momentum
+
+
+@dataclass(frozen=True)
+class Course:
+    """What may join a round of training."""
+
+    machine: Machine = field(default_factory=Machine)
+    adjust: Adjust | None = None  # what a rule adds to the gradients
+    optimiser: OptimiserState | None = None  # of the round before; None starts anew
+    start: State | None = None  # a state of this round, to go on from
+    on_state: Callable[[State], None] | None = None
+    every_s: float = math.inf  # seconds from one state handed out to the next
+
+
+PLAIN = Course()
 
 
 @dataclass(frozen=True)
 class TrainingRecord:
-    """What a round of training gave: mean loss over its last epoch, cases per epoch, optimiser steps, seconds."""
+    """What a round of training gave: mean loss over its last epoch, cases per epoch, optimiser steps, seconds; learning
+    rate by name of each parameter that was open to training, and the optimiser's state.
+    """
 
     loss: float
     cases: int
     steps: int
     seconds: float
+    rates: Mapping[str, float] = field(default_factory=dict)
+    optimiser: OptimiserState = field(default_factory=dict, compare=False, repr=False)
+
+
+@dataclass
+class _Standing:
+    """How far a round is: epochs finished, batches done of the next, steps and seconds in all, losses of the epoch."""
+
+    epoch: int = 0
+    done: int = 0
+    steps: int = 0
+    seconds: float = 0.0
+    losses: list[float] = field(default_factory=list)  # one per case
 
 
 def decayed(learning_rate: float, round_number: int, rounds: int) -> float:
@@ -60,74 +99,72 @@ def optimise(
     on_step: OnStep,
     groups: Sequence[ParameterGroup] | None = None,
     divisible: bool = False,
+    course: Course = PLAIN,
 ) -> TrainingRecord:
     """Train `network` in place and return its record; raises DataError where no case can be used, the loss is not
     finite, or a batch does not fit into the GPU's memory.
 
     `groups`: parameters with learning rates of their own; by default all of the network's with that of `settings`.
-    `divisible`: the loss is (nearly) a mean over cases, so that a batch that does not fit is passed in halves whose
-    gradients are added up, from then on. Forward passes on a GPU that has it are in bfloat16.
+    `divisible`: the loss is (nearly) a mean over cases, so that a batch may pass in parts whose gradients are added up.
+    A round that goes on from a state ends, on a CPU, with the bytes of one that was never interrupted.
     """
     if case_count == 0:
         raise DataError("The site has no case to train on in this stage. Check its labels and its split.")
-    started = time.monotonic()
     network.train()
-    optimiser = torch.optim.AdamW(
-        groups or network.parameters(), lr=settings.learning_rate, weight_decay=settings.weight_decay, foreach=True
-    )
-    steps, total = 0, settings.epochs * math.ceil(case_count / settings.batch_size)
-    losses: list[float] = []
-    at_once = settings.batch_size if divisible else None
-    for epoch in range(settings.epochs):
-        generator = Generator().manual_seed(derive_seed(settings.seed, epoch))
-        losses = []
-        for batch in split_batches(case_count, settings.batch_size, generator):
-            drawn = generator.get_state()
-            while True:
-                optimiser.zero_grad(set_to_none=True)
-                try:
-                    loss = _backward(network, batch_loss, batch, at_once or len(batch), generator)
-                    break
-                except torch.OutOfMemoryError as error:
-                    at_once = _halve(min(at_once or 1, len(batch)), error)
-                    generator.set_state(drawn)  # the step is taken again from its beginning
+    if course.machine.compile:
+        compile_groups(network)
+    optimiser = make_optimiser(network, settings.optimiser, settings.learning_rate, settings.weight_decay, groups)
+    stepper = Stepper(network, optimiser, course.machine, settings.batch_size, divisible, course.adjust)
+    standing, generator = _Standing(), Generator()
+    if course.optimiser:
+        load_state(optimiser, course.optimiser)
+    if course.start:
+        network.load_state_dict(course.start["network"])
+        load_state(optimiser, course.start["optimiser"])
+        stepper.resume(course.start["stepper"])
+        standing = _Standing(**course.start["standing"])
+    ticked = handed_out = time.monotonic()
+    total = settings.epochs * math.ceil(case_count / settings.batch_size)
+    while standing.epoch < settings.epochs:
+        generator.manual_seed(derive_seed(settings.seed, standing.epoch))
+        batches = list(split_batches(case_count, settings.batch_size, generator))
+        if standing.done and course.start:
+            generator.set_state(course.start["generator"])
+        else:
+            standing.losses = []
+        for batch in batches[standing.done :]:
+            loss = stepper.backward(batch, batch_loss, generator)
             if not math.isfinite(loss):
-                raise DataError(f"The loss became {loss} at step {steps + 1}. Lower the stage's learning_rate.")
-            nn.utils.clip_grad_norm_(network.parameters(), max_norm=5.0)
-            optimiser.step()
-            steps += 1
-            losses.extend([loss] * len(batch))
-            on_step(steps, total, sum(losses) / len(losses))
-    return TrainingRecord(sum(losses) / len(losses), case_count, steps, time.monotonic() - started)
+                raise DataError(
+                    f"The loss became {loss} at step {standing.steps + 1}. Lower the stage's learning_rate."
+                )
+            stepper.update()
+            standing.steps, standing.done = standing.steps + 1, standing.done + 1
+            standing.losses += [loss] * len(batch)
+            on_step(standing.steps, total, sum(standing.losses) / len(standing.losses))
+            now = time.monotonic()
+            standing.seconds, ticked = standing.seconds + now - ticked, now
+            if course.on_state is not None and now - handed_out >= course.every_s:
+                course.on_state(_describe(network, optimiser, stepper, generator, standing))
+                handed_out = time.monotonic()
+        standing.epoch, standing.done = standing.epoch + 1, 0
+    set_memory_order(network, torch.contiguous_format)
+    loss = sum(standing.losses) / len(standing.losses)
+    rates, state = read_rates(network, optimiser), optimiser.state_dict()["state"]
+    return TrainingRecord(loss, case_count, standing.steps, standing.seconds, rates, state)
 
 
-def _backward(network: nn.Module, batch_loss: BatchLoss, batch: list[int], at_once: int, generator: Generator) -> float:
-    """Add up the gradients of a batch, at most `at_once` cases at a time, and return its loss; not finite, no gradient
-    is added.
-    """
-    device = next(network.parameters()).device
-    native = device.type == "cuda" and torch.cuda.is_bf16_supported(including_emulation=False)
-    total = 0.0
-    for part in torch.tensor_split(torch.tensor(batch), math.ceil(len(batch) / at_once)):
-        with torch.autocast(device.type, torch.bfloat16, enabled=native):
-            loss = batch_loss(part.tolist(), generator)
-        total += loss.item() * len(part) / len(batch)
-        if not math.isfinite(total):
-            return total
-        (loss * (len(part) / len(batch))).backward()  # type: ignore[no-untyped-call]
-    return total
-
-
-def _halve(at_once: int, error: torch.OutOfMemoryError) -> int:
-    """Return half of what did not fit, and say so; raises DataError where it cannot be halved."""
-    if at_once < 2:
-        raise DataError("A batch does not fit into the GPU's memory. Lower the stage's batch_size.") from error
-    logger.warning("%d cases at once do not fit into the GPU's memory; going on with %d.", at_once, at_once // 2)
-    return at_once // 2
-
-
-def split_batches(count: int, batch_size: int, generator: Generator) -> Iterator[list[int]]:
-    """Yield a shuffled epoch in batches as equal as they can be: no batch of one case is left over."""
-    order = torch.randperm(count, generator=generator)
-    for batch in torch.tensor_split(order, math.ceil(count / batch_size)):
-        yield batch.tolist()
+def _describe(
+    network: nn.Module,
+    optimiser: torch.optim.Optimizer,
+    stepper: Stepper,
+    generator: Generator,
+    standing: _Standing,
+) -> State:
+    return {
+        "network": network.state_dict(),
+        "optimiser": optimiser.state_dict()["state"],
+        "stepper": stepper.state(),
+        "generator": generator.get_state(),
+        "standing": asdict(standing),
+    }

@@ -6,7 +6,9 @@ import torch
 from torch import Generator, Tensor, nn
 
 from prostafed.client.training.batches import load_batch
-from prostafed.client.training.optimise import OnStep, Optimisation, TrainingRecord, optimise
+from prostafed.client.training.machine import place
+from prostafed.client.training.optimise import PLAIN, Course, OnStep, Optimisation, TrainingRecord, optimise
+from prostafed.client.training.stepper import PartLoss
 from prostafed.common.imaging.augment import hide_sequences
 from prostafed.common.imaging.cases import Cases
 from prostafed.common.ssl.method import Method, Views
@@ -22,6 +24,7 @@ def pretrain(
     device: torch.device,
     on_step: OnStep,
     hideable: Sequence[int] = (),
+    course: Course = PLAIN,
 ) -> TrainingRecord:
     """Train `network` in place on the `chosen` cases, labelled or not, and return the record of the round.
 
@@ -29,21 +32,25 @@ def pretrain(
     """
     latest: Views = ()
 
-    def batch_loss(batch: list[int], generator: Generator) -> Tensor:
-        nonlocal latest
+    def batch_loss(batch: list[int], generator: Generator) -> PartLoss:
         images, _, records = load_batch(cases, [chosen[index] for index in batch], device)
         seen = method.views(hide_sequences(images, hideable, generator), spacing_mm, generator)
-        compared = method.outputs(network, seen)
-        if method.advance is not None:
-            latest = compared
-        with torch.autocast(device.type, enabled=False):  # distances between projections need all their digits
-            return method.loss(compared, records)
+
+        def part_loss(part: slice) -> Tensor:
+            nonlocal latest
+            compared = method.outputs(network, tuple(view[part] for view in seen))
+            if method.advance is not None:
+                latest = compared
+            with torch.autocast(device.type, enabled=False):  # distances between projections need all their digits
+                return method.loss(compared, records[part])
+
+        return part_loss
 
     def after_step(step: int, steps: int, loss: float) -> None:
         if method.advance is not None:
             method.advance(network, latest)
         on_step(step, steps, loss)
 
-    return optimise(
-        network.to(device), batch_loss, len(chosen), settings, after_step, divisible=method.decomposes_per_sample
-    )
+    place(network, device)
+    divisible = method.decomposes_per_sample
+    return optimise(network, batch_loss, len(chosen), settings, after_step, divisible=divisible, course=course)

@@ -52,7 +52,7 @@ def extract_candidates(
         above = working >= threshold
         component = _most_confident(working, above, min_voxels)
         if component is None:
-            working[above] = 0
+            working[working > threshold] = 0  # as the reference: what equals the threshold may be part of another
             continue
         if not (component & near).any():
             confidences.append(float(working[component].max()))

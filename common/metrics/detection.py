@@ -25,6 +25,15 @@ class Detection:
     lesions: int
 
 
+@dataclass(frozen=True)
+class FrocCurve:
+    """Free-response ROC (Bunch et al. 1977), arrays (threshold,), from the highest threshold down."""
+
+    thresholds: FloatArray  # each confidence that a candidate has
+    false_positives_per_case: FloatArray
+    sensitivity: FloatArray  # share of all lesions, found or not
+
+
 def detect(detection_map: Map, lesion_mask: npt.NDArray[np.uint8], min_voxels: int = 10) -> Detection:
     """Return the candidates of `detection_map` (z, y, x) matched to the lesions of `lesion_mask` (z, y, x), 0/1."""
     candidates = extract_candidates(detection_map, min_voxels)
@@ -52,8 +61,23 @@ def match_lesions(
     return detections, lesions
 
 
+def froc_curve(predictions: Sequence[CasePrediction]) -> FrocCurve | None:
+    """Return lesion sensitivity against false positives per case, all cases counted; None without a lesion.
+
+    The points of `picai_eval`, except that it leaves out the lowest threshold where no lesion is missed.
+    """
+    hits, confidences, of_candidates, lesions = _flatten(predictions, np.ones((1, len(predictions))))
+    if not lesions[0]:
+        return None
+    true, false = retrieved(hits, confidences, of_candidates)
+    return FrocCurve(np.unique(confidences)[::-1], false[0] / len(predictions), true[0] / lesions[0])
+
+
 def lesion_sensitivity(false_positives_per_case: float) -> Statistic:
-    """Return the fraction of lesions found at the lowest threshold with at most so many false positives per case."""
+    """Return the fraction of lesions found at the lowest threshold with at most so many false positives per case.
+
+    0 where already the most confident candidates are false and too many.
+    """
 
     def rows(predictions: Sequence[CasePrediction], weights: FloatArray) -> FloatArray:
         hits, confidences, of_candidates, lesions = _flatten(predictions, weights)

@@ -5,6 +5,7 @@ from collections.abc import Sequence
 import numpy as np
 import numpy.typing as npt
 
+from prostafed.common.metrics.calibration import as_probabilities
 from prostafed.common.metrics.predictions import CasePrediction
 from prostafed.common.metrics.ranking import auroc_rows, average_precision_rows, ratio
 from prostafed.common.metrics.statistic import FloatArray, Statistic, defined, labels_and_scores, require_finite
@@ -30,8 +31,12 @@ def average_precision(labels: npt.ArrayLike, scores: npt.ArrayLike) -> float | N
 
 
 def brier(labels: npt.ArrayLike, scores: npt.ArrayLike) -> float | None:
-    """Return the mean squared distance between probability and outcome, 0 best (Brier 1950); None without cases."""
-    truth, probability = _arrays(labels, scores)
+    """Return the mean squared distance between probability and outcome, 0 best (Brier 1950); None without cases.
+
+    `labels` (case,) 0/1, or the share v of readers who call a case suspicious: the mean over single votes is larger by
+    the mean of v (1 - v), which no model can lower. Raises DataError for values outside [0, 1].
+    """
+    truth, probability = as_probabilities(labels, scores)
     return float(np.mean((probability - truth) ** 2)) if truth.size else None
 
 

@@ -5,7 +5,8 @@ from collections.abc import Sequence
 import numpy as np
 
 from prostafed.common.metrics.bootstrap import bootstrap_interval
-from prostafed.common.metrics.detection import LESION_AP, LESION_SENSITIVITY, PICAI_SCORE
+from prostafed.common.metrics.calibration import CALIBRATION_ERROR
+from prostafed.common.metrics.detection import LESION_AP, LESION_SENSITIVITY, PICAI_SCORE, lesion_sensitivity
 from prostafed.common.metrics.diagnosis import AUROC, AVERAGE_PRECISION, BRIER
 from prostafed.common.metrics.predictions import CasePrediction
 from prostafed.common.metrics.ranking import ratio
@@ -29,10 +30,14 @@ CASE_STATISTICS: dict[str, Statistic] = {
     "auroc": AUROC,
     "average_precision": AVERAGE_PRECISION,
     "brier": BRIER,
+    "calibration_error": CALIBRATION_ERROR,  # against csPCa
 }
 LESION_STATISTICS: dict[str, Statistic] = {
     "lesion_ap": LESION_AP,
     "lesion_sensitivity": LESION_SENSITIVITY,  # at 1 false positive per case
+    "lesion_sensitivity_at_0_1_fp": lesion_sensitivity(0.1),
+    "lesion_sensitivity_at_0_5_fp": lesion_sensitivity(0.5),
+    "lesion_sensitivity_at_2_fp": lesion_sensitivity(2.0),
     "picai_score": PICAI_SCORE,
 }
 MEASURES = (*STRUCTURE_MEASURES, "pirads_rps")  # per case, of which the mean is told

@@ -3,14 +3,16 @@ loaded.
 """
 
 import json
+import pickle
 from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
 
 import numpy as np
+import torch
 from safetensors import SafetensorError, safe_open
 from safetensors.numpy import save_file
-from torch import nn
+from torch import Tensor, nn
 
 from prostafed.common.errors import CheckpointError
 from prostafed.common.files import replacing
@@ -28,7 +30,7 @@ class LoadReport:
 
 def save_checkpoint(path: Path, tensors: Tensors, metadata: Mapping[str, str]) -> None:
     """Write `tensors` and `metadata` to `path`, atomically; equal input gives equal bytes."""
-    contiguous = {name: np.ascontiguousarray(array) for name, array in tensors.items()}
+    contiguous = {name: np.asarray(array, order="C") for name, array in tensors.items()}
     with replacing(path) as temporary:
         # One key: safetensors writes several in an order that changes from run to run.
         save_file(contiguous, temporary, {"prostafed": json.dumps(dict(metadata), sort_keys=True)})
@@ -44,6 +46,24 @@ def read_checkpoint(path: Path) -> tuple[Tensors, dict[str, str]]:
         raise CheckpointError(
             f"{path} is not a readable checkpoint. Name a .safetensors file that a run wrote."
         ) from error
+
+
+def read_weights(path: Path) -> dict[str, Tensor]:
+    """Return the tensors of a state dict that torch or safetensors saved; raises CheckpointError where `path` is none.
+
+    Nothing but tensors is unpickled.
+    """
+    if path.suffix == ".safetensors":
+        return {name: torch.from_numpy(array) for name, array in read_checkpoint(path)[0].items()}
+    try:
+        state = torch.load(path, map_location="cpu", weights_only=True)
+    except (OSError, RuntimeError, EOFError, KeyError, ValueError, pickle.UnpicklingError) as error:
+        raise CheckpointError(f"{path} is not a readable state dict. Name a .pth or .safetensors file.") from error
+    if not isinstance(state, dict) or not all(isinstance(value, Tensor) for value in state.values()):
+        raise CheckpointError(
+            f"{path} holds other things than named tensors. Save the network's state_dict() alone and name that file."
+        )
+    return state
 
 
 def load_checkpoint(network: nn.Module, path: Path) -> LoadReport:

@@ -6,7 +6,7 @@ import torch
 from monai.networks.blocks import UpSample
 from torch import Tensor, nn
 
-from prostafed.common.models.encoder import ResidualEncoder, StagePlan, residual_block
+from prostafed.common.models.encoder import Encoder, StagePlan, residual_block
 from prostafed.common.models.heads import VoxelHead
 
 
@@ -46,7 +46,7 @@ class UNetDecoder(nn.Module):
 class MapHead(nn.Module):
     """U-Net decoder and `outputs` values per voxel: the head of a task that answers with maps."""
 
-    def __init__(self, encoder: ResidualEncoder, outputs: int, prior: float | None = None) -> None:
+    def __init__(self, encoder: Encoder, outputs: int, prior: float | None = None) -> None:
         """`prior` as in VoxelHead."""
         super().__init__()
         self.decoder = UNetDecoder(encoder.plans, encoder.norm)

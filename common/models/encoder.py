@@ -1,7 +1,9 @@
-"""A 3D residual encoder whose strides and kernels follow the anisotropy of the grid."""
+"""A 3D encoder whose strides and kernels follow the anisotropy of the grid; its stages are residual blocks unless
+another builder of stages is given.
+"""
 
 import math
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 
 import torch
@@ -73,7 +75,19 @@ def residual_block(inputs: int, plan: StagePlan, norm: str, subunits: int = 2, s
     return block
 
 
-class ResidualEncoder(nn.Module):
+def residual_stages(sequences: int, plans: Sequence[StagePlan], norm: str) -> list[nn.Module]:
+    """Return one residual block per plan: the stages of the encoder "resenc"."""
+    inputs = [sequences, *(plan.channels for plan in plans[:-1])]
+    return [
+        residual_block(channels, plan, norm, stride=plan.stride) for channels, plan in zip(inputs, plans, strict=True)
+    ]
+
+
+# (sequences, plans, norm) -> one module per plan, which enters its resolution and gives its channels
+Stages = Callable[[int, Sequence[StagePlan], str], Sequence[nn.Module]]
+
+
+class Encoder(nn.Module):
     """Maps images (batch, sequence, z, y, x) to one feature map per stage, finest first.
 
     With `tolerant` the encoder knows which sequences a case lacks (they are zeros throughout): each stage shifts its
@@ -81,13 +95,16 @@ class ResidualEncoder(nn.Module):
     sequence without contrast, and the normalisation layers would hide even that.
     """
 
-    def __init__(self, sequences: int, plans: Sequence[StagePlan], norm: str, tolerant: bool = False) -> None:
+    def __init__(
+        self,
+        sequences: int,
+        plans: Sequence[StagePlan],
+        norm: str,
+        tolerant: bool = False,
+        make_stages: Stages = residual_stages,
+    ) -> None:
         super().__init__()
-        inputs = [sequences, *(plan.channels for plan in plans[:-1])]
-        self.stages = nn.ModuleList(
-            residual_block(channels, plan, norm, stride=plan.stride)
-            for channels, plan in zip(inputs, plans, strict=True)
-        )
+        self.stages = nn.ModuleList(make_stages(sequences, plans, norm))
         shifts = [nn.Linear(sequences, plan.channels, bias=False) for plan in plans if tolerant]
         for shift in shifts:
             nn.init.zeros_(shift.weight)
@@ -119,3 +136,11 @@ class ResidualEncoder(nn.Module):
         """
         deepest: Tensor = self(images)[-1].flatten(start_dim=2)
         return torch.cat([deepest.mean(dim=2), deepest.amax(dim=2)], dim=1)
+
+
+def build(sequences: int, plans: Sequence[StagePlan], norm: str, tolerant: bool = False) -> Encoder:
+    """Return the encoder "resenc"."""
+    return Encoder(sequences, plans, norm, tolerant)
+
+
+ResidualEncoder = Encoder  # with the stages it has by default

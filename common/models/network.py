@@ -6,11 +6,12 @@ from contextlib import contextmanager
 import torch
 from torch import nn
 
-from prostafed.common.models.encoder import ResidualEncoder, plan_stages
+from prostafed.common.models import build_encoder
+from prostafed.common.models.encoder import Encoder, plan_stages
 from prostafed.common.seeding import derive_seed
 
 # Given the encoder, returns the module of one group.
-GroupBuilder = Callable[[ResidualEncoder], nn.Module]
+GroupBuilder = Callable[[Encoder], nn.Module]
 
 
 def build_network(
@@ -25,19 +26,20 @@ def build_network(
     seed: int,
     stage: int,
     tolerant: bool = False,
+    encoder: str = "resenc",
 ) -> nn.ModuleDict:
     """Return the encoder and the stage's other `groups` as a ModuleDict; tensor names are `group.rest`.
 
-    `tolerant`: cases may lack sequences.
+    `tolerant`: cases may lack sequences. `encoder`: a name in ENCODERS; `width` is for resenc.
 
     Every group has a seed of its own, so sites and server build the same initial tensors whatever else they build.
     """
     with _seeded(derive_seed(seed, "encoder")):
-        encoder = ResidualEncoder(sequences, plan_stages(spacing_mm, size, width, stages), norm, tolerant)
-    network = nn.ModuleDict({"encoder": encoder})
+        built = build_encoder(encoder, sequences, plan_stages(spacing_mm, size, width, stages), norm, tolerant)
+    network = nn.ModuleDict({"encoder": built})
     for name, build in groups.items():
         with _seeded(derive_seed(seed, stage, name)):
-            network[name] = build(encoder)
+            network[name] = build(built)
     return network
 
 

@@ -8,15 +8,29 @@ import re
 from pathlib import Path
 from typing import Annotated
 
-from pydantic import Field
+from pydantic import Field, model_validator
 
 from prostafed.common.configuration import Section, parse, read_toml
 from prostafed.common.study.data import Data
+from prostafed.common.study.initial import Initial, check_initial
 from prostafed.common.study.model import Model
-from prostafed.common.study.rounds import Arms, Round
+from prostafed.common.study.rounds import ARMS, Arms, Round
 from prostafed.common.study.stages import Finetune, Pretrain
 
-__all__ = ["RUN_NAME", "Arms", "Data", "Finetune", "Model", "Pretrain", "Round", "Study", "parse_study", "read_study"]
+__all__ = [
+    "ARMS",
+    "RUN_NAME",
+    "Arms",
+    "Data",
+    "Finetune",
+    "Initial",
+    "Model",
+    "Pretrain",
+    "Round",
+    "Study",
+    "parse_study",
+    "read_study",
+]
 
 RUN_NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]{0,100}")  # of a run of a study; also the name of folders
 
@@ -28,11 +42,17 @@ class Study(Section):
     seed: int = Field(0, ge=0, description="everything random derives from it")
     data: Data = Field(Data(), description="grid and splits")
     model: Model = Field(Model(), description="network")
+    initial: Initial = Field(Initial(), description="weights the encoder starts from")
     stage: Annotated[tuple[Annotated[Pretrain | Finetune, Field(discriminator="kind")], ...], Field(min_length=1)] = (
         Field(description="stages, in order")
     )
     round: Round = Field(Round(), description="quorum and deadline")
     arms: Arms = Field(Arms(), description="baselines of a simulation")
+
+    @model_validator(mode="after")
+    def _weights_fit(self) -> "Study":
+        check_initial(self.initial, self.model)
+        return self
 
     def canonical(self) -> str:
         """Return the study as JSON with sorted keys, defaults included: equal studies give equal text."""

@@ -30,7 +30,15 @@ def build_stage_network(study: Study, stage: int) -> nn.ModuleDict:
         seed=study.seed,
         stage=stage,
         tolerant=bool(study.data.allow_missing),
+        encoder=study.model.encoder,
     )
+
+
+def held_groups(network: nn.ModuleDict, stage: Pretrain | Finetune) -> tuple[str, ...]:
+    """Return the groups the server holds in `stage` and sends: those that are shared, the encoder in any case."""
+    if "heads" in stage.share:
+        return tuple(network)
+    return tuple(stage.share) or ("encoder",)
 
 
 def shared_names(network: nn.ModuleDict, stage: Pretrain | Finetune) -> frozenset[str]:
@@ -38,7 +46,8 @@ def shared_names(network: nn.ModuleDict, stage: Pretrain | Finetune) -> frozense
 
     Parts are told by the type and place of a module, never by its name.
     """
-    names = {name for name in network.state_dict() if group_of(name) in stage.share}
+    groups = held_groups(network, stage) if stage.share else ()
+    names = {name for name in network.state_dict() if group_of(name) in groups}
     for part in stage.local:
         names -= {name for prefix in _find_part(network, part) for name in names if name.startswith(prefix)}
     return frozenset(names)

@@ -1,6 +1,6 @@
 """What a study says of its rounds, and of the arms beside the federation."""
 
-from typing import Annotated, Literal
+from typing import Annotated, Literal, get_args
 
 from pydantic import Field, model_validator
 
@@ -47,7 +47,16 @@ class Round(Section):
         return self
 
 
+ArmName = Literal["local", "pooled", "ensemble", "personal", "unseen"]
+ARMS: tuple[ArmName, ...] = get_args(ArmName)
+
+
 class Arms(Section):
     """Baselines beside the federation; simulations only, since they need the cases in one place."""
 
-    compare: tuple[Literal["local", "pooled"], ...] = Field((), description="arms run beside the federated one")
+    compare: tuple[ArmName, ...] = Field(
+        (),
+        description="arms run beside the federated one: 'local', each site alone; 'pooled', all cases in one place; "
+        "'ensemble', the mean of what the local models say (one-shot); 'personal', a model of its own per site, held "
+        "to the federated one (Ditto); 'unseen', a federation without the hospital it is tested at",
+    )

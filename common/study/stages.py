@@ -2,7 +2,7 @@
 
 from collections.abc import Mapping
 from dataclasses import asdict
-from typing import Annotated, Any, Literal
+from typing import Any, Literal
 
 from pydantic import Field, field_validator, model_validator
 
@@ -13,7 +13,7 @@ from prostafed.common.settings import Settings
 from prostafed.common.ssl import METHODS
 from prostafed.common.tasks import TASKS
 
-Group = Literal["encoder", "projection", "predictor"]  # what may travel; heads and decoders never do
+Group = Literal["encoder", "projection", "predictor"]  # what may travel while pretraining
 Part = Literal["norm", "stem"]
 PREDICTOR_RULES = ("fedu", "fedema")  # aggregators that combine predictors too
 
@@ -133,8 +133,10 @@ class Finetune(Stage):
 
     kind: Literal["finetune"] = Field(description="supervised, needs the task's labels")
     task: str = Field("lesion", description=f"one of {', '.join(TASKS)}")
-    share: Annotated[tuple[Literal["encoder"], ...], Field(max_length=1)] = Field(
-        ("encoder",), description="tensor groups that travel; heads never do. With [] each site learns by itself"
+    share: tuple[Literal["encoder", "heads"], ...] = Field(
+        ("encoder",),
+        description="what travels: the encoder; 'heads' too, decoder included, where the sites are to own one whole "
+        "model; with [] each site learns by itself",
     )
     evaluate_every: int = Field(1, ge=1, description="rounds between evaluations on the validation patients")
     mode: Literal["full", "probe", "gradual", "alternate"] = Field(
@@ -177,6 +179,8 @@ class Finetune(Stage):
             )
         if self.aggregate in PREDICTOR_RULES:
             raise ValueError(f"aggregate '{self.aggregate}' combines predictors, which only pretraining with byol has.")
+        if self.share and "encoder" not in self.share:
+            raise ValueError(f"share must be [] or hold encoder, found {list(self.share)}.")
         if self.mode == "probe" and self.layer_decay < 1:
             raise ValueError("layer_decay is for an encoder that is trained; with mode 'probe' leave it out.")
         return self

@@ -1,18 +1,16 @@
-"""The AGGREGATORS table: how the server combines the sites."""
+"""The server's half of the AGGREGATORS table: how sites are combined. What there is stands in common/aggregation.py."""
 
-from collections.abc import Callable
+from importlib import import_module
+from typing import cast
 
-from prostafed.common.errors import ConfigurationError, nearest
-from prostafed.common.study import Study
-from prostafed.server.aggregation import fedavg
-from prostafed.server.aggregation.aggregator import Aggregator
+from prostafed.common.aggregation import AGGREGATORS
+from prostafed.common.settings import Settings
+from prostafed.server.aggregation.aggregator import Aggregator, Outcome, Update
 
-AGGREGATORS: dict[str, Callable[[], Aggregator]] = {"fedavg": fedavg.build}
+__all__ = ["Aggregator", "Outcome", "Update", "build_aggregator"]
 
 
-def check_aggregators(study: Study) -> None:
-    """Raise ConfigurationError where a stage names an aggregator the table does not hold."""
-    for number, stage in enumerate(study.stage, start=1):
-        if stage.aggregate not in AGGREGATORS:
-            hint = nearest(stage.aggregate, AGGREGATORS)
-            raise ConfigurationError(f"study: stage.{number}.aggregate: unknown aggregator '{stage.aggregate}'{hint}")
+def build_aggregator(name: str, parameters: Settings) -> Aggregator:
+    """Return the aggregator that AGGREGATORS lists under `name`, with `parameters` of the class the table names."""
+    module = import_module(f"prostafed.server.aggregation.{AGGREGATORS[name].module}")
+    return cast(Aggregator, module.build(name, parameters))

@@ -1,59 +1,56 @@
-"""Federated averaging (McMahan et al. 2017): sum_k (n_k / n) W_k, the same to the last bit in whatever order replies
-arrive.
+"""Federated averaging (McMahan et al. 2017): sum_k (n_k / n) W_k, n_k cases at site k, the exact sum rounded once.
 
-Floating-point sums depend on their order. Here every weighted tensor is rounded to a multiple of 2**-36 and added as a
-64-bit integer, which does not; the sum is divided and cast back once. The rounding, 1.5e-11, lies far below a float32
-weight's own.
+A tensor is averaged over the sites that sent it, n counting those alone; one that no site sent stays as it was. Also
+the server's half of fedprox, fedu, fedema and ditto, which differ at the sites only.
+
+Flower's FedAvg keeps all replies in memory, sums in order of arrival and lets NaN and float64 buffers through, so it
+is a comparison in tests/benchmarks/aggregation.py and no part of this.
 """
 
 from dataclasses import dataclass
+from fractions import Fraction
 
-import numpy as np
-import numpy.typing as npt
-
-from prostafed.common.messages import Reply
+from prostafed.common.settings import Settings
 from prostafed.common.tensors import Tensors
-from prostafed.server.admission import RejectedError
-from prostafed.server.aggregation.aggregator import Aggregator
-
-UNIT = 2.0**36
-LIMIT = 2.0**61  # of one site's share in the integer sum; two bits are left for adding sites
+from prostafed.server.aggregation.aggregator import Aggregator, Outcome, Update, copy_tensors, measure_step
+from prostafed.server.aggregation.exact import ExactSum, add_weighted, open_sum, read_means
 
 
 @dataclass(frozen=True)
-class ExactSum:
-    """The running sum: constant memory, however many sites."""
+class Averaging:
+    """A round in the making: what was sent, what is remembered, the running sum. Memory: 16 bytes per parameter,
+    however many sites.
+    """
 
-    sums: dict[str, npt.NDArray[np.int64]]
-    cases: int
-    replies: int
+    sent: Tensors
+    memory: Tensors
+    total: ExactSum
 
 
-def build() -> Aggregator:
+def build(name: str, parameters: Settings) -> Aggregator:
     """Return federated averaging, weighted by cases."""
-    return Aggregator(init=_init, add=_add, finish=_finish)
+    return Aggregator(init=start_averaging, add=add_by_cases, finish=_finish)
 
 
-def _init(tensors: Tensors) -> ExactSum:
-    return ExactSum({name: np.zeros(array.shape, np.int64) for name, array in tensors.items()}, cases=0, replies=0)
+def start_averaging(tensors: Tensors, memory: Tensors, sites: int = 0) -> Averaging:
+    """Return a round without replies."""
+    return Averaging(tensors, memory, open_sum(tensors))
 
 
-def _add(state: ExactSum, reply: Reply) -> ExactSum:
-    shares = {}
-    for name, array in reply.tensors.items():
-        share = array.astype(np.float64) * (reply.cases * UNIT)
-        if np.abs(share).max(initial=0.0) + np.abs(state.sums[name]).max(initial=0) > LIMIT:
-            raise RejectedError("TOO_LARGE", f"{name} holds values too large to be averaged exactly")
-        shares[name] = np.rint(share).astype(np.int64)
-    for name, integers in shares.items():  # only now: a rejected reply must leave no trace
-        state.sums[name] += integers
-    return ExactSum(state.sums, state.cases + reply.cases, state.replies + 1)
+def add_by_cases(state: Averaging, update: Update) -> Averaging:
+    """Return the round with one more reply, weighted by its cases; raises RejectedError as add_weighted does."""
+    weights = dict.fromkeys(update.tensors, Fraction(update.cases))
+    return Averaging(state.sent, state.memory, add_weighted(state.total, update.tensors, weights))
 
 
-def _finish(state: ExactSum, tensors: Tensors) -> tuple[Tensors, dict[str, float]]:
-    averaged = {
-        name: (state.sums[name].astype(np.float64) / (UNIT * state.cases)).astype(array.dtype)
-        for name, array in tensors.items()
-    }
-    squared = sum(float(np.sum((averaged[name].astype(np.float64) - tensors[name]) ** 2)) for name in tensors)
-    return averaged, {"update_norm": squared**0.5}
+def take_means(state: Averaging) -> Tensors:
+    """Return the global tensors with each that was summed replaced by its mean, in the dtype it had."""
+    tensors = copy_tensors(state.sent)
+    for name, block, mean in read_means(state.total):
+        tensors[name].reshape(-1)[block] = mean
+    return tensors
+
+
+def _finish(state: Averaging) -> Outcome:
+    tensors = take_means(state)
+    return Outcome(tensors, {}, measure_step(state.sent, tensors))

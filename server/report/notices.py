@@ -25,6 +25,7 @@ def list_notices(run: RunFolder, results: Sequence[Result], unreadable: Sequence
         *_generated(run),
         *_unfinished(run),
         *_failed_rounds(run),
+        *_reported(run),
         *_overlap(run),
         *_left_out(run),
         *_few_patients(run, results),
@@ -82,6 +83,18 @@ def _failed_rounds(run: RunFolder) -> list[Notice]:
         return []
     text = f"{failed} {'round was' if failed == 1 else 'rounds were'} not aggregated: too few usable replies."
     return [Notice("unfinished", "Rounds not aggregated", text)]
+
+
+def _reported(run: RunFolder) -> list[Notice]:
+    turned_away: dict[str, list[str]] = {}
+    for line in run.rounds:
+        for site in line.reported:
+            codes = [each.get("code", "") for each in line.rejections if each.get("site") == site]
+            turned_away.setdefault(site, []).append(f"until round {line.round} of stage {line.stage} ({codes[-1]})")
+    return [
+        Notice("unfinished", f"{site} was turned away again and again", f"Rejected in a row {'; '.join(said)}.")
+        for site, said in sorted(turned_away.items())
+    ]
 
 
 def _few_patients(run: RunFolder, results: Sequence[Result]) -> list[Notice]:

@@ -39,7 +39,11 @@ class RoundLine(Line):
     participants: tuple[str, ...] = ()
     replies: tuple[str, ...] = ()
     rejections: tuple[dict[str, str], ...] = ()
+    late: tuple[dict[str, str], ...] = ()
+    reported: tuple[str, ...] = ()
+    attempt: int = 1
     aggregated: bool = True
+    norms: dict[str, float] = {}
     seconds: float = 0.0
     bytes_up: int = 0
     bytes_down: int = 0

@@ -8,6 +8,7 @@ from typing import Any
 
 from prostafed.server.report.results import Result, list_arms, list_sites, metrics_of
 from prostafed.server.report.run_folder import RoundLine, RunFolder
+from prostafed.server.report.vocabulary import arm_of
 
 Row = dict[str, Any]
 
@@ -91,11 +92,14 @@ def tabulate_work(run: RunFolder) -> list[Row]:
     for number, stage in enumerate(run.stages, start=1):
         for arm in planned_arms(run):
             lines = [line for line in run.rounds if (line.stage, line.arm) == (number, arm)]
+            if arm_of(arm).runs == "none":
+                continue
             rows.append(
                 {
                     "stage": label_stage(run, number),
                     "arm": arm,
-                    "planned": int(stage.get("rounds", 0)) * (len(list_sites(run)) if arm == "local" else 1),
+                    "planned": int(stage.get("rounds", 0))
+                    * (len(list_sites(run)) if arm_of(arm).runs == "per site" else 1),
                     "done": len({(line.round, line.participants) for line in lines if line.aggregated}),
                     "seconds": median([line.seconds for line in lines]) if lines else None,
                     "received_mb": sum(line.bytes_up for line in lines) / 1e6,

@@ -16,6 +16,7 @@ class Arm:
     colour: str
     marker: str
     dash: str
+    runs: str = "one"  # federations run for it: "one", "per site", or "none" where it is made of other arms' models
 
 
 @dataclass(frozen=True)
@@ -29,8 +30,18 @@ class Metric:
 
 ARMS: dict[str, Arm] = {
     "federated": Arm("Federated", "sites learn together; images stay at each site", "#0072B2", "o", "-"),
-    "local": Arm("Local only", "each site learns from its own cases", "#D55E00", "s", "--"),
+    "local": Arm("Local only", "each site learns from its own cases", "#D55E00", "s", "--", "per site"),
     "pooled": Arm("Pooled", "all cases in one place, which hospitals cannot do; a reference", "#009E73", "^", "-."),
+    "ensemble": Arm("Ensemble", "the mean of what all local models say, exchanged once", "#E69F00", "P", "--", "none"),
+    "personal": Arm("Personal", "a model of its own per site, held to the federated one", "#7F3C8D", "D", "-"),
+    "unseen": Arm(
+        "Unseen hospital",
+        "a federation without the hospital it is tested at",
+        "#4D4D4D",
+        "X",
+        ":",
+        "per site",
+    ),
 }
 
 STRUCTURES = {"gland": "Gland", "pz": "Peripheral zone", "tz": "Transition zone"}
@@ -41,6 +52,18 @@ METRICS: dict[str, Metric] = {
     "lesion_ap": Metric("Lesion average precision", "area under precision against recall over lesions, 0 to 1"),
     "lesion_sensitivity": Metric("Lesion sensitivity", "share of lesions found at 1 false positive per case, 0 to 1"),
     "average_precision": Metric("Average precision", "area under precision against recall over cases, 0 to 1"),
+    "lesion_sensitivity_at_0_1_fp": Metric(
+        "Lesion sensitivity at 0.1 FP", "share of lesions found at 0.1 false positives per case, 0 to 1"
+    ),
+    "lesion_sensitivity_at_0_5_fp": Metric(
+        "Lesion sensitivity at 0.5 FP", "share of lesions found at 0.5 false positives per case, 0 to 1"
+    ),
+    "lesion_sensitivity_at_2_fp": Metric(
+        "Lesion sensitivity at 2 FP", "share of lesions found at 2 false positives per case, 0 to 1"
+    ),
+    "calibration_error": Metric(
+        "Calibration error", "mean distance of predicted probability and share with csPCa, 0 is perfect", False
+    ),
     "brier": Metric("Brier score", "squared error of the predicted probability, 0 is perfect", higher_is_better=False),
     "pirads_rps": Metric(
         "PI-RADS ranked probability score",

@@ -5,26 +5,31 @@ not before.
 from collections.abc import Callable
 from typing import Any
 
-from prostafed.common.study import Study
+from prostafed.common.errors import ConfigurationError
 from prostafed.simulations.arms import ArmRun
 
-# (study, what to run, what to do with each round record the engine sees being written)
-Engine = Callable[[Study, ArmRun, Callable[[dict[str, Any]], None]], None]
+# (what to run, what to do with each round record the engine sees being written)
+Engine = Callable[[ArmRun, Callable[[dict[str, Any]], None]], None]
 
 
 def _build_local(cpus: int, gpus: float) -> Engine:
     from prostafed.simulations.engine.local import run_local
 
-    return lambda study, arm, on_round: run_local(study, arm.run, arm.folder, arm.site_files)
+    def run(arm: ArmRun, on_round: Callable[[dict[str, Any]], None]) -> None:
+        run_local(arm.study, arm.run, arm.folder, arm.site_files, arm.initial, arm.faults)
+
+    return run
 
 
 def _build_flower(cpus: int, gpus: float) -> Engine:
     from prostafed.simulations.engine.flower import Resources, run_on_flower
 
-    def run(study: Study, arm: ArmRun, on_round: Callable[[dict[str, Any]], None]) -> None:
+    def run(arm: ArmRun, on_round: Callable[[dict[str, Any]], None]) -> None:
         sites, count = arm.folder / "sites", len(arm.site_files)
-        resources = Resources(cpus, gpus)
-        run_on_flower(study.canonical(), arm.run, arm.folder, sites, count, on_round=on_round, resources=resources)
+        if arm.faults:
+            raise ConfigurationError("A federation file's faults are for the engine 'local'. Use it, or take them out.")
+        values = {"study": arm.study.canonical(), "run": arm.run, "initial": str(arm.initial or "")}
+        run_on_flower(values, arm.folder, sites, count, on_round=on_round, resources=Resources(cpus, gpus))
 
     return run
 

@@ -10,7 +10,7 @@ import os
 import secrets
 import shutil
 import tempfile
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
@@ -40,8 +40,7 @@ class Resources:
 
 
 def run_on_flower(
-    study_json: str,
-    run: str,
+    values: Mapping[str, str],
     out: Path,
     sites: Path,
     site_count: int,
@@ -49,12 +48,12 @@ def run_on_flower(
     on_round: Callable[[dict[str, Any]], None] | None = None,
     resources: Resources = Resources(),
 ) -> None:
-    """Run the study over the emulated hospitals of the folder `sites`; the ServerApp writes its results into `out`.
+    """Run a study over the emulated hospitals of the folder `sites`; the ServerApp writes its results into `out`.
 
-    `sites` holds one <name>/site.toml per hospital. `on_round` is called with each round record as it is written. Logs
-    stay in out/logs. The environment variable RAY_ADDRESS names a Ray cluster to use; without it Ray starts on this
-    machine and ends with the run. Raises RoundError with the run's own reason if it fails, ConfigurationError if Ray
-    is not installed.
+    `values` are the run's study (in canonical form), name and initial file. `sites` holds one <name>/site.toml per
+    hospital. `on_round` is called with each round record as it is written. Logs stay in out/logs. The environment
+    variable RAY_ADDRESS names a Ray cluster to use; without it Ray starts on this machine and ends with the run. Raises
+    RoundError with the run's own reason if it fails, ConfigurationError if Ray is not installed.
     """
     if importlib.util.find_spec("ray") is None:
         raise ConfigurationError("The engine 'flower' needs Ray, which is not installed: pip install 'prostafed[sim]'.")
@@ -67,13 +66,9 @@ def run_on_flower(
     try:
         with interrupted_by_sigterm(), children(grace_s=1.0) as started:  # or the ServerApp would go on for seconds
             connection = _start_runtime(scratch, logs, resources, started)
-            values = {"study": study_json, "run": run, "out": str(out.resolve()), "sites": str(sites.resolve())}
-            run_id = submit(
-                connection,
-                write_bundle(scratch / "prostafed"),
-                values | {"sites_expected": str(site_count)},
-                _describe_federation(site_count, resources),
-            )
+            places = {"out": str(out.resolve()), "sites": str(sites.resolve()), "sites_expected": str(site_count)}
+            bundle = write_bundle(scratch / "prostafed")
+            run_id = submit(connection, bundle, {**values, **places}, _describe_federation(site_count, resources))
             follow(out, connection, run_id, on_round=on_round, seen=seen, started=started)
     finally:
         shutil.rmtree(scratch, ignore_errors=True)

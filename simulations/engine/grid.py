@@ -15,9 +15,10 @@ from flwr.supercore.inflatable.inflatable_utils import inflate_object_from_conte
 from flwr.supercore.run import Run
 from flwr.supercore.task_identity import TaskIdentity
 
+from prostafed.common.wire import SITE_CRASHED
+
 logger = logging.getLogger("prostafed.site")
 FIRST_NODE_ID = 100
-SITE_CRASHED = 8  # what a SuperNode reports when its ClientApp raises
 
 
 def cross_wire(message: Message) -> Message:
@@ -29,6 +30,12 @@ def cross_wire(message: Message) -> Message:
     assert isinstance(read, Message)
     read.metadata.__dict__["_message_id"] = message.metadata.message_id
     return read
+
+
+def identify(message: Message) -> Message:
+    """Give `message` an id, as the runtime does that takes it over."""
+    message.metadata.__dict__["_message_id"] = uuid.uuid4().hex
+    return message
 
 
 class LocalGrid(Grid):
@@ -69,8 +76,7 @@ class LocalGrid(Grid):
         """Take messages; they are answered when pulled."""
         pushed = []
         for message in messages:
-            message.metadata.__dict__["_message_id"] = uuid.uuid4().hex
-            self._pushed[message.metadata.message_id] = message
+            self._pushed[identify(message).metadata.message_id] = message
             pushed.append(message.metadata.message_id)
         return pushed
 
@@ -89,5 +95,4 @@ class LocalGrid(Grid):
         except Exception as error:  # a crash in one site is that site's, as in a deployment
             logger.exception("A site crashed.")
             reply = Message(Error(SITE_CRASHED, type(error).__name__), reply_to=asked)
-        reply.metadata.__dict__["_message_id"] = uuid.uuid4().hex
-        return cross_wire(reply)
+        return cross_wire(identify(reply))

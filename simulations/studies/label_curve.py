@@ -12,10 +12,13 @@ import json
 import statistics
 import sys
 import time
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from pathlib import Path
+from types import MappingProxyType
+from typing import Any
 
 import numpy as np
+import numpy.typing as npt
 import torch
 from torch import nn
 
@@ -25,9 +28,10 @@ from prostafed.client.training.optimise import Optimisation, decayed
 from prostafed.common.files import make_folder, write_text
 from prostafed.common.imaging.cases import CasesInMemory, Grid
 from prostafed.common.metrics.ranking import auroc_rows
-from prostafed.common.models.network import build_network
+from prostafed.common.models.network import GroupBuilder, build_network
 from prostafed.common.seeding import derive_seed
 from prostafed.common.tasks import build_task
+from prostafed.common.tensors import write_tensors
 from prostafed.simulations.phantom.case import generate_case
 from prostafed.simulations.phantom.settings import Readers, Scanner
 
@@ -39,6 +43,8 @@ SITES = (  # centre whose rates are followed, scanner
     ("PCNN", Scanner(vendor="ge")),
 )
 ROUNDS = 10  # the learning rate falls from round to round, as in a federation
+LEARNING_RATE, WEIGHT_DECAY = 1e-3, 1e-4
+WIDTH, STAGES = 8, 4
 
 
 def main() -> None:
@@ -73,12 +79,12 @@ def main() -> None:
         print(f"{size:4d} labelled cases: AUROC {statistics.mean(found):.3f} ({min(found):.3f}-{max(found):.3f})")
 
 
-def make_cases(seed: int, count: int) -> CasesInMemory:
-    """Return `count` generated cases, the sites in turn."""
+def make_cases(seed: int, count: int, grid: Grid = GRID) -> CasesInMemory:
+    """Return `count` generated cases, each another patient, the sites in turn."""
     cases = []
     for index in range(count):
         center, scanner = SITES[index % len(SITES)]
-        cases.append(generate_case(seed, index, center, scanner, Readers(), GRID, SEQUENCES))
+        cases.append(generate_case(seed, index, center, scanner, Readers(), grid, SEQUENCES))
     return CasesInMemory(tuple(case[0] for case in cases), tuple((case[1], case[2]) for case in cases))
 
 
@@ -93,39 +99,52 @@ def train(
     steps: int,
     seed: int,
     *,
+    grid: Grid = GRID,
+    encoder: str = "resenc",
+    initial: Mapping[str, npt.NDArray[Any]] = MappingProxyType({}),
+    batch_size: int = 8,
     tolerant: bool = False,
     hideable: Sequence[int] = (),
 ) -> nn.ModuleDict:
-    """Return a network trained from scratch to classify csPCa on the `chosen` cases of `pool`.
+    """Return a network trained to classify csPCa on the `chosen` cases of `pool`.
 
-    `tolerant`: the encoder is told which sequences a case lacks; those in `hideable` are hidden now and then.
+    `initial`: tensors of the encoder it starts from; by default it starts from scratch. `tolerant`: the encoder is told
+    which sequences a case lacks; those in `hideable` are hidden now and then.
     """
     task = build_task("classify")
-    network = build_network(
-        sequences=len(SEQUENCES),
-        spacing_mm=GRID.spacing_mm,
-        size=GRID.size,
-        width=8,
-        stages=4,
-        norm="instance",
-        groups=task.heads,
-        seed=seed,
-        stage=0,
-        tolerant=tolerant,
-    )
-    batch_size = 8
+    network = make_network(task.heads, seed, grid, encoder, tolerant)
+    write_tensors(network, initial)
     epochs = max(1, round(steps / ROUNDS / np.ceil(len(chosen) / batch_size)))
     for number in range(1, ROUNDS + 1):
         settings = Optimisation(
-            epochs, batch_size, decayed(1e-3, number, ROUNDS), 1e-4, derive_seed(seed, "round", number)
+            epochs, batch_size, decayed(LEARNING_RATE, number, ROUNDS), WEIGHT_DECAY, derive_seed(seed, "round", number)
         )
-        finetune(network, task, pool, chosen, GRID.spacing_mm, settings, find_device(), lambda *_: None, hideable)
+        finetune(network, task, pool, chosen, grid.spacing_mm, settings, find_device(), lambda *_: None, hideable)
     return network
 
 
-def score(network: nn.ModuleDict, test: CasesInMemory) -> float:
+def make_network(
+    groups: Mapping[str, GroupBuilder], seed: int, grid: Grid = GRID, encoder: str = "resenc", tolerant: bool = False
+) -> nn.ModuleDict:
+    """Return an encoder of this study's size, and `groups`, with the first weights of `seed`."""
+    return build_network(
+        sequences=len(SEQUENCES),
+        spacing_mm=grid.spacing_mm,
+        size=grid.size,
+        width=WIDTH,
+        stages=STAGES,
+        norm="instance",
+        groups=groups,
+        seed=seed,
+        stage=0,
+        tolerant=tolerant,
+        encoder=encoder,
+    )
+
+
+def score(network: nn.ModuleDict, test: CasesInMemory, grid: Grid = GRID) -> float:
     """Return the AUROC of csPCa on all cases of `test`."""
-    found = assess(network, build_task("classify"), test, range(len(test.records)), GRID.spacing_mm, 32, find_device())
+    found = assess(network, build_task("classify"), test, range(len(test.records)), grid.spacing_mm, 32, find_device())
     labels, scores = np.array([each.label for each in found]), np.array([each.score for each in found])
     return float(auroc_rows(labels, scores, np.ones((1, len(found))))[0])
 

@@ -46,3 +46,16 @@ def test_training_needs_the_folder_of_cases_and_indexing_does_not(tmp_path):
 def test_a_mistake_is_named(tmp_path, line, expected):
     with pytest.raises(ConfigurationError, match=expected):
         read_settings(write(tmp_path, f'name = "north"\n{line}\n'))
+
+
+def test_what_the_machine_does_is_said_in_the_file(tmp_path):
+    site = read_settings(write(tmp_path, 'name = "north"\n'))
+    assert (site.precision, site.micro_batch, site.compile, site.processes) == ("auto", 0, False, 1)
+    assert site.checkpoint_minutes == 5
+    keys = 'precision = "bf16"\nmicro_batch = 2\ncompile = true\nprocesses = 4\ncheckpoint_minutes = 0.5\n'
+    site = read_settings(write(tmp_path, f'name = "north"\n{keys}'))
+    assert (site.precision, site.micro_batch, site.compile, site.processes) == ("bf16", 2, True, 4)
+    assert site.checkpoint_minutes == 0.5
+    for line in ('precision = "int8"', "micro_batch = -1", "processes = 0", "checkpoint_minutes = -1.0"):
+        with pytest.raises(ConfigurationError):
+            read_settings(write(tmp_path, f'name = "north"\n{line}\n'))

@@ -9,6 +9,8 @@ from prostafed.common.study import Finetune, Pretrain, parse_study, read_study
 
 MINIMAL = 'name = "tiny"\n[[stage]]\nkind = "pretrain"\nrounds = 2\n'
 TUNED = 'name = "tiny"\n[[stage]]\nkind = "finetune"\nrounds = 3\n'
+SHA = "0123456789abcdef" * 4
+IMAGENET = f'[initial]\nencoder = "imagenet"\nsha256 = "{SHA}"\n'
 
 
 def write(tmp_path: Path, text: str) -> Path:
@@ -61,6 +63,16 @@ def test_hash_ignores_how_a_default_is_written_and_sees_every_value(tmp_path: Pa
     assert read_study(write(tmp_path, MINIMAL + "[stage.parameters]\nscale = 2.0\n")).hash() != plain
 
 
+def test_what_an_encoder_starts_from_is_part_of_the_hash(tmp_path: Path) -> None:
+    mobilenet = '[model]\nencoder = "mobilenet"\n'
+    plain = read_study(write(tmp_path, MINIMAL + mobilenet))
+    assert (plain.initial.encoder, plain.initial.sha256) == ("random", None)
+    started = read_study(write(tmp_path, MINIMAL + mobilenet + IMAGENET))
+    other = read_study(write(tmp_path, MINIMAL + mobilenet + IMAGENET.replace("0", "f")))
+    assert len({plain.hash(), started.hash(), other.hash()}) == 3
+    assert parse_study(started.canonical()) == started
+
+
 @pytest.mark.parametrize(
     ("text", "expected"),
     [
@@ -87,6 +99,14 @@ def test_hash_ignores_how_a_default_is_written_and_sees_every_value(tmp_path: Pa
         (TUNED + "labels = 5.0\n", ["labels", "less than or equal to 1"]),
         (MINIMAL + "[data]\nsize = [0, 2, 2]\n", ["data.size", "above 0"]),
         (MINIMAL + "[data]\ntest_fraction = 0.6\nvalidation_fraction = 0.5\n", ["must stay below 1"]),
+        (MINIMAL + '[model]\nencoder = "mobilnet"\n', ["model.encoder", "unknown encoder", "did you mean 'mobilenet'"]),
+        (MINIMAL + '[model]\nencoder = "mobilenet"\nstages = 6\n', ["'mobilenet' has at most 5 stages, found 6"]),
+        (MINIMAL + "[model]\nstages = 8\n", ["model.stages", "less than or equal to 7"]),
+        (MINIMAL + '[initial]\nencoder = "imagent"\n', ["initial.encoder", "'imagent'"]),
+        (MINIMAL + '[initial]\nencoder = "checkpoint"\n', ["initial", "needs sha256", "sha256sum FILE"]),
+        (MINIMAL + f'[initial]\nsha256 = "{SHA}"\n', ["initial", "sha256 is for an encoder that starts from a file"]),
+        (MINIMAL + '[initial]\nencoder = "checkpoint"\nsha256 = "abc"\n', ["initial.sha256", "pattern", "'abc'"]),
+        (MINIMAL + IMAGENET, ["holds the weights of a MobileNetV2", "found 'resenc'"]),
         (MINIMAL + "[privacy]\ntarget_epsilon = 8.0\n", ["unknown key 'privacy'"]),
         ("name = \n", ["not valid TOML"]),
     ],

@@ -31,7 +31,7 @@ def received(message: Message) -> Message:
 
 def test_request_round_trip() -> None:
     request = Request("evaluate", "run", "abc", 2, 3, TENSORS, ("validation", "test"))
-    read = unpack_request(received(pack_request(request, 7)))
+    read = unpack_request(received(pack_request(request, [7], 60.0)[0]))
     assert (read.action, read.run, read.study_hash, read.stage, read.round, read.splits) == (
         "evaluate", "run", "abc", 2, 3, ("validation", "test"),
     )  # fmt: skip
@@ -39,7 +39,7 @@ def test_request_round_trip() -> None:
 
 
 def test_reply_round_trip() -> None:
-    request = received(pack_request(Request("train"), 7))
+    request = received(pack_request(Request("train"), [7], 60.0)[0])
     reply = Reply("north", "abc", 1, 2, 40, TENSORS, {"train/loss": 0.5})
     read = unpack_reply(received(pack_reply(reply, request)))
     assert isinstance(read, Reply)
@@ -49,5 +49,5 @@ def test_reply_round_trip() -> None:
 
 
 def test_a_refusal_carries_its_code_only() -> None:
-    request = received(pack_request(Request("train"), 7))
+    request = received(pack_request(Request("train"), [7], 60.0)[0])
     assert unpack_reply(received(pack_reply(Refusal("DataError"), request))) == Refusal("DataError")

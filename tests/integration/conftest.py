@@ -1,6 +1,7 @@
 """One tiny federation of two generated hospitals, and what a study gives on it in this process."""
 
 import csv
+from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -12,6 +13,8 @@ from safetensors.numpy import load_file
 from prostafed.common.study import Study, read_study
 from prostafed.simulations.federation import PhantomSite
 from prostafed.simulations.hospitals import Hospital, prepare_hospital, write_site_folder
+
+from .deployment import Deployment
 
 STUDY = """
 name = "tiny"
@@ -94,3 +97,16 @@ def read_metric_values(run: Path) -> dict[tuple[str, ...], float]:
     return {
         tuple(row[key] for key in ("stage", "round", "site", "split", "metric")): float(row["value"]) for row in rows
     }
+
+
+@pytest.fixture
+def deployment(tmp_path: Path) -> Iterator[Deployment]:
+    deployment = Deployment(tmp_path)
+    try:
+        yield deployment
+    finally:
+        try:
+            deployment.end()
+        finally:
+            for log in sorted(tmp_path.rglob("*.log")):  # pytest shows them where the test failed
+                print(f"== {log.relative_to(tmp_path)}", *log.read_text(errors="replace").splitlines()[-30:], sep="\n")

@@ -2,6 +2,7 @@
 
 from collections.abc import Callable, Iterable
 from dataclasses import replace
+from typing import TypeVar
 
 import numpy as np
 import pytest
@@ -12,7 +13,7 @@ from prostafed.common.errors import RoundError
 from prostafed.common.messages import Refusal, Reply, Request
 from prostafed.common.wire import pack_reply, unpack_request
 from prostafed.server import rounds
-from prostafed.server.rounds import ask_sites, find_sites
+from prostafed.server.rounds import Roll, ask_sites
 from prostafed.simulations.engine.grid import LocalGrid
 
 WEIGHT = {"encoder.weight": np.zeros((2, 2), np.float32)}
@@ -40,7 +41,10 @@ class SilentGrid(LocalGrid):
         return super().pull_messages(waiting)
 
 
-def make_grid(answers: dict[str, Answer]) -> tuple[SilentGrid, dict[str, int]]:
+GridT = TypeVar("GridT", bound=SilentGrid)
+
+
+def make_grid(answers: dict[str, Answer], kind: type[GridT] = SilentGrid) -> tuple[GridT, dict[str, int]]:
     app = ClientApp()
 
     @app.query("hello")
@@ -48,7 +52,7 @@ def make_grid(answers: dict[str, Answer]) -> tuple[SilentGrid, dict[str, int]]:
     def answer(message: Message, context: Context) -> Message:
         return answers[str(context.node_config["site"])](message, unpack_request(message))
 
-    grid = SilentGrid(app, [{"site": site} for site in answers], {})
+    grid = kind(app, [{"site": site} for site in answers], {})
     return grid, dict(zip(answers, grid.get_node_ids(), strict=True))
 
 
@@ -66,7 +70,8 @@ def run(
     grid, nodes = make_grid(answers)
     grid.silent = frozenset(nodes[site] for site in silent)
     taken: list[str] = []
-    return ask_sites(grid, nodes, REQUEST, deadline_s, lambda site, reply: taken.append(site)), taken
+    exchange, _ = ask_sites(grid, nodes, REQUEST, deadline_s, lambda site, reply: taken.append(site))
+    return exchange, taken
 
 
 def crash(message: Message, request: Request) -> Message:
@@ -85,17 +90,6 @@ def crash(message: Message, request: Request) -> Message:
         (replying(replace(GOOD, site="bad", study_hash="other")), "WRONG_STUDY"),
         (replying(replace(GOOD, site="bad", round=1)), "WRONG_ROUND"),
         (replying(replace(GOOD, site="bad", cases=0)), "NO_CASES"),
-        (replying(replace(GOOD, site="bad", tensors={})), "WRONG_TENSORS"),
-        (replying(replace(GOOD, site="bad", tensors={"encoder.weight": np.ones((2, 3), np.float32)})), "WRONG_TENSORS"),
-        (replying(replace(GOOD, site="bad", tensors={"encoder.weight": np.ones((2, 2), np.float64)})), "WRONG_TENSORS"),
-        (
-            replying(replace(GOOD, site="bad", tensors={**GOOD.tensors, "head.weight": np.ones(1, np.float32)})),
-            "WRONG_TENSORS",
-        ),
-        (
-            replying(replace(GOOD, site="bad", tensors={"encoder.weight": np.full((2, 2), np.nan, np.float32)})),
-            "NOT_FINITE",
-        ),
     ],
 )
 def test_one_bad_site_is_left_out_with_a_code_and_the_others_count(answer: Answer, code: str) -> None:
@@ -110,12 +104,84 @@ def test_a_silent_site_is_left_out_at_the_deadline(monkeypatch: pytest.MonkeyPat
     monkeypatch.setattr(rounds, "POLL_S", 0.01)
     exchange, taken = run({"a": good("a"), "b": good("b")}, deadline_s=0.2, silent=("b",))
     assert taken == ["a"]
-    assert exchange.rejections == [{"site": "b", "code": "DEADLINE", "text": "no answer within 0 s"}]
+    assert exchange.rejections == [{"site": "b", "code": "DEADLINE", "text": "no answer in 0 s"}]
+
+
+def test_a_round_is_closed_when_enough_have_answered(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(rounds, "POLL_S", 0.01)
+    grid, nodes = make_grid({name: good(name) for name in "abc"})
+    taken: list[str] = []
+    exchange, left = ask_sites(grid, nodes, REQUEST, 5.0, lambda site, reply: taken.append(site), enough=2)
+    assert taken == exchange.replies == ["a", "b"]
+    assert [(entry["site"], entry["code"]) for entry in exchange.rejections] == [("c", "NOT_NEEDED")]
+    assert list(left.values()) == ["c"]
+
+
+def test_an_answer_to_an_earlier_round_is_put_aside_and_said(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(rounds, "POLL_S", 0.01)
+    grid, nodes = make_grid({name: echo(name) for name in "ab"})
+    roll = Roll(grid, "abc", 0.1)
+    roll.assemble(2)
+    grid.silent = frozenset({nodes["b"]})
+    taken: list[tuple[str, int]] = []
+    take = lambda site, reply: taken.append((site, reply.round))  # noqa: E731
+    first = roll.ask(REQUEST, ["a", "b"], take)
+    assert [(entry["site"], entry["code"]) for entry in first.rejections] == [("b", "DEADLINE")]
+    assert first.late == []
+    grid.silent = frozenset()
+    second = roll.ask(replace(REQUEST, round=3), ["a", "b"], take)
+    assert second.late == [{"site": "b", "stage": "1", "round": "2", "action": "train"}]
+    assert taken == [("a", 2), ("a", 3), ("b", 3)]
+    assert roll.ask(replace(REQUEST, round=4), ["a", "b"], take).late == []
+
+
+def echo(site: str) -> Answer:
+    return lambda message, request: pack_reply(
+        replace(GOOD, site=site, stage=request.stage, round=request.round), message
+    )
+
+
+class ChangingGrid(SilentGrid):
+    """A grid some of whose nodes are away."""
+
+    away: frozenset[int] = frozenset()
+
+    def get_node_ids(self) -> Iterable[int]:
+        return [node for node in super().get_node_ids() if node not in self.away]
+
+
+def test_a_site_that_goes_and_comes_back_is_known_again() -> None:
+    grid, nodes = make_grid({name: echo(name) for name in ("north", "south")}, ChangingGrid)
+    grid.away = frozenset({nodes["south"]})
+    roll = Roll(grid, "abc", 5.0)
+    roll.assemble(1)
+    assert roll.present() == ["north"]
+    grid.away = frozenset()
+    assert roll.present() == ["north", "south"]
+    grid.away = frozenset({nodes["north"]})
+    assert roll.present() == ["south"]
+    exchange = roll.ask(REQUEST, ["north", "south"], lambda site, reply: None)
+    assert exchange.replies == ["south"]
+    grid.away = frozenset()
+    assert roll.present() == ["north", "south"]
+
+
+def test_a_node_that_takes_the_name_of_one_that_is_there_is_not_let_in() -> None:
+    grid, nodes = make_grid({"first": echo("north"), "second": echo("north")}, ChangingGrid)
+    grid.away = frozenset({nodes["second"]})
+    roll = Roll(grid, "abc", 5.0)
+    roll.assemble(1)
+    grid.away = frozenset()
+    assert roll.present() == ["north"]
+    grid.away = frozenset({nodes["first"]})  # the first is gone: the name is free, as after a change of machine
+    assert roll.present() == ["north"]
 
 
 def test_sites_are_found_by_their_own_names() -> None:
-    grid, nodes = make_grid({name: replying(Reply(name, "abc")) for name in ("south", "north")})
-    assert find_sites(grid, 2, 5.0, "abc") == {"north": nodes["north"], "south": nodes["south"]}
+    grid, _ = make_grid({name: replying(Reply(name, "abc")) for name in ("south", "north")})
+    roll = Roll(grid, "abc", 5.0)
+    roll.assemble(2)
+    assert roll.present() == ["north", "south"]
 
 
 @pytest.mark.parametrize(
@@ -129,4 +195,4 @@ def test_sites_are_found_by_their_own_names() -> None:
 def test_a_federation_that_is_not_complete_is_said(answers: dict[str, Answer], expected: int, message: str) -> None:
     grid, _ = make_grid(answers)
     with pytest.raises(RoundError, match=message):
-        find_sites(grid, expected, 0.1, "abc")
+        Roll(grid, "abc", 0.1).assemble(expected)

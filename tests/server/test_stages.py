@@ -1,6 +1,7 @@
 """The loop over stages and rounds, with sites that only add: resume, quorum, records."""
 
-from collections.abc import Callable
+import json
+from collections.abc import Callable, Sequence
 from dataclasses import replace
 from pathlib import Path
 
@@ -11,9 +12,11 @@ from prostafed.common.errors import CheckpointError, RoundError
 from prostafed.common.messages import Reply, Request
 from prostafed.common.models.checkpoint import read_checkpoint
 from prostafed.common.study import Study, parse_study
-from prostafed.common.tensors import group_of
-from prostafed.server.rounds import Exchange
-from prostafed.server.run_folder import open_run, read_metrics, read_rounds
+from prostafed.common.study.network import build_stage_network
+from prostafed.common.tensors import group_of, hash_tensors, read_tensors
+from prostafed.server.ledger import read_ledger
+from prostafed.server.rounds import Exchange, OnReply
+from prostafed.server.run_folder import locked, open_run, read_metrics, read_rounds
 from prostafed.server.stages import run_stages
 
 STUDY = parse_study(
@@ -26,20 +29,31 @@ SITES = ["north", "south"]
 
 
 class Sites:
-    """Two sites that add 1 and 3 to every tensor; `before` may stop the run or lose a site."""
+    """Two sites that add 1 and 3 to every tensor; `before` may stop the run or lose a site, `there` says who is
+    there each time that is asked.
+    """
 
-    def __init__(self, before: Callable[[Request], set[str]] = lambda request: set()) -> None:
-        self.before, self.asked = before, []
+    def __init__(
+        self,
+        before: Callable[[Request], set[str]] = lambda request: set(),
+        there: Callable[[int], list[str]] = lambda time: SITES,
+    ) -> None:
+        self.before, self.there, self.asked, self.times = before, there, [], 0
 
-    def __call__(self, request: Request, on_reply: Callable[[str, Reply], None]) -> Exchange:
+    def present(self) -> list[str]:
+        self.times += 1
+        return sorted(self.there(self.times))
+
+    def ask(self, request: Request, sites: Sequence[str], on_reply: OnReply, enough: int = 0) -> Exchange:
         lost = self.before(request)
         self.asked.append((request.action, request.stage, request.round, request.splits))
-        answering = [site for site in SITES if site not in lost]
+        answering = [site for site in sites if site not in lost]
         for site in answering:
             step = np.float32(1 if site == "north" else 3)
             reply = Reply(site, cases=10, metrics={"train/loss": 0.5})
             if request.action == "train":
-                reply = replace(reply, tensors={name: array + step for name, array in request.tensors.items()})
+                changed = {name: array + step for name, array in request.tensors.items()}
+                reply = replace(reply, tensors=changed, metrics={"train/loss": 0.5, "train/steps": 1.0})
             else:
                 reply = replace(
                     reply, metrics={f"{split}/{name}": 0.75 for split in request.splits for name in ("auroc", "n")}
@@ -63,7 +77,7 @@ def untimed(folder: Path) -> list[dict[str, object]]:
 
 
 def run(folder: Path, sites: Sites, study: Study = STUDY) -> dict[str, np.ndarray]:
-    return run_stages(study, "run", SITES, sites, folder)
+    return run_stages(study, "run", sites, folder)
 
 
 def test_rounds_are_asked_for_in_order_and_evaluated_as_the_study_says(tmp_path: Path) -> None:
@@ -87,6 +101,7 @@ def test_records_metrics_and_model_are_written(tmp_path: Path) -> None:
     assert {row["study_hash"] for row in records} == {STUDY.hash()}
     metrics = read_metrics(tmp_path / "metrics.csv")
     assert sum(row["metric"] == "loss" for row in metrics) == 10
+    assert [row["norms"]["south"] / row["norms"]["north"] for row in records] == pytest.approx([3.0] * 5)
     assert sum((row["split"], row["metric"]) == ("test", "auroc") for row in metrics) == 2
     saved, metadata = read_checkpoint(tmp_path / "model.safetensors")
     assert {group_of(name) for name in saved} == {"encoder"}
@@ -141,3 +156,108 @@ def test_a_folder_of_another_study_is_refused(tmp_path: Path) -> None:
     run(tmp_path, Sites())
     with pytest.raises(CheckpointError, match="another study"):
         open_run(tmp_path, STUDY.model_copy(update={"seed": 4}))
+
+
+def with_round(**keys: object) -> Study:
+    return parse_study(json.dumps({**json.loads(STUDY.canonical()), "round": {"quorum": 2, **keys}}))
+
+
+def lose_once(stage: int, number: int) -> Callable[[Request], set[str]]:
+    """South does not answer the first time that round is asked for."""
+    asked: list[Request] = []
+
+    def before(request: Request) -> set[str]:
+        if (request.stage, request.round, request.action) != (stage, number, "train"):
+            return set()
+        asked.append(request)
+        return {"south"} if len(asked) == 1 else set()
+
+    return before
+
+
+def test_a_round_below_quorum_is_tried_again_where_the_study_says_so(tmp_path: Path) -> None:
+    study = with_round(below_quorum="retry", retries=2)
+    tensors = run(tmp_path, Sites(lose_once(1, 2)), study)
+    tried = [(row["round"], row["attempt"], row["aggregated"]) for row in read_rounds(tmp_path) if row["stage"] == 1]
+    assert tried == [(1, 1, True), (2, 1, False), (2, 2, True)]
+    for name, array in run(tmp_path / "whole", Sites(), study).items():
+        np.testing.assert_array_equal(array, tensors[name])
+
+
+def test_a_round_is_not_tried_more_often_than_the_study_says(tmp_path: Path) -> None:
+    always = Sites(lambda request: {"south"} if request.round == 2 else set())
+    with pytest.raises(RoundError, match="not aggregated in 3 tries"):
+        run(tmp_path, always, with_round(below_quorum="retry", retries=2))
+    assert [each[2] for each in always.asked] == [1, 2, 2, 2]
+
+
+def test_one_rejected_again_and_again_is_reported_once_per_so_many_times(tmp_path: Path) -> None:
+    study = with_round(quorum=1, report_after=2)
+    run(tmp_path, Sites(lambda request: {"south"} if request.action == "train" else set()), study)
+    assert [row["reported"] for row in read_rounds(tmp_path)] == [[], ["south"], [], ["south"], []]
+    said = [line for line in read_ledger(tmp_path) if line["event"] == "reported"]
+    assert [(line["site"], line["stage"], line["round"]) for line in said] == [("south", 1, 2), ("south", 2, 2)]
+    assert said[0]["text"] == "rejected 2 times in a row, last DEADLINE: no answer"
+
+
+def test_one_answer_ends_a_row_of_rejections(tmp_path: Path) -> None:
+    study = with_round(quorum=1, report_after=2)
+    run(tmp_path, Sites(lambda request: {"south"} if request.round == 1 else set()), study)
+    assert not any(row["reported"] for row in read_rounds(tmp_path))
+
+
+def test_who_comes_and_goes_is_entered_in_the_ledger(tmp_path: Path) -> None:
+    # asked at the start and before each of the five rounds; south comes for the third, north goes for the last
+    there = {1: ["north"], 2: ["north"], 3: ["north"], 6: ["south"]}
+    sites = Sites(there=lambda time: there.get(time, SITES))
+    run(tmp_path, sites, with_round(quorum=1))
+    moves = [
+        (line["event"], line["site"], line["stage"], line["round"])
+        for line in read_ledger(tmp_path)
+        if line["event"] in ("joined", "left")
+    ]
+    assert moves == [("joined", "south", 2, 1), ("left", "north", 2, 3)]
+    assert [row["participants"] for row in read_rounds(tmp_path)] == [["north"], ["north"], SITES, SITES, ["south"]]
+
+
+def test_the_ledger_names_the_model_of_every_round_and_every_resumption(tmp_path: Path) -> None:
+    with pytest.raises(KeyboardInterrupt):
+        run(tmp_path, Sites(stop_at(2, 1)))
+    tensors = run(tmp_path, Sites())
+    lines = read_ledger(tmp_path)
+    events = [line["event"] for line in lines]
+    assert events == ["started", "round", "round", "resumed", "round", "round", "round", "finished"]
+    assert lines[3]["model"] == lines[2]["model"] != lines[1]["model"]
+    assert lines[-1]["model"] == hash_tensors(tensors)
+
+
+def test_so_many_sites_are_drawn_for_each_round(tmp_path: Path) -> None:
+    run(tmp_path, Sites(), with_round(quorum=1, participants=1))
+    asked = [row["participants"] for row in read_rounds(tmp_path)]
+    assert all(len(each) == 1 for each in asked)
+    assert {site for each in asked for site in each} == set(SITES)
+
+
+def test_with_nothing_shared_the_server_changes_nothing(tmp_path: Path) -> None:
+    study = parse_study(
+        json.dumps({**json.loads(STUDY.canonical()), "stage": [{"kind": "pretrain", "rounds": 2, "share": []}]})
+    )
+
+    class Silent(Sites):
+        def ask(self, request: Request, sites: Sequence[str], on_reply: OnReply, enough: int = 0) -> Exchange:
+            for site in sites:
+                on_reply(site, Reply(site, cases=10, metrics={"train/loss": 0.5}))
+            return Exchange(list(sites))
+
+    tensors = run(tmp_path, Silent(), study)
+    started = read_tensors(build_stage_network(study, 1))
+    assert tensors
+    for name, array in tensors.items():
+        np.testing.assert_array_equal(array, started[name])
+
+
+def test_two_processes_cannot_run_in_one_folder(tmp_path: Path) -> None:
+    with locked(tmp_path), pytest.raises(RoundError, match="Another process runs in"), locked(tmp_path):
+        pass
+    with locked(tmp_path):
+        pass

@@ -60,7 +60,7 @@ def test_the_run_folder_holds_what_was_promised(finished_run: Path, study: Study
 
 
 def test_only_the_encoder_and_the_projection_travel(finished_run: Path) -> None:
-    for name, groups in (("model", {"encoder"}), ("checkpoint", {"encoder"})):
+    for name, groups in (("model", {"encoder"}), ("checkpoint", {"global/encoder"})):
         tensors, _ = read_checkpoint(finished_run / "arms" / "federated" / f"{name}.safetensors")
         assert {tensor.split(".")[0] for tensor in tensors} == groups
     kept, _ = read_checkpoint(next((finished_run / "arms/federated/sites/north/memory").rglob("stage-2/round-00002.*")))

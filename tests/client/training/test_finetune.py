@@ -9,9 +9,10 @@ import pytest
 import torch
 from torch import nn
 
-from prostafed.client import work
+from prostafed.client import phases, work
 from prostafed.client.training.finetune import Tuning, decay_layers, finetune
-from prostafed.client.training.optimise import Optimisation, TrainingRecord
+from prostafed.client.training.optimise import Course, Optimisation, TrainingRecord
+from prostafed.common.aggregation import NoParameters
 from prostafed.common.configuration import parse
 from prostafed.common.imaging.case_folder import write_case
 from prostafed.common.imaging.cases import CaseRecord, CasesInMemory, Grid
@@ -21,7 +22,8 @@ from prostafed.common.study import Study
 from prostafed.common.study.network import build_stage_network
 from prostafed.common.tasks import build_task
 from prostafed.common.tensors import Tensors, group_of, read_tensors, select_groups
-from prostafed.server.aggregation import AGGREGATORS
+from prostafed.server.aggregation import build_aggregator
+from prostafed.server.aggregation.aggregator import Update
 
 SIZE, SPACING = (4, 16, 16), (3.0, 1.0, 1.0)
 SEQUENCES = ("t2w", "adc", "hbv")
@@ -71,6 +73,14 @@ def test_a_frozen_encoder_keeps_every_bit_and_the_head_learns(cases: CasesInMemo
     for name, array in before.items():
         same = array.tobytes() == after[name].tobytes()
         assert same == (group_of(name) == "encoder"), name
+
+
+def test_frozen_heads_keep_every_bit_and_the_encoder_learns(cases: CasesInMemory) -> None:
+    before, after = train(cases, Tuning(frozen_heads=True))
+    for name, array in before.items():
+        if group_of(name) != "encoder":
+            assert array.tobytes() == after[name].tobytes(), name
+    assert any(array.tobytes() != after[name].tobytes() for name, array in before.items())
 
 
 def test_a_thawed_encoder_learns_again(cases: CasesInMemory) -> None:
@@ -151,12 +161,13 @@ def run_rounds(study: Study, sites: list[Path], rounds: int) -> list[tuple[Tenso
     tensors = select_groups(read_tensors(build_stage_network(study, 1)), ("encoder",))
     done = []
     for number in range(1, rounds + 1):
-        aggregator = AGGREGATORS["fedavg"]()
-        state = aggregator.init(tensors)
+        aggregator = build_aggregator("fedavg", NoParameters())
+        state = aggregator.init(tensors, {})
         for site in sites:
             place = work.open_workplace(site, study.canonical())
-            state = aggregator.add(state, work.train(place, Request("train", "run", study.hash(), 1, number, tensors)))
-        tensors, _ = aggregator.finish(state, tensors)
+            reply = work.train(place, Request("train", "run", study.hash(), 1, number, tensors))
+            state = aggregator.add(state, Update(reply.site, reply.cases, 1, reply.tensors))
+        tensors = aggregator.finish(state).tensors
         kept = [
             work.load_network(
                 work.open_workplace(site, study.canonical()),
@@ -204,12 +215,14 @@ def test_the_study_says_how_many_labels_a_site_uses(
     asked: list[list[int]] = []
     tuned: list[object] = []
 
-    def remember(network: object, task: object, cases: object, chosen: list[int], *rest: object) -> TrainingRecord:
+    def remember(
+        network: object, task: object, cases: object, chosen: list[int], *rest: object, tuning: Tuning, course: Course
+    ) -> TrainingRecord:
         asked.append(list(chosen))
-        tuned.append(rest[-1])
+        tuned.append(tuning)
         return TrainingRecord(0.0, len(chosen), 1, 0.0)
 
-    monkeypatch.setattr(work, "finetune", remember)
+    monkeypatch.setattr(phases, "finetune", remember)
     study = make_study(labels=share, layer_decay=0.5)
     place = work.open_workplace(sites[0], study.canonical())
     reply = work.train(place, Request("train", "run", study.hash(), 1, 1))

@@ -8,9 +8,9 @@ import pytest
 import torch
 from torch import Tensor, nn
 
-from prostafed.client import work
+from prostafed.client import phases, work
 from prostafed.client.training.finetune import finetune
-from prostafed.client.training.optimise import Optimisation, TrainingRecord
+from prostafed.client.training.optimise import Course, Optimisation, TrainingRecord
 from prostafed.client.training.pretrain import pretrain
 from prostafed.common.configuration import parse
 from prostafed.common.imaging.augment import find_present
@@ -82,11 +82,11 @@ def test_the_study_says_which_sequences_are_hidden(tmp_path: Path, monkeypatch: 
     )
     asked: list[object] = []
 
-    def remember(*arguments: object) -> TrainingRecord:
+    def remember(*arguments: object, course: Course) -> TrainingRecord:
         asked.append(arguments[-1])
         return TrainingRecord(0.0, 1, 1, 0.0)
 
-    monkeypatch.setattr(work, "pretrain", remember)
+    monkeypatch.setattr(phases, "pretrain", remember)
     place = work.open_workplace(tmp_path / "site.toml", study.canonical())
     reply = work.train(place, Request("train", "run", study.hash(), 1, 1))
     assert asked == [[2]]

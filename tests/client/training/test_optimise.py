@@ -1,26 +1,17 @@
 """The training loop of a site."""
 
+import copy
 import math
 
 import pytest
 import torch
-from hypothesis import given
-from hypothesis import strategies as st
 from torch import Generator, nn
 
-from prostafed.client.training.optimise import Optimisation, decayed, optimise, split_batches
+from prostafed.client.training.optimise import Course, Optimisation, State, decayed, optimise
+from prostafed.client.training.stepper import PartLoss
 from prostafed.common.errors import DataError
 
 SETTINGS = Optimisation(epochs=2, batch_size=4, learning_rate=1e-2, weight_decay=0.0, seed=1)
-
-
-@given(count=st.integers(1, 60), size=st.integers(1, 12), seed=st.integers(0, 99))
-def test_an_epoch_holds_every_case_once_in_nearly_equal_batches(count: int, size: int, seed: int) -> None:
-    batches = list(split_batches(count, size, Generator().manual_seed(seed)))
-    assert sorted(index for batch in batches for index in batch) == list(range(count))
-    sizes = [len(batch) for batch in batches]
-    assert max(sizes) <= size
-    assert max(sizes) - min(sizes) <= 1
 
 
 def test_learning_rate_falls_along_a_cosine_to_a_tenth() -> None:
@@ -34,8 +25,8 @@ def test_learning_rate_falls_along_a_cosine_to_a_tenth() -> None:
 def test_the_record_counts_steps_and_averages_the_last_epoch() -> None:
     network, seen = nn.Linear(1, 1), []
 
-    def batch_loss(batch: list[int], generator: Generator) -> torch.Tensor:
-        return network.weight.sum() * 0 + float(len(seen))
+    def batch_loss(batch: list[int], generator: Generator) -> PartLoss:
+        return lambda part: network.weight.sum() * 0 + float(len(seen))
 
     record = optimise(network, batch_loss, 6, SETTINGS, lambda step, steps, loss: seen.append((step, steps)))
     assert seen == [(1, 4), (2, 4), (3, 4), (4, 4)]
@@ -49,8 +40,9 @@ def test_same_seed_trains_the_same_and_another_does_not() -> None:
         network = nn.Linear(3, 1)
         data = torch.randn(8, 3)
 
-        def batch_loss(batch: list[int], generator: Generator) -> torch.Tensor:
-            return (network(data[batch] + torch.randn(len(batch), 3, generator=generator)) ** 2).mean()
+        def batch_loss(batch: list[int], generator: Generator) -> PartLoss:
+            seen = data[batch] + torch.randn(len(batch), 3, generator=generator)
+            return lambda part: (network(seen[part]) ** 2).mean()
 
         optimise(network, batch_loss, 8, Optimisation(2, 4, 1e-2, 0.0, seed), lambda *_: None)
         return float(network.weight.detach().sum())
@@ -62,9 +54,9 @@ def test_same_seed_trains_the_same_and_another_does_not() -> None:
 def test_no_case_and_a_loss_that_is_not_finite_are_said() -> None:
     network = nn.Linear(1, 1)
     with pytest.raises(DataError, match="no case"):
-        optimise(network, lambda *_: torch.zeros(()), 0, SETTINGS, lambda *_: None)
+        optimise(network, lambda *_: lambda part: torch.zeros(()), 0, SETTINGS, lambda *_: None)
     with pytest.raises(DataError, match="Lower the stage's learning_rate"):
-        optimise(network, lambda *_: network.weight.sum() * math.nan, 2, SETTINGS, lambda *_: None)
+        optimise(network, lambda *_: lambda part: network.weight.sum() * math.nan, 2, SETTINGS, lambda *_: None)
 
 
 def train_in_little_memory(room: int, divisible: bool) -> tuple[nn.Linear, list[int], float]:
@@ -72,12 +64,16 @@ def train_in_little_memory(room: int, divisible: bool) -> tuple[nn.Linear, list[
     torch.manual_seed(0)
     network, data, tried = nn.Linear(3, 1), torch.randn(7, 3), []
 
-    def batch_loss(batch: list[int], generator: Generator) -> torch.Tensor:
-        tried.append(len(batch))
-        torch.rand(1, generator=generator)  # something drawn, as in augmentation
-        if len(batch) > room:
-            raise torch.OutOfMemoryError("CUDA out of memory")
-        return (network(data[batch]) ** 2).mean()
+    def batch_loss(batch: list[int], generator: Generator) -> PartLoss:
+        seen = data[batch] + torch.randn(len(batch), 3, generator=generator)  # something drawn, as in augmentation
+
+        def part_loss(part: slice) -> torch.Tensor:
+            tried.append(part.stop - part.start)
+            if tried[-1] > room:
+                raise torch.OutOfMemoryError("CUDA out of memory")
+            return (network(seen[part]) ** 2).mean()
+
+        return part_loss
 
     settings = Optimisation(epochs=2, batch_size=7, learning_rate=1e-2, weight_decay=0.0, seed=1)
     record = optimise(network, batch_loss, 7, settings, lambda *_: None, divisible=divisible)
@@ -91,7 +87,7 @@ def test_a_batch_that_does_not_fit_is_halved_and_gives_the_same_step(
     whole, _, loss = train_in_little_memory(7, divisible=True)
     network, sizes, halved_loss = train_in_little_memory(room, divisible=True)
     assert sizes == tried
-    assert torch.allclose(network.weight, whole.weight, atol=1e-6)
+    assert torch.allclose(network.weight, whole.weight, atol=1e-6), "what is drawn does not depend on the parts"
     assert halved_loss == pytest.approx(loss, rel=1e-6)
     assert ("going on with 3" in caplog.text) == (room < 7), "and it is said"
 
@@ -99,13 +95,13 @@ def test_a_batch_that_does_not_fit_is_halved_and_gives_the_same_step(
 def test_a_step_that_is_taken_again_draws_the_same() -> None:
     network, drawn = nn.Linear(1, 1), []
 
-    def batch_loss(batch: list[int], generator: Generator) -> torch.Tensor:
+    def batch_loss(batch: list[int], generator: Generator) -> PartLoss:
         drawn.append(torch.rand(1, generator=generator).item())
         if len(drawn) == 1:
             raise torch.OutOfMemoryError("CUDA out of memory")
-        return network.weight.sum()
+        return lambda part: network.weight.sum()
 
-    optimise(network, batch_loss, 2, Optimisation(1, 2, 1e-2, 0.0, 1), lambda *_: None, divisible=True)
+    optimise(network, batch_loss, 2, Optimisation(2, 2, 1e-2, 0.0, 1), lambda *_: None, divisible=True)
     assert drawn[0] == drawn[1] != drawn[2]
 
 
@@ -113,3 +109,74 @@ def test_a_step_that_is_taken_again_draws_the_same() -> None:
 def test_what_cannot_be_halved_is_said(room: int, divisible: bool) -> None:
     with pytest.raises(DataError, match="Lower the stage's batch_size"):
         train_in_little_memory(room, divisible)
+
+
+def train_interrupted(stop_after: int | None, optimiser: str) -> tuple[list[bytes], float]:
+    """Train three epochs of four steps, killed after some step and taken up again from the last state handed out."""
+    data, states = torch.arange(21.0).view(7, 3) / 10, []
+
+    def run(course: Course) -> tuple[list[bytes], float]:
+        torch.manual_seed(0)
+        network = nn.Linear(3, 1)
+
+        def batch_loss(batch: list[int], generator: Generator) -> PartLoss:
+            seen = data[batch] + torch.randn(len(batch), 3, generator=generator)
+            return lambda part: (network(seen[part]) ** 2).mean()
+
+        settings = Optimisation(3, 2, 1e-2, 1e-2, 1, optimiser)  # type: ignore[arg-type]
+        record = optimise(network, batch_loss, 7, settings, lambda *_: None, course=course)
+        assert record.steps == 12
+        return [tensor.numpy().tobytes() for tensor in network.state_dict().values()], record.loss
+
+    def keep(state: State) -> None:
+        states.append(copy.deepcopy(state))
+        if len(states) == stop_after:
+            raise InterruptedError
+
+    if stop_after is None:
+        return run(Course())
+    with pytest.raises(InterruptedError):
+        run(Course(on_state=keep, every_s=0.0))
+    return run(Course(start=states[-1]))
+
+
+@pytest.mark.parametrize("optimiser", ["adamw", "sgd"])
+@pytest.mark.parametrize("stop_after", [1, 3, 4, 5, 11, 12])
+def test_a_round_taken_up_again_ends_with_the_same_bytes(stop_after: int, optimiser: str) -> None:
+    assert train_interrupted(stop_after, optimiser) == train_interrupted(None, optimiser)
+
+
+def test_no_state_is_handed_out_before_its_time() -> None:
+    network = nn.Linear(1, 1)
+    for every_s, expected in ((math.inf, 0), (3600.0, 0), (0.0, 4)):
+        states: list[State] = []
+        course = Course(on_state=states.append, every_s=every_s)
+        optimise(network, lambda *_: lambda part: network.weight.sum(), 6, SETTINGS, lambda *_: None, course=course)
+        assert len(states) == expected
+
+
+def test_a_kept_optimiser_goes_on_with_this_rounds_learning_rate() -> None:
+    """Two rounds of one step are one round of two steps, where the seed and the rate are the same."""
+
+    def train(rounds: int, epochs: int, keep: bool, second_rate: float = 1e-2) -> list[float]:
+        torch.manual_seed(0)
+        network, state = nn.Linear(3, 1), None
+        for number in range(rounds):
+            settings = Optimisation(epochs, 4, second_rate if number else 1e-2, 0.0, 1)
+            record = optimise(network, lambda *_: lambda part: (network.weight**3).sum(), 4, settings, lambda *_: None,
+                              course=Course(optimiser=state))  # fmt: skip
+            state = record.optimiser if keep else None
+        return network.weight.detach().flatten().tolist()
+
+    assert train(2, 1, keep=True) == train(1, 2, keep=True)
+    assert train(2, 1, keep=False) != train(1, 2, keep=True)
+    assert train(2, 1, keep=True, second_rate=1e-3) != train(2, 1, keep=True)
+
+
+def test_sgd_is_plain() -> None:
+    network = nn.Linear(2, 1, bias=False)
+    nn.init.zeros_(network.weight)
+    settings = Optimisation(3, 1, 0.1, 0.0, 1, "sgd")
+    record = optimise(network, lambda *_: lambda part: 0.5 * network.weight.sum(), 1, settings, lambda *_: None)
+    assert torch.allclose(network.weight, torch.full((1, 2), -3 * 0.1 * 0.5))
+    assert record.rates == {"weight": 0.1}

@@ -3,6 +3,7 @@ import time
 import numpy as np
 import numpy.typing as npt
 import pytest
+from report_guided_annotation import extract_lesion_candidates
 from report_guided_annotation.extract_lesion_candidates import extract_lesion_candidates_dynamic
 from scipy import ndimage
 
@@ -69,6 +70,26 @@ def test_agrees_with_the_reference(seed: int) -> None:
     for number, confidence in enumerate(found.confidences, start=1):
         reference = next(index for index, value in confidences if value == pytest.approx(confidence))
         np.testing.assert_array_equal(found.labels == number, indexed == reference)
+
+
+@pytest.mark.parametrize("seed", range(12))
+def test_agrees_with_the_public_function_of_the_reference_on_few_grey_levels(seed: int) -> None:
+    """Coarse levels make equal peaks, and voxels that equal the threshold."""
+    levels = np.float32(0.9) / np.float32(2.5) ** np.arange(4, dtype=np.float32)
+    volume = smooth(seed) / smooth(seed).max()
+    volume = np.concatenate([[np.float32(0)], levels[::-1]])[np.digitize(volume, [0.15, 0.3, 0.5, 0.8])]
+    found = extract_candidates(volume)
+    _, confidences, indexed = extract_lesion_candidates(volume, threshold="dynamic-v2")
+    assert list(found.confidences) == [value for _, value in confidences]
+    np.testing.assert_array_equal(found.labels, indexed)
+
+
+def test_what_equals_the_threshold_of_a_small_peak_may_be_part_of_another() -> None:
+    peak = np.float32(0.9)
+    edge = peak / np.float32(2.5)
+    volume = blobs(((4, 4), peak, 2), ((20, 20), 0.2, 4), ((20, 24), edge, 2))
+    _, confidences, _ = extract_lesion_candidates(volume, threshold="dynamic-v2")
+    assert extract_candidates(volume).confidences == (edge,) == tuple(value for _, value in confidences)
 
 
 @pytest.mark.parametrize("volume", [blobs() - 0.1, blobs() + 2, blobs() * np.nan])

@@ -9,7 +9,7 @@ import pytest
 from scipy import ndimage
 
 with contextlib.redirect_stdout(io.StringIO()):  # it prints a banner
-    from picai_eval import evaluate
+    from picai_eval import Metrics, evaluate
 
 from prostafed.common.metrics.candidates import Candidates
 from prostafed.common.metrics.detection import (
@@ -17,9 +17,11 @@ from prostafed.common.metrics.detection import (
     PICAI_SCORE,
     _assign,
     detect,
+    froc_curve,
     lesion_sensitivity,
     match_lesions,
 )
+from prostafed.common.metrics.diagnosis import AUROC
 from prostafed.common.metrics.predictions import CasePrediction
 
 Volume = npt.NDArray[np.float32]
@@ -142,8 +144,9 @@ def test_agrees_with_picai_eval_on_whole_cases() -> None:
     ]
     assert any(prediction.lesions > sum(hit for _, hit in prediction.detections) for prediction in predictions)
     assert any(not hit for prediction in predictions for _, hit in prediction.detections)
-    assert LESION_AP(predictions) == pytest.approx(reference.AP, abs=1e-6)
-    assert PICAI_SCORE(predictions) == pytest.approx(reference.score, abs=1e-6)
+    assert AUROC(predictions) == pytest.approx(reference.auroc, abs=1e-9)
+    assert LESION_AP(predictions) == pytest.approx(reference.AP, abs=1e-9)
+    assert PICAI_SCORE(predictions) == pytest.approx(reference.score, abs=1e-9)
     for allowed in (0.5, 1.0, 2.0):
         expected = reference.lesion_TPR_at_FPR(allowed)
         assert lesion_sensitivity(allowed)(predictions) == pytest.approx(expected, abs=1e-6)
@@ -154,3 +157,77 @@ def _paint(volume: Volume) -> Volume:
 
     painted: Volume = extract_lesion_candidates_dynamic(volume, version=2)[0]
     return painted
+
+
+def test_froc_curve_by_hand() -> None:
+    predictions = [
+        case(0, True, 0.9, 2, (0.9, True), (0.5, False)),
+        case(1, True, 0.5, 1, (0.5, True)),
+        case(2, False, 0.7, 0, (0.7, False)),
+        case(3, False, 0.0, 0),
+    ]
+    curve = froc_curve(predictions)
+    assert curve is not None
+    assert curve.thresholds.tolist() == [0.9, 0.7, 0.5]
+    assert curve.sensitivity == pytest.approx([1 / 3, 1 / 3, 2 / 3])  # one lesion of three is never found
+    assert curve.false_positives_per_case == pytest.approx([0, 1 / 4, 2 / 4])
+    assert froc_curve(predictions[2:]) is None
+    assert froc_curve([]) is None
+
+
+def test_a_froc_curve_without_candidates_is_empty() -> None:
+    curve = froc_curve([case(0, True, 0.0, 1)])
+    assert curve is not None
+    assert curve.thresholds.size == curve.sensitivity.size == curve.false_positives_per_case.size == 0
+
+
+def make_predictions(seed: int, missed: bool = True) -> list[CasePrediction]:
+    """Cases with candidates of tied confidences, as a detector leaves them; without `missed`, every lesion is found."""
+    generator = np.random.default_rng(seed)
+    predictions = []
+    for number in range(int(generator.integers(10, 120))):
+        hits = generator.random(generator.integers(0, 6)) < (0.4 if number % 2 else 0.0)
+        confidences = np.round(np.clip(generator.normal(0.3 + 0.3 * hits, 0.25), 0.01, 1), 2)
+        lesions = int(hits.sum()) + (int(generator.integers(0, 2)) if missed and number % 2 else 0)
+        found = tuple((float(each), bool(hit)) for each, hit in zip(confidences, hits, strict=True))
+        predictions.append(case(number, lesions > 0, max(confidences, default=0.0), lesions, *found))
+    return predictions
+
+
+def judge(predictions: list[CasePrediction]) -> Metrics:
+    """What picai_eval makes of the same candidates: (is lesion, confidence, overlap), a missed lesion with 0."""
+    results = {
+        index: [(int(hit), confidence, 0.5 * hit) for confidence, hit in each.detections]
+        + [(1, 0.0, 0.0)] * (each.lesions - sum(hit for _, hit in each.detections))
+        for index, each in enumerate(predictions)
+    }
+    return Metrics(results, case_pred={index: each.score for index, each in enumerate(predictions)})
+
+
+@pytest.mark.parametrize("seed", range(25))
+def test_agrees_with_picai_eval_on_generated_candidates(seed: int) -> None:
+    predictions = make_predictions(seed)
+    reference = judge(predictions)
+    assert AUROC(predictions) == pytest.approx(reference.auroc, abs=1e-9)
+    assert LESION_AP(predictions) == pytest.approx(reference.AP, abs=1e-9)
+    assert PICAI_SCORE(predictions) == pytest.approx(reference.score, abs=1e-9)
+    curve = froc_curve(predictions)
+    assert curve is not None
+    lesions, cases = sum(each.lesions for each in predictions), len(predictions)
+    # It counts in float32: whole numbers are exact. Its last threshold, 0, stands for missed lesions.
+    np.testing.assert_array_equal(np.round(curve.sensitivity * lesions, 9), reference.lesion_TP[:-1])
+    np.testing.assert_array_equal(np.round(curve.false_positives_per_case * cases, 9), reference.lesion_FP[:-1])
+    assert curve.thresholds.tolist() == reference.thresholds[:-1].tolist()
+    for allowed in (0.1, 0.5, 1.0, 2.0, 4.0):
+        expected = reference.lesion_TP[allowed * cases >= reference.lesion_FP]
+        assert lesion_sensitivity(allowed)(predictions) == pytest.approx(max(expected, default=0) / lesions, abs=1e-9)
+
+
+def test_picai_eval_leaves_out_the_lowest_threshold_where_no_lesion_is_missed() -> None:
+    predictions = make_predictions(0, missed=False)
+    reference, curve = judge(predictions), froc_curve(predictions)
+    assert curve is not None
+    assert LESION_AP(predictions) == pytest.approx(reference.AP, abs=1e-9)
+    lesions = sum(each.lesions for each in predictions)
+    np.testing.assert_array_equal(np.round(curve.sensitivity * lesions, 9)[:-1], reference.lesion_TP[:-1])
+    assert (curve.sensitivity[-1], reference.lesion_FP[-1]) == (1.0, np.inf)

@@ -1,4 +1,7 @@
+import numpy as np
 import pytest
+import torch
+from monai.metrics import compute_dice
 
 from prostafed.common.metrics.overlap import dice, volume_difference
 
@@ -36,3 +39,12 @@ def test_volume_difference_by_hand(predicted: list[int], true: list[int], expect
 def test_masks_must_have_one_shape() -> None:
     with pytest.raises(ValueError, match="one shape"):
         dice([1], [1, 0])
+
+
+@pytest.mark.parametrize("seed", range(10))
+def test_dice_as_monai_says(seed: int) -> None:
+    generator = np.random.default_rng(seed)
+    a, b = (generator.random((4, 9, 9)) < generator.uniform(0.1, 0.9) for _ in range(2))
+    one, other = (torch.from_numpy(mask)[None, None].float() for mask in (a, b))
+    assert dice(a, b) == pytest.approx(compute_dice(one, other).item(), abs=1e-6)
+    assert volume_difference(a, b) == pytest.approx(abs(a.mean() - b.mean()) / b.mean(), abs=1e-12)

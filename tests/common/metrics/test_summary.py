@@ -24,11 +24,14 @@ def measured(name: str, **measures: float) -> CasePrediction:
     [
         ([], set()),
         ([bare("a", True, 0.9), bare("b", False, 0.1)], set(CASE_STATISTICS)),  # no lesions in this task
-        ([bare("a", False, 0.9), bare("b", False, 0.1)], {"brier"}),  # one class
+        ([bare("a", False, 0.9), bare("b", False, 0.1)], {"brier", "calibration_error"}),  # one class
         ([POSITIVE, NEGATIVE], set(CASE_STATISTICS | LESION_STATISTICS)),
-        ([NEGATIVE, bare("b", False, 0.1)], {"brier"}),  # a detection task without a lesion
+        ([NEGATIVE, bare("b", False, 0.1)], {"brier", "calibration_error"}),  # a detection task without a lesion
         ([measured("a", gland_dice=0.5), measured("b", pirads_rps=0.1)], {"gland_dice", "pirads_rps"}),  # no score
-        ([POSITIVE, bare("b", True, 0.1)], {"average_precision", "brier", "lesion_ap", "lesion_sensitivity"}),
+        (
+            [POSITIVE, bare("b", True, 0.1)],
+            set(CASE_STATISTICS | LESION_STATISTICS) - {"auroc", "picai_score"},  # which need a negative
+        ),
     ],
 )
 def test_only_what_is_defined_is_present(predictions: list[CasePrediction], expected: set[str]) -> None:
@@ -60,6 +63,16 @@ def test_a_case_without_diagnosis_does_not_enter_what_needs_one() -> None:
     for name, statistic in CASE_STATISTICS.items():
         assert statistic(cases + unknown) == statistic(cases), name
         assert statistic(unknown) is None
+
+
+def test_lesion_sensitivity_is_told_at_four_rates_of_false_positives() -> None:
+    found = tuple((0.9 - 0.1 * rank, rank in (2, 5)) for rank in range(6))  # hits after 2 and 4 false positives
+    cases = [CasePrediction("p", "p", True, 0.9, found, 2)]
+    cases += [CasePrediction(str(i), str(i), False, 0.0) for i in range(3)]
+    summary = summarise(cases, seed=0)
+    assert summary["lesion_sensitivity_at_0_1_fp"] == 0.0
+    assert summary["lesion_sensitivity_at_0_5_fp"] == 0.5  # 2 in 4 cases
+    assert summary["lesion_sensitivity"] == summary["lesion_sensitivity_at_2_fp"] == 1.0
 
 
 def test_nothing_of_a_case_is_in_a_summary() -> None:

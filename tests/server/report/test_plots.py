@@ -70,4 +70,4 @@ def test_arms_have_one_order(names: list[str], expected: list[str]) -> None:
 
 
 def test_an_arm_without_a_line_in_the_table_is_still_shown() -> None:
-    assert arm_of("ensemble").label == "ensemble"
+    assert arm_of("another").label == "another"

@@ -1,0 +1,65 @@
+"""predict: a model on the hospital's own studies, as results its viewer shows."""
+
+from pathlib import Path
+from typing import Annotated, Any
+
+import typer
+
+from prostafed.client.commands.options import DEFAULT_SITE, Dicom, Json, SiteFile, find_dicom
+from prostafed.common.command import print_json
+
+
+def predict(
+    model: Annotated[Path, typer.Option("--model", metavar="BUNDLE", help="The folder of a model bundle.")],
+    out: Annotated[Path, typer.Option("--out", metavar="DIR", help="Folder for the results, one per study.")],
+    dicom: Dicom = None,
+    site_file: SiteFile = DEFAULT_SITE,
+    series_map: Annotated[
+        Path | None, typer.Option("--series-map", metavar="CSV", help="Which series to use; else CASES/series_map.csv.")
+    ] = None,
+    as_json: Json = False,
+) -> None:
+    """Show a model the studies of a PACS export: candidates, heat map and report as DICOM. Exit 1 some refused."""
+    from prostafed.client.ingest.identity import read_secret
+    from prostafed.client.ingest.index import SERIES_MAP
+    from prostafed.client.ingest.series_map import read_uses
+    from prostafed.client.show import showing
+    from prostafed.client.site import read_settings
+    from prostafed.common.bundle.record import read_bundle
+
+    settings = read_settings(site_file)
+    secret, folder, bundle = read_secret(settings.secret), find_dicom(settings, dicom), read_bundle(model)
+    map_path = series_map or settings.cases / SERIES_MAP
+    uses = read_uses(map_path) if series_map or map_path.is_file() else {}
+    from prostafed.client.predict.run import PredictRequest, predict_site
+
+    with showing("Predicting") as on_study:
+        found = predict_site(PredictRequest(folder, out, bundle, secret, settings.device, uses), on_study)
+    print_json(found) if as_json else print(show_predictions(found, out))
+    said = [*found["findings"], *(each for study in found["studies"] for each in study["findings"])]
+    if any(each["severity"] == "F" for each in said):
+        raise typer.Exit(1)
+
+
+def show_predictions(found: dict[str, Any], out: Path) -> str:
+    """Return what `predict` prints: a line per finding and per study, by pseudonym, and where the results lie."""
+    lines = [each["text"] for each in found["findings"]]
+    for study in found["studies"]:
+        lines += [each["text"] for each in study["findings"]]
+        if study["status"] != "refused":
+            lines.append(f"{study['study']}: {_say_result(study)}")
+    counts = found["counts"]
+    done = counts["ready"] + counts["warning"]
+    lines.append(f"{done} of {done + counts['refused']} studies predicted, {counts['reused']} of them kept. In {out}.")
+    lines.append(
+        "For research use. The results carry the patients' identity, as the images do: they stay in the hospital."
+    )
+    return "\n".join(lines)
+
+
+def _say_result(study: dict[str, Any]) -> str:
+    said = [] if study["score"] is None else [f"score {study['score']:.2f}"]
+    if "heat_map.dcm" in study["files"]:
+        said.append(f"{len(study['candidates'])} candidates")
+    said += [f"{each['name']} {each['volume_ml']:.1f} ml" for each in study["structures"]]
+    return ", ".join(said) or "nothing found"

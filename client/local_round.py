@@ -1,0 +1,110 @@
+"""One round of training at a site: its phases, from where an interruption left them; what is kept, what is sent."""
+
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from torch import distributed
+
+from prostafed.client.memory import Memory, find_partial, keep_answer, remember, save_partial, tidy
+from prostafed.client.phases import SHARED, choose_cases, list_phases, run_phase
+from prostafed.client.release import check_update, list_payload, list_update, release
+from prostafed.client.starting import Start, begin_round
+from prostafed.client.training.machine import Machine
+from prostafed.client.training.optimise import Course, TrainingRecord
+from prostafed.client.training.optimiser import pack_states, unpack_state
+from prostafed.client.training.rules.rule import Trained
+from prostafed.client.workplace import Workplace
+from prostafed.common.aggregation import AGGREGATORS
+from prostafed.common.compression import encode
+from prostafed.common.messages import Reply, Request
+from prostafed.common.tensors import read_tensors
+
+
+def train_round(workplace: Workplace, request: Request, folder: Path, digest: str, machine: Machine) -> Reply:
+    """Train one round and return its answer; the first process keeps it in the stage's `folder`, and before it what
+    does not travel.
+
+    `digest` is that of the tensors sent: an interrupted round goes on only where it was asked for with the same ones.
+    """
+    start = begin_round(workplace, request)
+    records = _train_phases(workplace, request, start, folder, digest, machine)
+    reply, memory = _conclude(workplace, request, start, records)
+    if machine.rank == 0:
+        remember(folder, request.round, memory, request.study_hash)
+        keep_answer(folder, reply, digest)
+        tidy(folder)
+    return reply
+
+
+def _train_phases(
+    workplace: Workplace, request: Request, start: Start, folder: Path, digest: str, machine: Machine
+) -> dict[str, TrainingRecord]:
+    stage, chosen = workplace.study.stage[request.stage - 1], choose_cases(workplace, request)
+    phases = list_phases(workplace, request, start)
+    asked = {"digest": digest, "study_hash": request.study_hash, "cases": len(chosen)}
+    partial = find_partial(folder, request.round) or {}
+    if {key: partial.get(key) for key in asked} != asked:
+        partial = {}
+    if machine.ranks > 1:
+        distributed.barrier()  # all have read before one writes
+    done: dict[str, Any] = partial.get("done", {})
+    records: dict[str, TrainingRecord] = {}
+    every_s = 60 * workplace.site.checkpoint_minutes
+
+    def save(phase: str, state: Mapping[str, Any] | None) -> None:
+        if every_s and machine.rank == 0:
+            save_partial(folder, request.round, {**asked, "done": done, "phase": phase, "state": state})
+
+    for phase in phases:
+        if phase.name in done:
+            phase.network.load_state_dict(done[phase.name]["network"])
+            records[phase.name] = TrainingRecord(**done[phase.name]["record"])
+            continue
+        course = Course(
+            machine=machine,
+            adjust=phase.adjust,
+            optimiser=unpack_state(start.kept.optimiser, phase.name) if stage.keep_optimiser else None,
+            start=partial.get("state") if partial.get("phase") == phase.name else None,
+            on_state=(lambda state, name=phase.name: save(name, state)) if every_s else None,  # type: ignore[misc]
+            every_s=every_s,
+        )
+        records[phase.name] = run_phase(workplace, request, phase, chosen, course)
+        if phase is not phases[-1]:
+            done[phase.name] = {
+                "network": {name: tensor.cpu().clone() for name, tensor in phase.network.state_dict().items()},
+                "record": vars(records[phase.name]),
+            }
+            save("", None)
+    return records
+
+
+def _conclude(
+    workplace: Workplace, request: Request, start: Start, records: Mapping[str, TrainingRecord]
+) -> tuple[Reply, Memory]:
+    """Let the rule conclude, compress, pass the gate; return the answer and what is to be kept."""
+    stage, section, record = workplace.study.stage[request.stage - 1], workplace.study.round, records[SHARED]
+    ended = read_tensors(start.network.to("cpu"))
+    update = {name: ended[name] for name in start.shared}
+    outcome = start.rule.end(start.given, Trained(start.begun, update, record.steps, record.rates))
+    sent = {**update, **outcome.sent}
+    layout = list_update(ended, start.shared, AGGREGATORS[stage.aggregate].rule)
+    check_update(sent, layout)
+    baseline = {**{name: np.zeros_like(array) for name, array in outcome.sent.items()}, **start.given.extra}
+    payload, residual = encode(
+        {**start.given.shared, **baseline}, sent, section.compress, section.top_fraction, start.kept.residual
+    )
+    metrics = {"train/loss": record.loss, "train/steps": float(record.steps)}
+    generated = sum(workplace.cases.records[index].source == "phantom" for index in workplace.splits["train"])
+    if generated:  # said wherever their results go: no report may take them for patients
+        metrics["train/generated"] = float(generated)
+    reply = Reply(workplace.site.name, request.study_hash, request.stage, request.round, record.cases, payload, metrics)
+    memory = Memory(
+        tensors={name: array for name, array in ended.items() if name not in update},
+        personal=read_tensors(start.personal.to("cpu")) if start.personal is not None else {},
+        rule=outcome.kept,
+        optimiser=pack_states({name: each.optimiser for name, each in records.items()}) if stage.keep_optimiser else {},
+        residual=residual,
+    )
+    return release(reply, list_payload(layout, section.compress)), memory

@@ -1,0 +1,55 @@
+"""The heat map as a DICOM parametric map on the voxels of the T2W series."""
+
+import highdicom as hd
+import numpy as np
+import SimpleITK as sitk
+from pydicom.dataset import Dataset
+
+from prostafed.client.predict.algorithm import BODY_PART, NO_UNIT, PROSTATE, RESEARCH, VOXEL_SCORE, Algorithm
+from prostafed.client.predict.interpret import FloatVolume
+from prostafed.client.predict.segmentation import measure_pixels
+from prostafed.client.predict.source import SourceSeries
+
+SERIES_NUMBER = 9102
+
+
+def make_heat_map(
+    heat: FloatVolume, source: SourceSeries, t2w: sitk.Image, algorithm: Algorithm
+) -> hd.pm.ParametricMap:
+    """Return `heat` (z, y, x) in [0, 1], float32, as a parametric map without a unit."""
+    mapping = hd.pm.RealWorldValueMapping(
+        lut_label="score",
+        lut_explanation=f"Score of csPCa per voxel, 0 to 1, {RESEARCH}",
+        unit=NO_UNIT,
+        value_range=(0.0, 1.0),
+        slope=1.0,
+        intercept=0.0,
+        quantity_definition=VOXEL_SCORE,
+    )
+    heat_map = hd.pm.ParametricMap(
+        source_images=list(source.datasets),
+        pixel_array=source.arrange(np.ascontiguousarray(heat)),
+        series_instance_uid=hd.UID(),
+        series_number=SERIES_NUMBER,
+        sop_instance_uid=hd.UID(),
+        instance_number=1,
+        contains_recognizable_visual_features=False,
+        real_world_value_mappings=[mapping],
+        voi_lut_transformations=[hd.VOILUTTransformation(window_center=0.5, window_width=1.0)],
+        content_description=f"Heat map of csPCa, {RESEARCH}",
+        content_label="PROSTAFED",
+        pixel_measures=measure_pixels(t2w),
+        series_description=f"prostafed heat map ({RESEARCH})",
+        **algorithm.equipment(),
+    )
+    heat_map.BodyPartExamined, heat_map.ContentCreatorName = BODY_PART, ""
+    heat_map.SharedFunctionalGroupsSequence[0].FrameAnatomySequence = [_describe_anatomy()]
+    return heat_map
+
+
+def _describe_anatomy() -> Dataset:
+    """Return the Frame Anatomy macro; dcmqi, with which 3D Slicer loads parametric maps, does not do without it."""
+    anatomy = Dataset()
+    anatomy.FrameLaterality = "U"
+    anatomy.AnatomicRegionSequence = [hd.sr.CodedConcept.from_code(PROSTATE)]
+    return anatomy

@@ -1,0 +1,95 @@
+"""A rule as a value: what training begins from, what is added to gradients, what is kept and sent beside."""
+
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, field
+
+import torch
+from torch import Tensor, nn
+
+from prostafed.client.training.stepper import Adjust
+from prostafed.common.tensors import Tensors
+
+
+@dataclass(frozen=True)
+class Given:
+    """What a rule knows when a round begins."""
+
+    shared: Tensors  # what travels, as the server sent it
+    extra: Tensors = field(default_factory=dict)  # what the server sent beside
+    kept: Tensors = field(default_factory=dict)  # what this rule kept at the site after its last round; at first {}
+
+
+@dataclass(frozen=True)
+class Trained:
+    """What a round of training made of the shared tensors."""
+
+    begun: Tensors  # before its first step
+    ended: Tensors
+    steps: int
+    rates: Mapping[str, float]  # name -> learning rate, of those that were open to training
+
+
+@dataclass(frozen=True)
+class Outcome:
+    """What a rule keeps at the site for the next round, and what it sends beside the shared tensors."""
+
+    kept: Tensors = field(default_factory=dict)
+    sent: Tensors = field(default_factory=dict)
+
+
+@dataclass(frozen=True)
+class Rule:
+    """One line of RULES, built.
+
+    begin      Given -> the shared tensors training starts from
+    adjust     Given -> what is added to the gradients at every step, or None
+    end        (Given, Trained) -> what is kept and sent
+    personal   Given -> None, or what is added to the gradients of a network of the site's own, trained after the shared
+               one; predictions are that network's
+    """
+
+    begin: Callable[[Given], Tensors] = lambda given: given.shared
+    adjust: Callable[[Given], Adjust | None] = lambda given: None
+    end: Callable[[Given, Trained], Outcome] = lambda given, trained: Outcome()
+    personal: Callable[[Given], Adjust] | None = None
+
+
+def pull_towards(anchor: Tensors, strength: float) -> Adjust:
+    """Return what adds strength x (W - anchor) to the gradient of each parameter in `anchor` that has one: the gradient
+    of strength/2 |W - anchor|^2.
+    """
+    on_device = _Moved(anchor)
+
+    @torch.no_grad()
+    def adjust(network: nn.Module) -> None:
+        for name, parameter in network.named_parameters():
+            if name in anchor and parameter.grad is not None:
+                parameter.grad.add_(parameter - on_device(name, parameter), alpha=strength)
+
+    return adjust
+
+
+def add_constant(values: Tensors) -> Adjust:
+    """Return what adds `values`, by name, to the gradient of each parameter that has one."""
+    on_device = _Moved(values)
+
+    @torch.no_grad()
+    def adjust(network: nn.Module) -> None:
+        for name, parameter in network.named_parameters():
+            if name in values and parameter.grad is not None:
+                parameter.grad.add_(on_device(name, parameter))
+
+    return adjust
+
+
+class _Moved:
+    """Arrays as tensors on a parameter's device, each moved once."""
+
+    def __init__(self, arrays: Tensors) -> None:
+        self._arrays = arrays
+        self._moved: dict[str, Tensor] = {}
+
+    def __call__(self, name: str, like: Tensor) -> Tensor:
+        if name not in self._moved:
+            self._moved[name] = torch.from_numpy(self._arrays[name]).to(like)
+        return self._moved[name]

@@ -1,0 +1,41 @@
+"""A site, opened for a study."""
+
+from dataclasses import dataclass
+from functools import lru_cache
+from pathlib import Path
+
+import torch
+
+from prostafed.client.gate import admit_cases
+from prostafed.client.site import Site, read_site
+from prostafed.common.imaging.case_folder import CaseFolder, open_case_folder
+from prostafed.common.imaging.folds import Splits, read_splits, split_cases
+from prostafed.common.study import Study, parse_study
+
+
+@dataclass(frozen=True)
+class Workplace:
+    """A site, opened for a study."""
+
+    site: Site
+    study: Study
+    cases: CaseFolder
+    splits: Splits
+    device: torch.device
+
+
+@lru_cache(maxsize=64)
+def open_workplace(site_file: Path, canonical: str) -> Workplace:
+    """Open a site's cases for a study in canonical form; raises DataError where they lie on another grid."""
+    site, study = read_site(site_file), parse_study(canonical)
+    indexed = open_case_folder(site.cases)
+    cases = admit_cases(indexed, study.data)
+    if site.threads:
+        torch.set_num_threads(site.threads)
+    name = ("cuda" if torch.cuda.is_available() else "cpu") if site.device == "auto" else site.device
+    if site.splits:
+        kept_out = {record.case_id for record in indexed.records} - {record.case_id for record in cases.records}
+        splits = read_splits(site.splits, cases.records, kept_out)
+    else:
+        splits = split_cases(cases.records, study.seed, study.data.validation_fraction, study.data.test_fraction)
+    return Workplace(site, study, cases, splits, torch.device(name))

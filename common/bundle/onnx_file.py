@@ -1,0 +1,93 @@
+"""The network as ONNX, checked: what onnxruntime computes from it is what PyTorch computes."""
+
+import logging
+import warnings
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+
+import numpy as np
+import torch
+from torch import Generator, Tensor
+
+from prostafed.common.bundle.network import Forward
+from prostafed.common.errors import CheckpointError, ConfigurationError
+
+MAX_DIFFERENCE = 1e-3  # of logits
+
+
+def write_onnx(forward: Forward, path: Path, hideable: tuple[int, ...] = ()) -> float:
+    """Write the network to `path`, input "images" (batch, sequence, z, y, x), output "logits"; return the largest
+    difference from PyTorch over generated images.
+
+    `hideable` are sequences (channels) that a case may lack: the check also hides them. Raises ConfigurationError
+    without the packages it needs, CheckpointError where the network cannot be exported or differs by more than
+    MAX_DIFFERENCE.
+    """
+    try:
+        import onnx
+        import onnxruntime
+        import onnxscript
+    except ImportError as error:
+        raise ConfigurationError(
+            f"Exporting needs the package {error.name}, which is not installed. Run: pip install 'prostafed[export]'"
+        ) from error
+    assert onnx.__version__ and onnxscript.__version__  # torch loads both
+    inputs = _draw_inputs(forward, hideable)
+    try:
+        with _quiet():
+            torch.onnx.export(
+                forward,
+                (inputs[0],),
+                str(path),
+                input_names=["images"],
+                output_names=["logits"],
+                dynamic_shapes={"images": {0: torch.export.Dim("batch")}},
+                dynamo=True,
+                external_data=False,
+                verbose=False,
+            )
+            session = onnxruntime.InferenceSession(str(path), providers=["CPUExecutionProvider"])
+    except Exception as error:  # whatever stops an exporter, its own words fill pages
+        raise CheckpointError(
+            f"Expected a network that ONNX can hold, found one whose export failed ({type(error).__name__}). Report it "
+            "with the study file."
+        ) from error
+    difference = 0.0
+    for images in inputs:
+        with torch.no_grad():
+            expected = forward(images).numpy(force=True)
+        (found,) = session.run(["logits"], {"images": images.numpy()})
+        difference = max(difference, float(np.abs(found - expected).max()))
+    if not difference <= MAX_DIFFERENCE:
+        raise CheckpointError(
+            f"Expected the ONNX model to give PyTorch's logits within {MAX_DIFFERENCE:g}, found a difference of "
+            f"{difference:.3g}. Report it with the study file; the model was not exported."
+        )
+    return difference
+
+
+def _draw_inputs(forward: Forward, hideable: tuple[int, ...]) -> list[Tensor]:
+    """Return generated images, as normalised ones are: all sequences there, and each hideable one missing."""
+    generator = Generator().manual_seed(0)
+    whole = torch.randn((1, *forward.shape), generator=generator)
+    inputs = [whole]
+    for channel in hideable:
+        hidden = whole.clone()
+        hidden[:, channel] = 0
+        inputs.append(hidden)
+    return inputs
+
+
+@contextmanager
+def _quiet() -> Iterator[None]:
+    """Keep the exporter's remarks from the terminal."""
+    logger = logging.getLogger("torch.onnx")
+    level = logger.level
+    logger.setLevel(logging.ERROR)
+    try:
+        with warnings.catch_warnings():
+            warnings.simplefilter("ignore")
+            yield
+    finally:
+        logger.setLevel(level)

@@ -1,0 +1,43 @@
+"""What a study says of the weights its encoder starts from."""
+
+from typing import Literal
+
+from pydantic import Field, model_validator
+
+from prostafed.common.configuration import Section
+from prostafed.common.study.model import Model
+
+
+class Initial(Section):
+    """Where the encoder of the first stage starts."""
+
+    encoder: Literal["random", "imagenet", "checkpoint"] = Field(
+        "random",
+        description="'random', weights drawn from the seed; 'imagenet', a MobileNetV2 trained on photographs; "
+        "'checkpoint', the encoder of a model.safetensors. The file of the last two is named on the command line",
+    )
+    sha256: str | None = Field(
+        None, pattern=r"^[0-9a-f]{64}$", description="of that file, in hexadecimal; needed unless encoder is 'random'"
+    )
+
+    @model_validator(mode="after")
+    def _pinned(self) -> "Initial":
+        if self.encoder == "random" and self.sha256 is not None:
+            raise ValueError(
+                "sha256 is for an encoder that starts from a file: set encoder to 'imagenet' or 'checkpoint', or leave "
+                "sha256 out."
+            )
+        if self.encoder != "random" and self.sha256 is None:
+            raise ValueError(
+                f"encoder '{self.encoder}' needs sha256, the file's SHA-256 in hexadecimal: `sha256sum FILE` prints it."
+            )
+        return self
+
+
+def check_initial(initial: Initial, model: Model) -> None:
+    """Raise ValueError where the weights named cannot fit the encoder named."""
+    if initial.encoder == "imagenet" and model.encoder != "mobilenet":
+        raise ValueError(
+            "initial.encoder 'imagenet' holds the weights of a MobileNetV2: set model.encoder to 'mobilenet', "
+            f"found '{model.encoder}'."
+        )

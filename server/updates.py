@@ -1,0 +1,56 @@
+"""A round's updates, taken one by one as they arrive: admission, then straight into the aggregator."""
+
+from collections.abc import Mapping
+from dataclasses import replace
+
+from prostafed.common.messages import Reply
+from prostafed.common.study import Round
+from prostafed.common.tensors import Tensors
+from prostafed.server.admission import Admitted, admit_update
+from prostafed.server.aggregation.aggregator import Aggregator, Update
+from prostafed.server.checkpoints import Standing
+
+
+class Updates:
+    """What has come in so far. One reply's tensors are in memory at a time, beside the aggregator's state."""
+
+    def __init__(
+        self, standing: Standing, shared: frozenset[str], aggregator: Aggregator, section: Round, sites: int
+    ) -> None:
+        """`sites`: how many are in the federation now, whether they are asked this round or not."""
+        self._standing, self._section, self._aggregator = standing, section, aggregator
+        combined = {name: standing.tensors[name] for name in sorted(shared)}
+        self.extra = aggregator.send(combined, standing.memory)
+        self._expected: Tensors = {**combined, **self.extra}
+        self._state = aggregator.init(combined, standing.memory, sites)
+        self._admitted: dict[str, Admitted] = {}
+        self.replies: dict[str, Reply] = {}  # without tensors
+
+    def take(self, site: str, reply: Reply) -> None:
+        """Add a site's reply; raises RejectedError, and leaves no trace, where it cannot be used."""
+        section = self._section
+        admitted = admit_update(reply, self._expected, section.compress, section.norm_limit, self._standing.history)
+        steps = int(reply.metrics.get("train/steps", 1))
+        self._state = self._aggregator.add(self._state, Update(site, reply.cases, steps, admitted.tensors))
+        self._admitted[site] = replace(admitted, tensors={})
+        self.replies[site] = replace(reply, tensors={})
+
+    @property
+    def norms(self) -> Mapping[str, float]:
+        """Norm of each admitted update, by site."""
+        return {site: self._admitted[site].norm for site in sorted(self._admitted)}
+
+    def finish(self, stage: int, number: int) -> tuple[Standing, dict[str, float]]:
+        """Return where the run stands after the round, and the aggregator's diagnostics; raises RoundError where too
+        few replies came for the aggregator's rule.
+        """
+        outcome = self._aggregator.finish(self._state)
+        standing = replace(
+            self._standing,
+            stage=stage,
+            round=number,
+            tensors={**self._standing.tensors, **outcome.tensors},
+            memory=outcome.memory,
+            history=self._standing.history.after(self._admitted),
+        )
+        return standing, outcome.diagnostics

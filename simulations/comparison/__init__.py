@@ -1,0 +1,1 @@
+"""Comparisons: one study in many variants, run side by side."""

@@ -1,0 +1,106 @@
+"""prostafed-sim compare and sweep."""
+
+import shlex
+import sys
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import Annotated, Any
+
+import typer
+
+from prostafed.common.command import print_json
+from prostafed.common.errors import ConfigurationError, ProstafedError, nearest
+from prostafed.common.study import ARMS, Study, read_study
+from prostafed.simulations.places import CACHE_VARIABLE, DEFAULT_CACHE
+
+Json = Annotated[bool, typer.Option("--json", help="Print one JSON object on stdout; progress stays on stderr.")]
+Out = Annotated[Path, typer.Option("--out", help="Folder; called again, finished runs in it are not run again.")]
+Cache = Annotated[Path, typer.Option("--cache", help="Where prepared cases are kept.", envvar=CACHE_VARIABLE)]
+Engine = Annotated[str, typer.Option("--engine", help="local or flower.")]
+Initial = Annotated[Path | None, typer.Option("--initial", help="The file the study's [initial] names, if it does.")]
+
+
+def compare(
+    study_file: Annotated[Path, typer.Argument(metavar="STUDY.toml", help="What is learnt, and how.")],
+    federation_file: Annotated[Path, typer.Argument(metavar="FEDERATION.toml", help="Who takes part.")],
+    out: Out,
+    arms: Annotated[
+        list[str] | None, typer.Option("--arms", help=f"{', '.join(ARMS)}; repeatable; by default all.")
+    ] = None,
+    seeds: Annotated[int, typer.Option("--seeds", help="Runs of everything, from the study's seed on.", min=1)] = 3,
+    start: Annotated[
+        list[str] | None,
+        typer.Option("--start", help="Where encoders start: random, local-ssl, federated-ssl; repeatable."),
+    ] = None,
+    labels: Annotated[
+        list[float] | None, typer.Option("--labels", help="Share of labelled patients, e.g. 0.1; repeatable.")
+    ] = None,
+    engine: Engine = "local",
+    initial: Initial = None,
+    cache: Cache = DEFAULT_CACHE,
+    as_json: Json = False,
+) -> None:
+    """Does federating help? The federation beside every arm, over seeds, starts and label budgets."""
+    wanted = tuple(arms or ARMS)
+    unknown = [name for name in wanted if name not in ARMS]
+    if unknown:
+        raise ConfigurationError(f"--arms: unknown arm '{unknown[0]}'{nearest(unknown[0], ARMS)}")
+    choices: dict[str, Sequence[Any]] = {"arms.compare": [list(wanted)]}
+    choices |= {"start": start} if start else {}
+    choices |= {"labels": labels} if labels else {}
+    _run(read_study(study_file), federation_file, choices, seeds, out, engine, initial, cache, as_json)
+
+
+def sweep(
+    grid_file: Annotated[Path, typer.Argument(metavar="SWEEP.toml", help="study, federation, seeds and [grid].")],
+    out: Out,
+    engine: Engine = "local",
+    initial: Initial = None,
+    cache: Cache = DEFAULT_CACHE,
+    as_json: Json = False,
+) -> None:
+    """Every combination of some of a study's keys, as a sweep file lists them."""
+    from prostafed.simulations.comparison.cells import read_grid
+
+    grid = read_grid(grid_file)
+    study = read_study(grid.study)
+    _run(study, grid.federation, grid.grid, grid.seeds, out, engine, initial, cache, as_json)
+
+
+def _run(
+    study: Study,
+    federation_file: Path,
+    choices: Mapping[str, Sequence[Any]],
+    seeds: int,
+    out: Path,
+    engine: str,
+    initial: Path | None,
+    cache: Path,
+    as_json: bool,
+) -> None:
+    from prostafed.simulations.comparison.cells import vary
+    from prostafed.simulations.federation import read_federation
+
+    cells, federation = vary(study, choices, seeds), read_federation(federation_file)  # mistakes before torch is loaded
+    from prostafed.simulations.comparison.page import write_page
+    from prostafed.simulations.comparison.runs import Comparison, run_comparison, summarise
+    from prostafed.simulations.run import Simulation
+    from prostafed.simulations.show import showing
+
+    start = initial.resolve() if initial else None
+    base = Simulation(study, federation, out, cache, engine, initial=start)
+    try:
+        rows = run_comparison(Comparison(cells, base, out), showing, _say_cell)
+    except KeyboardInterrupt as error:
+        raise ProstafedError("Interrupted; finished runs are kept. The same command goes on.") from error
+    generated = any(site.source == "phantom" for site in federation.site)
+    command = shlex.join(["prostafed-sim", *sys.argv[1:]])
+    page = write_page(out, summarise(rows), seeds, generated, command)
+    if as_json:
+        print_json({"out": str(out), "report": str(page), "runs": len(cells), "generated": generated, "rows": rows})
+    else:
+        print(f"Report: {page}")
+
+
+def _say_cell(name: str, number: int, count: int) -> None:
+    typer.echo(f"Run {number} of {count}: {name}", err=True)

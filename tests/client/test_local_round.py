@@ -1,0 +1,275 @@
+"""A round at a site: interrupted and taken up again, asked again, compressed, with what rules keep and send."""
+
+import subprocess
+import sys
+from dataclasses import replace
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+
+from prostafed.client import local_round, work
+from prostafed.client.memory import recall, stage_folder
+from prostafed.client.phases import list_phases
+from prostafed.client.starting import begin_round
+from prostafed.client.training.finetune import Tuning
+from prostafed.common.compression import decode
+from prostafed.common.study import Study
+from prostafed.common.tensors import Tensors, group_of, read_tensors
+from tests.client.tiny_site import BYOL, FINETUNE, ask, initial, make_study, open_site, read_files, watching
+
+EVERY_STEP = "checkpoint_minutes = 1e-9"
+ALTERNATE = {**FINETUNE, "mode": "alternate", "head_epochs": 1}
+DITTO = {**FINETUNE, "aggregate": "ditto", "epochs": 1}
+SCAFFOLD = {**FINETUNE, "aggregate": "scaffold", "optimiser": "sgd", "epochs": 1}
+
+
+def folder_of(place: work.Workplace) -> Path:
+    return stage_folder(place.site.memory, "run", 1)
+
+
+def same(one: Tensors, other: Tensors) -> bool:
+    return one.keys() == other.keys() and all(one[name].tobytes() == other[name].tobytes() for name in one)
+
+
+@pytest.mark.parametrize(
+    ("stage", "stop_at", "again"),
+    [
+        (FINETUNE, 1, [1, 2, 3, 4]),
+        (FINETUNE, 2, [2, 3, 4]),
+        (FINETUNE, 3, [3, 4]),
+        (FINETUNE, 4, [4]),
+        ({**FINETUNE, "keep_optimiser": True}, 3, [3, 4]),
+        (BYOL, 3, [3, 4]),
+        (ALTERNATE, 2, [2, 1, 2, 3, 4]),
+        (ALTERNATE, 3, [1, 2, 3, 4]),
+        (ALTERNATE, 5, [3, 4]),
+        (DITTO, 2, [2, 1, 2]),
+        (DITTO, 4, [2]),
+    ],
+)
+def test_an_interrupted_round_ends_with_the_bytes_of_one_that_was_not(
+    stage: dict[str, Any], stop_at: int, again: list[int], tmp_path: Path
+) -> None:
+    study = make_study(stage)
+    whole = open_site(tmp_path / "whole", study)
+    broken = open_site(tmp_path / "broken", study, EVERY_STEP)
+    for number in (1, 2):
+        expected = work.train(whole, ask(study, number))
+        with watching(stop_at), pytest.raises(InterruptedError):
+            work.train(broken, ask(study, number))
+        with watching() as steps:
+            reply = work.train(broken, ask(study, number))
+        assert [step.step for step in steps] == again, "it goes on where it stopped"
+        assert same(reply.tensors, expected.tensors)
+    assert read_files(folder_of(broken)) == read_files(folder_of(whole))
+
+
+KILLED = """
+import os, signal, sys
+from pathlib import Path
+from prostafed.client import work
+from tests.client.tiny_site import FINETUNE, ask, make_study
+from prostafed.common.progress import listening
+study = make_study(FINETUNE)
+def kill(step):
+    if step.step == 3:
+        os.kill(os.getpid(), signal.SIGKILL)
+with listening(kill):
+    work.train(work.open_workplace(Path(sys.argv[1]), study.canonical()), ask(study))
+"""
+
+
+def test_a_killed_site_goes_on(tmp_path: Path) -> None:
+    study = make_study(FINETUNE)
+    whole, killed = open_site(tmp_path / "whole", study), open_site(tmp_path / "killed", study, EVERY_STEP)
+    command = [sys.executable, "-c", KILLED, str(tmp_path / "killed" / "site.toml")]
+    assert subprocess.run(command, check=False, cwd=Path(__file__).parents[2]).returncode == -9
+    folder = folder_of(killed)
+    assert [path.name for path in folder.iterdir()] == ["partial-00001.pt"]
+    (folder / ".round-00001.safetensors.abc.part").write_bytes(b"half")
+    with watching() as steps:
+        work.train(killed, ask(study))
+    assert [step.step for step in steps] == [3, 4]
+    work.train(whole, ask(study))
+    assert read_files(folder) == read_files(folder_of(whole))
+
+
+def test_without_checkpoints_a_round_begins_again(tmp_path: Path) -> None:
+    study = make_study(ALTERNATE)
+    place = open_site(tmp_path, study, "checkpoint_minutes = 0")
+    with watching(4), pytest.raises(InterruptedError):
+        work.train(place, ask(study))
+    assert not list(folder_of(place).iterdir())
+    with watching() as steps:
+        work.train(place, ask(study))
+    assert len(steps) == 6
+
+
+def test_other_tensors_or_another_round_do_not_go_on_from_what_was_begun(tmp_path: Path) -> None:
+    study = make_study(FINETUNE)
+    place = open_site(tmp_path, study, EVERY_STEP)
+    for request in (ask(study, 2), ask(study, 1, {name: array + 1 for name, array in initial(study).items()})):
+        with watching(3), pytest.raises(InterruptedError):
+            work.train(place, request)
+        with watching() as steps:
+            work.train(place, ask(study))
+        assert len(steps) == 4
+        assert not list(folder_of(place).glob("partial-*"))
+        (folder_of(place) / "answer-00001.safetensors").unlink()
+
+
+def test_a_lost_answer_is_given_again_without_training(tmp_path: Path) -> None:
+    study = make_study(FINETUNE)
+    place = open_site(tmp_path, study)
+    first = work.train(place, ask(study))
+    before = read_files(folder_of(place))
+    with watching() as steps:
+        again = work.train(place, ask(study))
+    assert not steps
+    assert same(again.tensors, first.tensors)
+    assert replace(again, tensors={}) == replace(first, tensors={})
+    assert read_files(folder_of(place)) == before
+    with watching() as steps:
+        other = work.train(place, ask(study, 1, {name: array + 1 for name, array in initial(study).items()}))
+    assert len(steps) == 4
+    assert not same(other.tensors, first.tensors)
+
+
+def test_a_site_that_ends_between_memory_and_answer_gives_the_same_answer(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    study = make_study({**FINETUNE, "keep_optimiser": True}, round={"compress": "topk"})
+    whole, broken = open_site(tmp_path / "whole", study), open_site(tmp_path / "broken", study)
+
+    def end(*_: object) -> None:
+        raise InterruptedError
+
+    for number in (1, 2):
+        work.train(whole, ask(study, number))
+        with monkeypatch.context() as patched:
+            patched.setattr(local_round, "keep_answer", end)
+            with pytest.raises(InterruptedError):
+                work.train(broken, ask(study, number))
+        work.train(broken, ask(study, number))
+    assert read_files(folder_of(broken)) == read_files(folder_of(whole))
+
+
+def test_steps_and_loss_are_told_to_the_server(tmp_path: Path) -> None:
+    study = make_study(ALTERNATE)
+    metrics = work.train(open_site(tmp_path, study), ask(study)).metrics
+    assert metrics.keys() == {"train/loss", "train/steps"}
+    assert metrics["train/steps"] == 4, "of what is shared: not the heads' own epoch"
+
+
+def run_two(stage: dict[str, Any], folder: Path, **sections: Any) -> tuple[Study, work.Workplace, list[Tensors]]:
+    """Two rounds of one site, whose update becomes the global model."""
+    study = make_study(stage, **sections)
+    place, tensors, answers = open_site(folder, study), initial(study), []
+    extra: Tensors = {}
+    for number in (1, 2):
+        reply = work.train(place, ask(study, number, {**tensors, **extra}))
+        answers.append(reply.tensors)
+        sent = {**tensors, **{name: np.zeros_like(tensors[name.partition(".")[2]]) for name in reply.tensors
+                              if name.startswith("control.")}, **extra}  # fmt: skip
+        update = decode(sent, reply.tensors, study.round.compress)
+        extra = {name: array for name, array in update.items() if name.startswith("control.")}
+        tensors = {**tensors, **{name: array for name, array in update.items() if name not in extra}}
+    return study, place, answers
+
+
+@pytest.mark.parametrize("rule", ["float16", "topk"])
+def test_a_compressed_answer_stands_for_the_update_and_what_is_left_out_is_kept(rule: str, tmp_path: Path) -> None:
+    study = make_study(FINETUNE, round={"compress": rule, "top_fraction": 0.2})
+    plain = work.train(open_site(tmp_path / "plain", make_study(FINETUNE)), ask(make_study(FINETUNE)))
+    place = open_site(tmp_path / "site", study)
+    reply = work.train(place, ask(study))
+    found = decode(initial(study), reply.tensors, rule)
+    kept = recall(folder_of(place), 1, study.hash())
+    assert kept is not None
+    for name, expected in plain.tensors.items():
+        owed = kept.residual[name] if rule == "topk" else 0
+        np.testing.assert_allclose(found[name] + owed, expected, atol=1e-5)
+    assert bool(kept.residual) == (rule == "topk")
+
+
+def test_scaffold_sends_its_change_beside_the_tensors_and_one_site_is_plain_sgd(tmp_path: Path) -> None:
+    study, place, answers = run_two(SCAFFOLD, tmp_path / "scaffold")
+    _, _, plain = run_two({**SCAFFOLD, "aggregate": "fedavg"}, tmp_path / "plain")
+    for answer, expected in zip(answers, plain, strict=True):
+        assert set(answer) == {*expected, *(f"control.{name}" for name in expected)}
+        for name, array in expected.items():
+            np.testing.assert_allclose(answer[name], array, atol=1e-6)
+    kept = recall(folder_of(place), 2, study.hash())
+    assert kept is not None
+    assert set(kept.rule) == set(plain[0])
+
+
+def test_a_personal_network_is_kept_predicts_and_leaves_the_shared_one_alone(tmp_path: Path) -> None:
+    study, place, answers = run_two(DITTO, tmp_path / "ditto")
+    _, _, plain = run_two({**DITTO, "aggregate": "fedavg"}, tmp_path / "plain")
+    assert all(same(one, other) for one, other in zip(answers, plain, strict=True))
+    kept = recall(folder_of(place), 2, study.hash())
+    assert kept is not None
+    predicting = read_tensors(work.load_network(place, ask(study, 2, answers[-1]), 2))
+    assert same(predicting, kept.personal)
+    assert not same({name: predicting[name] for name in answers[-1]}, answers[-1])
+
+
+def test_a_strong_pull_holds_the_personal_network_to_the_global_one(tmp_path: Path) -> None:
+    distances = []
+    for pull in (1e-6, 1e3):
+        study, place, _ = run_two({**DITTO, "aggregate_parameters": {"pull": pull}, "optimiser": "sgd",
+                                   "learning_rate": 1e-3, "rounds": 1}, tmp_path / str(pull))  # fmt: skip
+        kept = recall(folder_of(place), 1, study.hash())
+        assert kept is not None
+        distances.append(sum(float(np.abs(kept.personal[n] - array).sum()) for n, array in initial(study).items()))
+    assert distances[1] < distances[0]
+
+
+@pytest.mark.parametrize("aggregate", ["fedu", "fedema"])
+def test_rules_of_predictors_keep_their_state_and_targets_stay(aggregate: str, tmp_path: Path) -> None:
+    study, place, answers = run_two({**BYOL, "aggregate": aggregate}, tmp_path)
+    assert {group_of(name) for name in answers[0]} == {"encoder", "projection", "predictor"}
+    kept = recall(folder_of(place), 2, study.hash())
+    assert kept is not None
+    assert {group_of(name) for name in kept.tensors} == {"target_encoder", "target_projection"}
+    assert kept.rule["drift"] > 0
+
+
+def test_fedema_starts_the_second_round_from_the_mean(tmp_path: Path) -> None:
+    study = make_study({**BYOL, "aggregate": "fedema", "aggregate_parameters": {"tau": 0.25}})
+    place = open_site(tmp_path, study)
+    own = work.train(place, ask(study)).tensors
+    others = {name: array + 1 for name, array in own.items()}
+    start = begin_round(place, ask(study, 2, others))
+    for name, array in own.items():
+        np.testing.assert_allclose(start.begun[name], 0.25 * array + 0.75 * others[name], rtol=1e-5, atol=1e-6)
+
+
+def test_the_heads_come_first_then_the_encoder_alone(tmp_path: Path) -> None:
+    study = make_study(ALTERNATE)
+    place = open_site(tmp_path, study)
+    heads, shared = list_phases(place, ask(study), begin_round(place, ask(study)))
+    assert (heads.name, heads.settings.epochs, heads.tuning) == ("heads", 1, Tuning(frozen=True))
+    assert (shared.name, shared.settings.epochs, shared.tuning) == ("shared", 2, Tuning(frozen_heads=True))
+    assert heads.network is shared.network
+    assert heads.settings.seed != shared.settings.seed
+
+
+def test_an_optimiser_is_kept_where_the_study_says_so(tmp_path: Path) -> None:
+    for keep in (False, True):
+        study = make_study({**FINETUNE, "keep_optimiser": keep})
+        place = open_site(tmp_path / str(keep), study)
+        work.train(place, ask(study))
+        kept = recall(folder_of(place), 1, study.hash())
+        assert kept is not None
+        assert bool(kept.optimiser) == keep
+        if keep:
+            assert kept.optimiser["shared/0/step"].shape == ()
+            assert kept.optimiser["shared/0/step"] == 4
+            work.train(place, ask(study, 2))
+            later = recall(folder_of(place), 2, study.hash())
+            assert later is not None
+            assert later.optimiser["shared/0/step"] == 8

@@ -1,0 +1,109 @@
+"""What a round starts from: what was sent, and over it what the site kept of its own."""
+
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+from prostafed.client import work
+from prostafed.client.memory import recall, stage_folder
+from prostafed.client.starting import begin_round, load_network
+from prostafed.common.errors import CheckpointError
+from prostafed.common.messages import Request
+from prostafed.common.study import Study
+from prostafed.common.study.network import build_stage_network, shared_names
+from prostafed.common.tensors import Tensors, group_of, read_tensors
+from tests.client.tiny_site import BYOL, FINETUNE, ask, initial, make_study, open_site
+
+STEM = "encoder.stages.0."
+NORM = "encoder.stages.0.conv.unit0.adn.N.weight"
+LOCAL_BYOL = {**BYOL, "share": []}
+
+
+def shifted(tensors: Tensors) -> Tensors:
+    """What other sites made of it."""
+    return {name: array + 1 for name, array in tensors.items()}
+
+
+@pytest.mark.parametrize("part", ["norm", "stem"])
+def test_a_local_part_stays_at_the_site_whatever_is_sent(part: str, tmp_path: Path) -> None:
+    study = make_study({**FINETUNE, "local": [part]})
+    place = open_site(tmp_path, study)
+    network = build_stage_network(study, 1)
+    local = {name for name in initial(study) if name not in shared_names(network, study.stage[0])}
+    assert local
+    assert (NORM in local) == (part == "norm") or all(name.startswith(STEM) for name in local)
+    reply = work.train(place, ask(study))
+    assert set(reply.tensors) == set(initial(study)) - local
+    kept = recall(stage_folder(place.site.memory, "run", 1), 1, study.hash())
+    assert kept is not None
+    start = read_tensors(begin_round(place, ask(study, 2, shifted(initial(study)))).network)
+    for name, array in initial(study).items():
+        assert np.array_equal(start[name], kept.tensors[name] if name in local else array + 1), name
+    assert any(not np.array_equal(kept.tensors[name], initial(study)[name]) for name in local), "it learns"
+
+
+def test_with_share_nothing_nothing_leaves_and_the_next_stage_starts_from_the_sites_own_encoder(tmp_path: Path) -> None:
+    study = make_study(LOCAL_BYOL, FINETUNE)
+    place = open_site(tmp_path, study)
+    for number in (1, 2, 3):
+        assert not work.train(place, ask(study, number)).tensors
+    own = recall(stage_folder(place.site.memory, "run", 1), 3, study.hash())
+    assert own is not None
+    network = read_tensors(begin_round(place, ask(study, 1, stage=2)).network)
+    for name in initial(study, 2):
+        assert np.array_equal(network[name], own.tensors[name])
+    assert not all(np.array_equal(own.tensors[name], array) for name, array in initial(study).items())
+    work.train(place, ask(study, 1, stage=2))
+    later = read_tensors(begin_round(place, ask(study, 2, shifted(initial(study, 2)), stage=2)).network)
+    assert all(np.array_equal(later[name], array + 1) for name, array in initial(study, 2).items()), "from then on"
+
+
+def test_local_norms_of_the_stage_before_are_the_first_of_the_next(tmp_path: Path) -> None:
+    study = make_study({**FINETUNE, "local": ["norm"]}, FINETUNE)
+    place = open_site(tmp_path, study)
+    work.train(place, ask(study))
+    own = recall(stage_folder(place.site.memory, "run", 1), 1, study.hash())
+    assert own is not None
+    network = read_tensors(begin_round(place, ask(study, 1, stage=2)).network)
+    for name, array in initial(study, 2).items():
+        assert np.array_equal(network[name], own.tensors.get(name, array))
+    heads = [name for name in network if group_of(name) == "head"]
+    assert not all(np.array_equal(network[name], own.tensors[name]) for name in heads), "heads belong to their stage"
+
+
+def test_an_evaluation_takes_what_travels_from_the_server(tmp_path: Path) -> None:
+    """Also at a site that has an encoder of its own from the stage before, but has not trained in this one."""
+    study = make_study(LOCAL_BYOL, FINETUNE)
+    place = open_site(tmp_path, study)
+    work.train(place, ask(study))
+    sent = shifted(initial(study, 2))
+    network = read_tensors(load_network(place, ask(study, 1, sent, stage=2), 1))
+    assert all(np.array_equal(network[name], array) for name, array in sent.items())
+
+
+def test_a_stage_without_sharing_is_evaluated_with_the_sites_own_network(tmp_path: Path) -> None:
+    study = make_study({**FINETUNE, "share": []})
+    place = open_site(tmp_path, study)
+    assert not work.train(place, ask(study)).tensors
+    kept = recall(stage_folder(place.site.memory, "run", 1), 1, study.hash())
+    assert kept is not None
+    network = read_tensors(load_network(place, ask(study, 1, shifted(initial(study))), 1))
+    assert all(np.array_equal(network[name], array) for name, array in kept.tensors.items())
+    assert kept.tensors.keys() == network.keys()
+
+
+@pytest.fixture
+def study() -> Study:
+    return make_study(FINETUNE)
+
+
+def test_half_a_group_or_a_stranger_is_refused(study: Study, tmp_path: Path) -> None:
+    place, sent = open_site(tmp_path, study), initial(study)
+    name = next(iter(sent))
+    for tensors in (
+        {key: sent[key] for key in sent if key != name},
+        {**sent, "decoder.weight": np.zeros(1, np.float32)},
+    ):
+        with pytest.raises(CheckpointError):
+            begin_round(place, Request("train", "run", study.hash(), 1, 1, tensors))

@@ -1,0 +1,81 @@
+"""A site of a few small cases, studies for it, and what a server would ask of it."""
+
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from prostafed.client.workplace import Workplace, open_workplace
+from prostafed.common.configuration import parse
+from prostafed.common.imaging.case_folder import write_case
+from prostafed.common.imaging.cases import CaseRecord, Grid
+from prostafed.common.messages import Request
+from prostafed.common.progress import Event, Step, listening
+from prostafed.common.study import Study
+from prostafed.common.study.network import build_stage_network
+from prostafed.common.tensors import Tensors, read_tensors, select_groups
+
+SEQUENCES, GRID = ("t2w", "adc", "hbv"), Grid((3.0, 1.0, 1.0), (4, 16, 16))
+FINETUNE = {"kind": "finetune", "task": "classify", "rounds": 3, "epochs": 2, "batch_size": 5}
+BYOL = {"kind": "pretrain", "method": "byol", "rounds": 3, "epochs": 2, "batch_size": 5}
+
+
+def write_site(folder: Path, settings: str = "", cases: int = 10) -> Path:
+    """Write a site called north, every second case with csPCa, and return its site file."""
+    (folder / "cases").mkdir(parents=True)
+    rng = np.random.default_rng(0)
+    for number in range(cases):
+        name = f"case{number}"
+        record = CaseRecord(
+            name,
+            name,
+            cspca=bool(number % 2),
+            pirads_reads=(2 + number % 4,),
+            sequences=dict.fromkeys(SEQUENCES, "acquired"),
+        )
+        image = rng.normal(size=(3, *GRID.size)).astype(np.float16)
+        write_case(folder / "cases", record, image, np.zeros((3, *GRID.size), np.uint8), GRID, SEQUENCES)
+    path = folder / "site.toml"
+    path.write_text(f'name = "north"\nthreads = 1\n{settings}\n')
+    return path
+
+
+def make_study(*stages: dict[str, Any], **sections: Any) -> Study:
+    data = {"size": GRID.size, "spacing_mm": GRID.spacing_mm, "validation_fraction": 0.1, "test_fraction": 0.1}
+    description = {"name": "tiny", "data": data, "model": {"width": 4, "stages": 2}, "stage": list(stages), **sections}
+    return parse(description, Study, "test")
+
+
+def open_site(folder: Path, study: Study, settings: str = "") -> Workplace:
+    return open_workplace(write_site(folder, settings), study.canonical())
+
+
+def initial(study: Study, stage: int = 1) -> Tensors:
+    """Return what a server sends in a stage's first round: the groups that may travel, whole."""
+    groups = study.stage[stage - 1].share or ("encoder",)
+    return select_groups(read_tensors(build_stage_network(study, stage)), groups)
+
+
+def ask(study: Study, number: int = 1, tensors: Tensors | None = None, stage: int = 1) -> Request:
+    return Request("train", "run", study.hash(), stage, number, initial(study, stage) if tensors is None else tensors)
+
+
+@contextmanager
+def watching(stop_at: int = 0) -> Iterator[list[Step]]:
+    """Collect the steps told; the `stop_at`-th raises InterruptedError, before anything of it is kept."""
+    steps: list[Step] = []
+
+    def listen(event: Event) -> None:
+        assert isinstance(event, Step)
+        steps.append(event)
+        if len(steps) == stop_at:
+            raise InterruptedError
+
+    with listening(listen):
+        yield steps
+
+
+def read_files(folder: Path) -> dict[str, bytes]:
+    return {path.name: path.read_bytes() for path in folder.iterdir()}

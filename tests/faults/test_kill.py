@@ -1,0 +1,117 @@
+"""kill -9 at random moments, real processes: no finished round is lost, and the end is that of an undisturbed run."""
+
+import hashlib
+import json
+import os
+import random
+import signal
+import subprocess
+import sys
+import time
+from pathlib import Path
+
+import pytest
+
+from prostafed.server.ledger import read_ledger
+from prostafed.server.run_folder import read_rounds
+
+ROUNDS = 10
+STUDY = f"""
+name = "killed"
+seed = 5
+[data]
+size = [8, 32, 32]
+spacing_mm = [6.0, 2.0, 2.0]
+validation_fraction = 0.0
+[model]
+width = 4
+stages = 3
+[[stage]]
+kind = "pretrain"
+method = "moco"
+parameters = {{ queue_size = 8 }}
+rounds = {ROUNDS // 2}
+batch_size = 2
+keep_optimiser = true
+[[stage]]
+kind = "finetune"
+task = "lesion"
+rounds = {ROUNDS - ROUNDS // 2}
+batch_size = 2
+aggregate = "fedadam"
+[round]
+quorum = 2
+"""
+FEDERATION = """
+[[site]]
+name = "north"
+source = "phantom"
+cases = 16
+[[site]]
+name = "south"
+source = "phantom"
+cases = 16
+"""
+
+
+def start(folder: Path, out: Path) -> "subprocess.Popen[bytes]":
+    command = [str(Path(sys.executable).parent / "prostafed-sim"), "run", str(folder / "study.toml")]
+    command += [str(folder / "federation.toml"), "--out", str(out), "--cache", str(folder / "cache"), "--json"]
+    command += ["--resume"] if (out / "run.json").exists() else []
+    with (folder / "log.txt").open("ab") as log:
+        return subprocess.Popen(
+            command, stdout=log, stderr=log, start_new_session=True, env={**os.environ, "OMP_NUM_THREADS": "1"}
+        )
+
+
+def finished_rounds(run: Path) -> list[tuple[int, int, str]]:
+    """Return (stage, round, hash of the model) of the ledger: what was said to be done."""
+    lines = read_ledger(run) if (run / "ledger.jsonl").exists() else []
+    return [(line["stage"], line["round"], line["model"]) for line in lines if line["event"] == "round"]
+
+
+def describe_end(run: Path) -> tuple[str, list[dict[str, object]]]:
+    digest = hashlib.sha256((run / "model.safetensors").read_bytes()).hexdigest()
+    return digest, [{**row, "seconds": None} for row in read_rounds(run)]
+
+
+def undisturbed(folder: Path) -> Path:
+    (folder / "study.toml").write_text(STUDY)
+    (folder / "federation.toml").write_text(FEDERATION)
+    assert start(folder, folder / "whole").wait(timeout=300) == 0, (folder / "log.txt").read_text()[-2000:]
+    return folder / "whole" / "arms" / "federated"
+
+
+def kill_again_and_again(folder: Path, times: int, seed: int) -> None:
+    expected, lots = undisturbed(folder), random.Random(seed)
+    out = folder / "killed"
+    run, done = out / "arms" / "federated", []
+    for _ in range(times):
+        process = start(folder, out)
+        begun = len(read_ledger(run)) if (run / "ledger.jsonl").exists() else 0
+        while process.poll() is None and (
+            not (run / "ledger.jsonl").exists() or len((run / "ledger.jsonl").read_bytes().splitlines()) <= begun
+        ):
+            time.sleep(0.02)  # torch is loaded, the run is about to go on
+        time.sleep(lots.uniform(0.0, 1.5))
+        if process.poll() is not None:
+            break
+        os.killpg(process.pid, signal.SIGKILL)
+        process.wait()
+        now = finished_rounds(run)
+        assert now[: len(done)] == done, "a finished round was lost"
+        done = now
+    assert start(folder, out).wait(timeout=300) == 0, (folder / "log.txt").read_text()[-2000:]
+    assert describe_end(run) == describe_end(expected)
+    resumed = sum(line["event"] == "resumed" for line in read_ledger(run))
+    assert resumed >= 1, "the run was never killed at work"
+    assert json.loads((out / "run.json").read_text())["state"] == "finished"
+
+
+def test_killed_twice(tmp_path: Path) -> None:
+    kill_again_and_again(tmp_path, 2, seed=1)
+
+
+@pytest.mark.slow
+def test_killed_at_twenty_random_moments(tmp_path: Path) -> None:
+    kill_again_and_again(tmp_path, 20, seed=2)

@@ -1,0 +1,39 @@
+"""Two hundred emulated sites in one process: the round loop, the sum and the memory do not mind how many they are."""
+
+import json
+import resource
+from pathlib import Path
+
+import pytest
+
+from prostafed.common.study import parse_study
+from prostafed.server.run_folder import read_rounds
+from prostafed.simulations.engine.local import run_local
+
+from .conftest import TinyFederation
+
+SITES = 200
+
+
+@pytest.mark.slow
+def test_two_hundred_sites_take_part(tiny_federation: TinyFederation, tmp_path: Path) -> None:
+    values = json.loads(tiny_federation.study.canonical())
+    stage = {**values["stage"][0], "rounds": 2}
+    quorum = {**values["round"], "quorum": SITES}
+    study = parse_study(json.dumps({**values, "stage": [stage], "round": quorum}))
+    files = []
+    for number in range(SITES):  # the cases of two hospitals under two hundred names
+        hospital = tiny_federation.hospitals[number % 2]
+        folder = tmp_path / "sites" / f"site-{number:03}"
+        folder.mkdir(parents=True)
+        cases = json.dumps(str(hospital.cases.folder))
+        (folder / "site.toml").write_text(f'name = "site-{number:03}"\ncases = {cases}\nthreads = 1\n')
+        files.append(folder / "site.toml")
+    run_local(study, "many", tmp_path / "few-run", files[:8])
+    before = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
+    run_local(study, "many-200", tmp_path / "run", files)
+    grown_mb = (resource.getrusage(resource.RUSAGE_SELF).ru_maxrss - before) / 1024
+    records = read_rounds(tmp_path / "run")
+    assert [len(row["replies"]) for row in records] == [SITES, SITES]
+    assert not any(row["rejections"] for row in records)
+    assert grown_mb < 300, f"{grown_mb:.0f} MB more than for eight sites"

@@ -1,0 +1,35 @@
+"""The trimmed mean: by hand and against Flower's and scipy's."""
+
+import numpy as np
+import pytest
+from flwr.server.strategy.aggregate import aggregate_trimmed_avg
+from scipy.stats import trim_mean
+
+from prostafed.server.aggregation.trimmed_mean import count_trimmed
+from tests.server.aggregation.one_round import build, run_round, sent, update
+
+
+def test_by_hand() -> None:
+    columns = [[-100.0, 1.0, 0.0], [1.0, 2.0, 0.0], [2.0, 3.0, 6.0], [6.0, 90.0, 0.0], [900.0, 4.0, 0.0]]
+    updates = [update(row, cases=10**site, site=str(site)) for site, row in enumerate(columns)]
+    outcome = run_round(build("trimmed_mean", trimmed_fraction=0.2), sent([0.0] * 3), updates)
+    assert outcome.tensors["w"].tolist() == [3.0, 3.0, 0.0]
+    assert outcome.diagnostics["trimmed_at_each_end"] == 1
+
+
+@pytest.mark.parametrize("fraction", [0.0, 0.1, 0.25, 0.49])
+def test_as_flower_and_scipy_have_it(fraction: float) -> None:
+    rng = np.random.default_rng(0)
+    for sites in (1, 3, 10):
+        updates = [update(list(rng.normal(size=3)), site=str(site)) for site in range(sites)]
+        (expected,) = aggregate_trimmed_avg([([each.tensors["w"]], 1) for each in updates], fraction)
+        tensors = run_round(build("trimmed_mean", trimmed_fraction=fraction), sent([0.0] * 3), updates).tensors
+        np.testing.assert_allclose(tensors["w"], expected, rtol=1e-5)
+        stacked = np.stack([each.tensors["w"] for each in updates]).astype(np.float64)
+        np.testing.assert_allclose(tensors["w"], trim_mean(stacked, fraction), rtol=1e-5)
+
+
+def test_a_product_just_below_a_whole_number_counts_as_it() -> None:
+    assert 0.29 * 100 < 29
+    assert count_trimmed(0.29, 100) == 29
+    assert [count_trimmed(0.2, sites) for sites in (1, 4, 5, 9, 10)] == [0, 0, 1, 1, 2]
