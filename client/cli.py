@@ -19,7 +19,7 @@ COMMANDS: tuple[tuple[str, tuple[Callable[..., None], ...]], ...] = (
     ("Set up", (taking_part.init, taking_part.key, taking_part.check)),
     ("Data", (archive.pull, data.index, data.qc, data.find)),
     ("Take part", (taking_part.start,)),
-    ("Use a model", (predict.predict,)),
+    ("Use a model", (predict.predict, predict.export)),
 )
 for panel, commands in COMMANDS:
     for command in commands:

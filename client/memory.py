@@ -57,8 +57,7 @@ def remember(folder: Path, round_number: int, memory: Memory, study_hash: str) -
         for part in fields(memory)
         for name, array in getattr(memory, part.name).items()
     }
-    scalars = json.dumps(sorted(name for name, array in tensors.items() if array.ndim == 0))
-    save_checkpoint(_round_file(folder, round_number), tensors, {"study_hash": study_hash, "scalars": scalars})
+    save_checkpoint(_round_file(folder, round_number), tensors, {"study_hash": study_hash})
     for number, path in _remembered(folder).items():
         if number < round_number - 1:
             path.unlink()
@@ -74,8 +73,6 @@ def recall(folder: Path, round_number: int, study_hash: str) -> Memory | None:
     tensors, metadata = read_checkpoint(_round_file(folder, max(rounds)))
     if metadata.get("study_hash") != study_hash:
         raise CheckpointError(f"The memory in {folder} belongs to another study. Start the run under another name.")
-    for name in json.loads(metadata["scalars"]):  # the file has them as arrays of one value
-        tensors[name] = tensors[name].reshape(())
     parts: dict[str, Tensors] = {part.name: {} for part in fields(Memory)}
     for name, array in tensors.items():
         part, found, rest = name.partition("/")

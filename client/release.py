@@ -8,11 +8,12 @@ import numpy as np
 from prostafed.common.compression import PLACES, VALUES
 from prostafed.common.errors import ProstafedError
 from prostafed.common.messages import Reply
+from prostafed.common.metrics.histogram_floats import HISTOGRAM_KEYS
 from prostafed.common.metrics.summary import SUMMARY_KEYS
 from prostafed.common.tensors import Tensors
 
 SPLITS = ("train", "validation", "test")
-RELEASED_METRICS = frozenset({"loss", "steps", "generated", "n", "positives", *SUMMARY_KEYS})
+RELEASED_METRICS = frozenset({"loss", "steps", "generated", "n", "positives", *SUMMARY_KEYS, *HISTOGRAM_KEYS})
 BESIDE = {"scaffold": "control."}  # rule of a site -> prefix of what it sends beside each floating shared tensor
 
 

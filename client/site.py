@@ -60,6 +60,9 @@ class Site(Section):
         ge=0,
         description="minutes between checkpoints inside a round, from which an interrupted one goes on; 0: none",
     )
+    minimum_cell: int = Field(
+        10, ge=1, description="patients below which no cell of a histogram leaves the site; small ones are joined"
+    )
     server: Server | None = Field(None, description="how the coordinator is reached; not needed in a simulation")
 
 

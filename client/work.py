@@ -1,13 +1,10 @@
 """A site's answer to a request: train or evaluate what was sent with what was kept, and release."""
 
-import hashlib
 import json
 from collections.abc import Sequence
 from dataclasses import asdict
 from functools import lru_cache
 from pathlib import Path
-
-import numpy as np
 
 from prostafed.client.local_round import train_round
 from prostafed.client.memory import find_answer, stage_folder, tidy
@@ -22,6 +19,8 @@ from prostafed.common.aggregation import AGGREGATORS
 from prostafed.common.errors import CheckpointError, DataError
 from prostafed.common.files import make_folder, write_text
 from prostafed.common.messages import Reply, Request
+from prostafed.common.metrics.histogram_floats import detections_to_floats, scores_to_floats
+from prostafed.common.metrics.histograms import bin_detections, bin_predictions
 from prostafed.common.metrics.predictions import CasePrediction
 from prostafed.common.metrics.summary import summarise
 from prostafed.common.seeding import derive_seed
@@ -29,7 +28,7 @@ from prostafed.common.ssl import build_method
 from prostafed.common.study import Finetune, Pretrain, Study, parse_study
 from prostafed.common.study.network import build_stage_network, shared_names
 from prostafed.common.tasks import build_task
-from prostafed.common.tensors import Tensors, read_tensors
+from prostafed.common.tensors import hash_tensors, read_tensors
 
 __all__ = ["Workplace", "evaluate", "load_network", "open_workplace", "predictions_file", "train"]
 
@@ -42,7 +41,7 @@ def train(workplace: Workplace, request: Request) -> Reply:
     """
     _check_request(workplace.study, request)
     folder = make_folder(stage_folder(workplace.site.memory, request.run, request.stage))
-    asked = (request.stage, request.round, request.study_hash, digest_tensors(request.tensors))
+    asked = (request.stage, request.round, request.study_hash, hash_tensors(request.tensors))
     reply = find_answer(folder, *asked)
     if reply is None:
         tidy(folder, request.round)
@@ -50,16 +49,6 @@ def train(workplace: Workplace, request: Request) -> Reply:
         run = train_round if machine.ranks == 1 else train_together
         reply = run(workplace, request, folder, asked[-1], machine)
     return release(reply, _list_names(workplace.study.canonical(), request.stage))
-
-
-def digest_tensors(tensors: Tensors) -> str:
-    """Return the SHA-256 of names, dtypes, shapes and values."""
-    digest = hashlib.sha256()
-    for name in sorted(tensors):
-        array = np.ascontiguousarray(tensors[name])
-        digest.update(f"{name} {array.dtype} {array.shape}\n".encode())
-        digest.update(array.reshape(-1).view(np.uint8).data)
-    return digest.hexdigest()
 
 
 def _describe_machine(workplace: Workplace, request: Request) -> Machine:
@@ -111,9 +100,20 @@ def evaluate(workplace: Workplace, request: Request) -> Reply:
         labels = [prediction.label for prediction in predictions if prediction.label is not None]
         if labels:  # a task that does not judge csPCa counts none
             metrics[f"{split}/positives"] = float(sum(labels))
+        if split == "test":  # asked for once, in the last round: histograms of several rounds would tell more
+            summary |= bin_for_server(predictions, workplace.site.minimum_cell)
         metrics.update({f"{split}/{name}": value for name, value in summary.items()})
     reply = Reply(workplace.site.name, request.study_hash, request.stage, request.round, cases, metrics=metrics)
     return release(reply, ())
+
+
+def bin_for_server(predictions: Sequence[CasePrediction], minimum: int) -> dict[str, float]:
+    """Return histograms of scores and of lesion candidates, every cell of at least `minimum` patients, by name; nothing
+    where there are too few patients.
+    """
+    scores, detections = bin_predictions(predictions, minimum), bin_detections(predictions, minimum)
+    named = scores_to_floats(scores) if scores else {}
+    return named | (detections_to_floats(detections) if detections else {})
 
 
 def predictions_file(site: Site, request: Request, split: str) -> Path:

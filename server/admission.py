@@ -1,15 +1,19 @@
 """Admission before arithmetic: a reply that does not fit the round is left out, with a code in the round record."""
 
+import math
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from statistics import median
+from typing import Any
 
 import numpy as np
+import numpy.typing as npt
 
 from prostafed.common.compression import decode
 from prostafed.common.errors import CheckpointError
 from prostafed.common.messages import Reply, Request
 from prostafed.common.tensors import Tensors, check_layout, cut
+from prostafed.server.parallel import for_each
 
 FEWEST_NORMS = 5  # before the median of fewer updates says what is usual
 
@@ -82,32 +86,34 @@ def measure_update(tensors: Tensors, sent: Tensors) -> float:
     """Return the Euclidean norm of tensors - sent over the floating ones; raises RejectedError where one of them holds
     a value that is not finite.
     """
-    squared = 0.0
-    for name, array in tensors.items():
-        if not np.issubdtype(array.dtype, np.floating):
-            continue
-        flat, start = array.reshape(-1), sent[name].reshape(-1)
-        for block in cut(flat.size):
-            difference = flat[block] - start[block]
-            with np.errstate(over="ignore"):
-                part = float(np.dot(difference, difference))
-            if not np.isfinite(part):  # a value that is not finite, or finite ones whose squares are not
-                if not np.isfinite(flat[block]).all():
-                    raise RejectedError("NOT_FINITE", f"{name} holds values that are not finite")
-                part = float(np.sum(np.square(difference, dtype=np.float64)))
-            squared += part
-    return float(squared**0.5)
+    floating = [name for name, array in tensors.items() if np.issubdtype(array.dtype, np.floating)]
+    return math.sqrt(sum(for_each(lambda name: _squared_distance(name, tensors[name], sent[name]), floating)))
+
+
+def _squared_distance(name: str, array: npt.NDArray[Any], start: npt.NDArray[Any]) -> float:
+    flat, before, squared = array.reshape(-1), start.reshape(-1), 0.0
+    for block in cut(flat.size):
+        difference = flat[block] - before[block]
+        with np.errstate(over="ignore"):
+            part = float(np.dot(difference, difference))
+        if not np.isfinite(part):  # a value that is not finite, or finite ones whose squares are not
+            if not np.isfinite(flat[block]).all():
+                raise RejectedError("NOT_FINITE", f"{name} holds values that are not finite")
+            part = float(np.sum(np.square(difference, dtype=np.float64)))
+        squared += part
+    return squared
 
 
 def take_fingerprint(tensors: Tensors) -> int:
-    """Return a number that two payloads share by accident only: the sums of their bytes, taken as 32-bit words.
+    """Return a number that two payloads share by accident only: the sums of their bytes, taken as 64-bit words.
 
     It tells a repeated answer from a new one at the speed of memory; it is no defence against somebody who alters a
     bit.
     """
-    sums = []
-    for name in sorted(tensors):
-        data = np.asarray(tensors[name], order="C").reshape(-1).view(np.uint8)
-        whole = len(data) - len(data) % 4
-        sums += [int(data[:whole].view(np.uint32).sum(dtype=np.uint64)), int.from_bytes(data[whole:].tobytes(), "big")]
-    return hash(tuple(sums)) & (2**63 - 1)
+    return hash(tuple(for_each(lambda name: _sum_words(tensors[name]), sorted(tensors)))) & (2**63 - 1)
+
+
+def _sum_words(array: npt.NDArray[Any]) -> tuple[int, int]:
+    data = np.asarray(array, order="C").reshape(-1).view(np.uint8)
+    whole = len(data) - len(data) % 8
+    return int(data[:whole].view(np.uint64).sum()), int.from_bytes(data[whole:].tobytes(), "big")

@@ -66,6 +66,13 @@ def write_records(folder: Path, rounds: list[Row], metrics: list[Row]) -> None:
     write_metrics(folder / "metrics.csv", metrics, METRIC_COLUMNS)
 
 
+def write_pooled(folder: Path, stage: int, rows: list[Row]) -> None:
+    """Write pooled.json: results over the patients of all sites, by stage; those of `stage` anew."""
+    path = folder / "pooled.json"
+    before = json.loads(path.read_text(encoding="utf-8")) if path.exists() else []
+    write_json(path, [row for row in before if row["stage"] != stage] + rows)
+
+
 def write_run_record(folder: Path, state: str) -> None:
     """Write run.json: where the run's numbers come from and how far it is; `state` is running, failed or finished."""
     path, rounds, now = folder / "run.json", read_rounds(folder), datetime.now(UTC).isoformat(timespec="seconds")

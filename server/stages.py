@@ -20,7 +20,7 @@ from prostafed.server.evaluation import evaluate, metric_rows, plain_metrics
 from prostafed.server.ledger import Entry, Ledger
 from prostafed.server.participants import count_rejections, draw_participants
 from prostafed.server.rounds import Exchange, OnReply
-from prostafed.server.run_folder import Row, open_run, read_records, write_records
+from prostafed.server.run_folder import Row, open_run, read_records, write_pooled, write_records
 from prostafed.server.updates import Updates
 
 
@@ -127,7 +127,7 @@ def _try_round(run: Run, plan: StagePlan, number: int, attempt: int) -> Row:
     """Ask for one round, aggregate and evaluate it where it counts, write what it gave, and return its record."""
     study, section, standing, started = run.study, plan.section, run.standing, time.monotonic()
     chosen = draw_participants(run.there, study.round.participants, study.seed, plan.number, number, attempt)
-    updates = Updates(standing, plan.shared, plan.aggregator, study.round, len(run.there))
+    updates = Updates(standing, plan.shared, plan.aggregator, study.round, len(run.there), study.seed)
     request = Request("train", run.name, study.hash(), plan.number, number, {**standing.tensors, **updates.extra})
     exchange = run.sites.ask(request, chosen, updates.take, study.round.enough)
     aggregated = bool(exchange.replies) and len(exchange.replies) >= study.round.quorum
@@ -142,7 +142,10 @@ def _try_round(run: Run, plan: StagePlan, number: int, attempt: int) -> Row:
         except RoundError as error:
             aggregated, problem = False, str(error).rstrip(".")
     if aggregated and isinstance(section, Finetune):
-        rows += evaluate(study, run.name, run.sites, run.there, run.standing.tensors, plan.number, number)
+        found = evaluate(study, run.name, run.sites, run.there, run.standing.tensors, plan.number, number)
+        rows += found.rows
+        if found.pooled:
+            write_pooled(run.folder, plan.number, found.pooled)
     run.standing = replace(run.standing, rejected=rejected)
     record = {
         "stage": plan.number,
@@ -158,6 +161,7 @@ def _try_round(run: Run, plan: StagePlan, number: int, attempt: int) -> Row:
         "aggregate": section.aggregate,
         "diagnostics": diagnostics,
         "norms": updates.norms,
+        **asdict(updates.compare()),
         "cases": {site: reply.cases for site, reply in sorted(updates.replies.items())},
         "metrics": {site: plain_metrics(reply) for site, reply in sorted(updates.replies.items())},
         "seconds": round(time.monotonic() - started, 3),

@@ -3,24 +3,29 @@
 from collections.abc import Mapping
 from dataclasses import replace
 
+import numpy as np
+import numpy.typing as npt
+
 from prostafed.common.messages import Reply
 from prostafed.common.study import Round
 from prostafed.common.tensors import Tensors
 from prostafed.server.admission import Admitted, admit_update
 from prostafed.server.aggregation.aggregator import Aggregator, Update
 from prostafed.server.checkpoints import Standing
+from prostafed.server.similarity import Likeness, compare_updates, sample_update
 
 
 class Updates:
     """What has come in so far. One reply's tensors are in memory at a time, beside the aggregator's state."""
 
     def __init__(
-        self, standing: Standing, shared: frozenset[str], aggregator: Aggregator, section: Round, sites: int
+        self, standing: Standing, shared: frozenset[str], aggregator: Aggregator, section: Round, sites: int, seed: int
     ) -> None:
-        """`sites`: how many are in the federation now, whether they are asked this round or not."""
+        """`sites`: how many the federation has now, whether asked this round or not; `seed`: the study's."""
         self._standing, self._section, self._aggregator = standing, section, aggregator
         combined = {name: standing.tensors[name] for name in sorted(shared)}
         self.extra = aggregator.send(combined, standing.memory)
+        self._combined, self._seed, self._samples = combined, seed, dict[str, npt.NDArray[np.float64]]()
         self._expected: Tensors = {**combined, **self.extra}
         self._state = aggregator.init(combined, standing.memory, sites)
         self._admitted: dict[str, Admitted] = {}
@@ -33,12 +38,17 @@ class Updates:
         steps = int(reply.metrics.get("train/steps", 1))
         self._state = self._aggregator.add(self._state, Update(site, reply.cases, steps, admitted.tensors))
         self._admitted[site] = replace(admitted, tensors={})
+        self._samples[site] = sample_update(admitted.tensors, self._combined, self._seed)
         self.replies[site] = replace(reply, tensors={})
 
     @property
     def norms(self) -> Mapping[str, float]:
         """Norm of each admitted update, by site."""
         return {site: self._admitted[site].norm for site in sorted(self._admitted)}
+
+    def compare(self) -> Likeness:
+        """Return how alike the updates are that were taken."""
+        return compare_updates(self._samples, {site: reply.cases for site, reply in self.replies.items()})
 
     def finish(self, stage: int, number: int) -> tuple[Standing, dict[str, float]]:
         """Return where the run stands after the round, and the aggregator's diagnostics; raises RoundError where too

@@ -1,4 +1,4 @@
-"""predict: a model on the hospital's own studies, as results its viewer shows."""
+"""predict and export: a model on the hospital's own studies, and the hospital's own model."""
 
 from pathlib import Path
 from typing import Annotated, Any
@@ -39,6 +39,32 @@ def predict(
     said = [*found["findings"], *(each for study in found["studies"] for each in study["findings"])]
     if any(each["severity"] == "F" for each in said):
         raise typer.Exit(1)
+
+
+def export(
+    run: Annotated[str, typer.Argument(metavar="RUN", help="Name of the run, as in the site's memory.")],
+    model: Annotated[
+        Path, typer.Option("--model", metavar="FILE", help="The run's model.safetensors, from the coordinator.")
+    ],
+    out: Annotated[Path, typer.Option("--out", metavar="BUNDLE", help="New folder for the bundle.")],
+    min_confidence: Annotated[
+        float | None,
+        typer.Option("--min-confidence", min=0, max=1, help="Confidence from which candidates are shown; 0.1."),
+    ] = None,
+    site_file: SiteFile = DEFAULT_SITE,
+    as_json: Json = False,
+) -> None:
+    """Write a run's model with this site's own heads as a bundle for `predict`. It holds what never left the site."""
+    from prostafed.client.predict.own_model import export_own
+    from prostafed.client.site import read_settings
+    from prostafed.common.bundle.record import Thresholds
+
+    thresholds = Thresholds() if min_confidence is None else Thresholds(min_confidence=min_confidence)
+    bundle = export_own(read_settings(site_file), run, model, out, thresholds)
+    if as_json:
+        print_json({"bundle": str(bundle.folder), "task": bundle.task, "model_sha256": bundle.model_sha256})
+    else:
+        print(f"Bundle: {bundle.folder}\nIt holds this site's heads, which never left it: think before passing it on.")
 
 
 def show_predictions(found: dict[str, Any], out: Path) -> str:

@@ -44,7 +44,26 @@ def make_heat_map(
     )
     heat_map.BodyPartExamined, heat_map.ContentCreatorName = BODY_PART, ""
     heat_map.SharedFunctionalGroupsSequence[0].FrameAnatomySequence = [_describe_anatomy()]
+    _run_along_normal(heat_map)
     return heat_map
+
+
+def _run_along_normal(heat_map: hd.pm.ParametricMap) -> None:
+    """Put frames in the order of their positions along rows x columns.
+
+    Any order is right where each frame says where it lies, and highdicom's runs the other way; but dcmqi, with which 3D
+    Slicer loads parametric maps, takes frames as they come and would show the map upside down.
+    """
+    frames = list(heat_map.PerFrameFunctionalGroupsSequence)
+    plane = heat_map.SharedFunctionalGroupsSequence[0].PlaneOrientationSequence[0].ImageOrientationPatient
+    normal = np.cross(*np.array(plane, dtype=np.float64).reshape(2, 3))
+    positions = np.array([each.PlanePositionSequence[0].ImagePositionPatient for each in frames], dtype=np.float64)
+    order = np.argsort(positions @ normal, kind="stable").tolist()
+    pixels = np.frombuffer(heat_map.FloatPixelData, dtype="<f4").reshape(len(frames), -1)
+    heat_map.FloatPixelData = pixels[order].tobytes()
+    heat_map.PerFrameFunctionalGroupsSequence = [frames[index] for index in order]
+    for number, each in enumerate(heat_map.PerFrameFunctionalGroupsSequence, start=1):
+        each.FrameContentSequence[0].DimensionIndexValues = [number]
 
 
 def _describe_anatomy() -> Dataset:

@@ -4,6 +4,7 @@ import logging
 import warnings
 from collections.abc import Iterator
 from contextlib import contextmanager
+from importlib import import_module
 from pathlib import Path
 
 import numpy as np
@@ -25,14 +26,13 @@ def write_onnx(forward: Forward, path: Path, hideable: tuple[int, ...] = ()) -> 
     MAX_DIFFERENCE.
     """
     try:
-        import onnx
+        for name in ("onnx", "onnxscript"):  # torch loads both
+            import_module(name)
         import onnxruntime
-        import onnxscript
     except ImportError as error:
         raise ConfigurationError(
             f"Exporting needs the package {error.name}, which is not installed. Run: pip install 'prostafed[export]'"
         ) from error
-    assert onnx.__version__ and onnxscript.__version__  # torch loads both
     inputs = _draw_inputs(forward, hideable)
     try:
         with _quiet():

@@ -14,6 +14,7 @@ SCORES = "score_histogram"
 DETECTIONS = "detection_histogram"
 LABELS = ("positive", "negative")
 OUTCOMES = ("hit", "miss")
+MOST = 10**9  # of anything counted
 TOTALS = (f"{DETECTIONS}/lesions", f"{DETECTIONS}/cases")
 
 
@@ -87,6 +88,6 @@ def _from_floats(metrics: Mapping[str, float], prefix: str, kinds: tuple[str, st
 
 def _count(metrics: Mapping[str, float], name: str) -> int:
     value = metrics.get(name, -1.0)
-    if not (value >= 0 and float(value).is_integer()):
+    if not (0 <= value <= MOST and float(value).is_integer()):
         raise DataError(f"Expected {name} to be a whole number of 0 or more, found {metrics.get(name)}.")
     return int(value)

@@ -50,6 +50,12 @@ class Study(Section):
     arms: Arms = Field(Arms(), description="baselines of a simulation")
 
     @model_validator(mode="after")
+    def _compressible(self) -> "Study":
+        if self.round.compress == "topk" and any(stage.aggregate == "scaffold" for stage in self.stage):
+            raise ValueError("compress 'topk' would leave out control variates, which scaffold needs: use 'float16'.")
+        return self
+
+    @model_validator(mode="after")
     def _weights_fit(self) -> "Study":
         check_initial(self.initial, self.model)
         return self

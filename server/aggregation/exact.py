@@ -12,7 +12,7 @@ the constants' own bits add is taken off at the end. (An old trick; the rest is 
 """
 
 from collections.abc import Iterator, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from fractions import Fraction
 
 import numpy as np
@@ -21,6 +21,7 @@ import numpy.typing as npt
 from prostafed.common.tensors import BLOCK, Tensors, cut
 from prostafed.server.admission import RejectedError
 from prostafed.server.aggregation.aggregator import Float64, select_floating
+from prostafed.server.parallel import for_each
 
 Int64 = npt.NDArray[np.int64]
 
@@ -43,15 +44,29 @@ class ExactSum:
     replies: dict[str, int]
 
 
+_spare: list[ExactSum] = []  # arrays of the last sum: memory the system has to give anew costs more than the sum itself
+
+
 def open_sum(tensors: Tensors) -> ExactSum:
     """Return the empty sum over the floating ones of `tensors`."""
     sizes = {name: array.size for name, array in select_floating(tensors).items()}
-    return ExactSum(
-        {name: np.zeros(size, np.int64) for name, size in sizes.items()},
-        {name: np.zeros(size, np.int64) for name, size in sizes.items()},
-        dict.fromkeys(sizes, Fraction(0)),
-        dict.fromkeys(sizes, 0),
-    )
+    arrays = [_take_zeros(sizes) for _ in range(2)]
+    return ExactSum(arrays[0], arrays[1], dict.fromkeys(sizes, Fraction(0)), dict.fromkeys(sizes, 0))
+
+
+def close_sum(total: ExactSum) -> None:
+    """Leave the arrays of `total`, which must not be used any more, to the next sum."""
+    _spare[:] = [total]
+
+
+def _take_zeros(sizes: Mapping[str, int]) -> dict[str, Int64]:
+    """Return zeros of these sizes, in arrays of a closed sum where they fit."""
+    if _spare and {name: array.size for name, array in _spare[0].coarse.items()} == sizes:
+        arrays = _spare[0].coarse
+        _spare[:] = [replace(_spare[0], coarse=_spare[0].fine)] if arrays is not _spare[0].fine else []
+        for_each(lambda name: arrays[name].fill(0), arrays)
+        return arrays
+    return {name: np.zeros(size, np.int64) for name, size in sizes.items()}
 
 
 def add_weighted(
@@ -66,10 +81,15 @@ def add_weighted(
     Raises RejectedError, before anything is added, where a product is too large for the integers or there are too many.
     """
     chosen = {name: tensors[name].reshape(-1) for name in total.coarse if name in tensors}
-    for name, flat in chosen.items():
-        _check_size(name, flat, float(weights[name]), total.replies[name])
-    for name, flat in chosen.items():
-        _add_flat(total.coarse[name], total.fine[name], flat, float(weights[name]))
+
+    def check(name: str) -> None:
+        _check_size(name, chosen[name], float(weights[name]), total.replies[name])
+
+    def add(name: str) -> None:
+        _add_flat(total.coarse[name], total.fine[name], chosen[name], float(weights[name]))
+
+    for_each(check, chosen)
+    for_each(add, chosen)
     counted = weights if divisors is None else divisors
     return ExactSum(
         total.coarse,

@@ -13,7 +13,7 @@ from fractions import Fraction
 from prostafed.common.settings import Settings
 from prostafed.common.tensors import Tensors
 from prostafed.server.aggregation.aggregator import Aggregator, Outcome, Update, copy_tensors, measure_step
-from prostafed.server.aggregation.exact import ExactSum, add_weighted, open_sum, read_means
+from prostafed.server.aggregation.exact import ExactSum, add_weighted, close_sum, open_sum, read_means
 
 
 @dataclass(frozen=True)
@@ -44,10 +44,13 @@ def add_by_cases(state: Averaging, update: Update) -> Averaging:
 
 
 def take_means(state: Averaging) -> Tensors:
-    """Return the global tensors with each that was summed replaced by its mean, in the dtype it had."""
+    """Return the global tensors with each that was summed replaced by its mean, in the dtype it had; the round is over
+    and its state must not be used any more.
+    """
     tensors = copy_tensors(state.sent)
     for name, block, mean in read_means(state.total):
         tensors[name].reshape(-1)[block] = mean
+    close_sum(state.total)
     return tensors
 
 

@@ -3,6 +3,7 @@
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
+from statistics import fmean
 from typing import Any
 
 from markupsafe import Markup
@@ -13,6 +14,7 @@ from prostafed.common.metrics.bootstrap import LEVEL, RESAMPLES
 from prostafed.common.report.page import format_number, open_templates
 from prostafed.common.report.pictures import GLAND_COLOUR, LESION_COLOUR
 from prostafed.server.report import plots, tables
+from prostafed.server.report.curves import tabulate_curves
 from prostafed.server.report.examples import heat_stops, read_example
 from prostafed.server.report.notices import list_notices
 from prostafed.server.report.results import Result, list_arms, list_sites, measure
@@ -31,6 +33,10 @@ from prostafed.server.report.vocabulary import (
 OPEN_ROUNDS = 30  # more rounds than that are folded away
 
 CAPTIONS = {
+    "curves": "All sites' test patients together; each arm's scores as they are. Dotted: chance, perfect calibration, "
+    "and acting on nobody. Few patients make curves of few steps.",
+    "updates": "Left: length of what each site sent, as a difference to the global model; right: mean cosine to the "
+    "other sites' updates, on a sample of coordinates. A site below the others learns something else.",
     "results": "Open marks: one site; filled marks: mean over sites. Lines: 95 % intervals.",
     "loss": "Mean training loss of each round, per site. Losses of different stages are not comparable.",
     "validation": "Measured on validation patients, who are neither trained on nor tested on.",
@@ -93,6 +99,7 @@ def _context(run: RunFolder, results: Sequence[Result]) -> dict[str, Any]:
         "level": LEVEL,
         "differences": [compare(run, federated, other, few) for other in arms if federated and other is not federated],
         "judged_by": arms[0].metric if arms else "",
+        "sites_work": _describe_sites(run),
         "plots": _draw_plots(run, results, judged=arms),
         "examples": sorted((example for example in examples if example), key=lambda each: _place(sites, each.site)),
         "example_colours": {"gland": GLAND_COLOUR, "lesion": LESION_COLOUR, "heat": heat_stops()},
@@ -102,6 +109,33 @@ def _context(run: RunFolder, results: Sequence[Result]) -> dict[str, Any]:
         "incidents": tables.list_incidents(run),
         "stage_labels": _stage_labels(run),
     }
+
+
+def _describe_sites(run: RunFolder) -> list[dict[str, Any]]:
+    """Return, per site, its rounds, and its mean likeness and influence over the last stage's rounds."""
+    rows = tables.tabulate_updates(run)
+    last = max((row["stage"] for row in rows), default=0)
+    described = []
+    for site in list_sites(run):
+        mine = [row for row in rows if row["site"] == site]
+        late = [row for row in mine if row["stage"] == last]
+        rejected = sum(
+            each.get("site") == site for line in run.rounds if line.arm == "federated" for each in line.rejections
+        )
+        described.append(
+            {
+                "site": site,
+                "rounds": len(mine),
+                "rejections": rejected,
+                **{name: _mean([row[name] for row in late]) for name in ("norm", "likeness", "influence")},
+            }
+        )
+    return described
+
+
+def _mean(values: Sequence[float | None]) -> float | None:
+    known = [value for value in values if value is not None]
+    return fmean(known) if known else None
 
 
 def _metric_tables(results: Sequence[Result]) -> list[MetricTable]:
@@ -126,6 +160,8 @@ def _draw_plots(run: RunFolder, results: Sequence[Result], judged: Sequence[Resu
     main = [r for r in results if judged and (r.stage, r.metric) == (judged[0].stage, judged[0].metric)]
     wanted: list[tuple[str, list[tables.Row], Callable[..., Figure], tuple[Any, ...]]] = [
         ("results", tables.tabulate_results(main), plots.plot_results, ()),
+        ("curves", tabulate_curves(run), plots.plot_curves, ()),
+        ("updates", tables.tabulate_updates(run), plots.plot_updates, (colours, labels)),
         ("loss", tables.tabulate_loss(run), plots.plot_loss, (colours, labels)),
         ("validation", tables.tabulate_validation(run), plots.plot_validation, (labels,)),
     ]

@@ -11,6 +11,7 @@ from matplotlib.figure import Figure
 from matplotlib.lines import Line2D
 from matplotlib.ticker import MaxNLocator
 
+from prostafed.server.report.curves import PANELS, REFERENCE
 from prostafed.server.report.tables import Row
 from prostafed.server.report.vocabulary import arm_of, metric_of, order_arms
 
@@ -34,21 +35,21 @@ GREY = "#777777"
 
 
 def plot_loss(rows: Sequence[Row], colours: dict[str, str], stages: dict[int, str]) -> Figure:
-    """Training loss over rounds: a row of panels per stage, a panel per arm, a line per site."""
-    arms, numbers = order_arms(row["arm"] for row in rows), sorted({row["stage"] for row in rows})
-    figure, axes = _panels(len(numbers), max(len(arms), 2), panel_height_in=2.2)
-    for line, number in enumerate(numbers):
-        for column, arm in enumerate(arms):
-            axis = axes[line][column]
+    """Training loss over rounds: a panel per stage and arm, each stage on rows of its own, a line per site."""
+    arms, numbers, columns = order_arms(row["arm"] for row in rows), sorted({row["stage"] for row in rows}), 3
+    lines = -(-len(arms) // columns)  # of panels, for each stage
+    figure, axes = _panels(lines * len(numbers), columns, panel_height_in=2.2)
+    for place, number in enumerate(numbers):
+        flat = [axis for line in axes[place * lines : (place + 1) * lines] for axis in line]
+        for column, axis in enumerate(flat):
+            arm = arms[column] if column < len(arms) else ""
             chosen = [row for row in rows if (row["stage"], row["arm"]) == (number, arm)]
             axis.set_visible(bool(chosen))
             for site in dict.fromkeys(row["site"] for row in chosen):
                 _draw_line(axis, chosen, site, "loss", color=colours.get(site, GREY), marker="o")
             axis.set_title(f"{stages[number]}\n{arm_of(arm).label}")
-            _label_rounds(axis, "training loss (no unit)" if column == 0 else "")
-        _share_limits([axis for axis in axes[line][: len(arms)] if axis.get_visible()])
-        for column in range(len(arms), len(axes[line])):
-            axes[line][column].set_visible(False)
+            _label_rounds(axis, "training loss (no unit)" if column % columns == 0 else "")
+        _share_limits([axis for axis in flat if axis.get_visible()])
     sites = dict.fromkeys(row["site"] for row in rows)
     _legend(
         figure,
@@ -88,7 +89,7 @@ def plot_results(rows: Sequence[Row]) -> Figure:
     axis = figure.subplots()
     for row in rows:
         arm, look = row["arm"], arm_of(row["arm"])
-        y = places.index(_place(row)) + (arms.index(arm) - (len(arms) - 1) / 2) * 0.2
+        y = places.index(_place(row)) + (arms.index(arm) - (len(arms) - 1) / 2) * min(0.2, 0.8 / len(arms))
         if row["low"] is not None and row["high"] is not None:
             axis.plot([row["low"], row["high"]], [y, y], color=look.colour, linewidth=1.6, solid_capstyle="butt")
         filled = look.colour if row["scope"] == "mean" else "white"
@@ -106,6 +107,45 @@ def plot_results(rows: Sequence[Row]) -> Figure:
 
 
 MEAN = "mean over sites"
+
+
+def plot_curves(rows: Sequence[Row]) -> Figure:
+    """ROC, FROC, reliability and decision curves: a panel each, a line per arm, all sites' patients together."""
+    shown = [panel for panel in PANELS if any(row["panel"] == panel for row in rows)]
+    figure, axes = _panels(1, len(shown), panel_height_in=2.6)
+    for axis, panel in zip(axes[0], shown, strict=True):
+        of_panel = [row for row in rows if row["panel"] == panel]
+        for arm in order_arms(row["arm"] for row in of_panel):
+            points = [(row["x"], row["y"]) for row in of_panel if row["arm"] == arm]
+            look = arm_of(arm)
+            style = {"color": look.colour, "linestyle": look.dash, "linewidth": 1.3}
+            if arm == REFERENCE:
+                style = {"color": GREY, "linestyle": ":", "linewidth": 1}
+            marker = look.marker if panel == "reliability" and arm != REFERENCE else ""
+            axis.plot(*zip(*points, strict=True), marker=marker, ms=4, **style)
+        title, x_label, y_label = PANELS[panel]
+        axis.set_title(title)
+        axis.set_xlabel(x_label)
+        axis.set_ylabel(y_label)
+    _legend(figure, [_arm_handle(arm) for arm in order_arms(row["arm"] for row in rows) if arm != REFERENCE])
+    return figure
+
+
+def plot_updates(rows: Sequence[Row], colours: dict[str, str], stages: dict[int, str]) -> Figure:
+    """What the sites sent, per stage: norm of each update over rounds, and how alike it is to the others'."""
+    numbers = sorted({row["stage"] for row in rows})
+    figure, axes = _panels(len(numbers), 2, panel_height_in=2.2)
+    columns = (("norm", "norm of the update"), ("likeness", "mean cosine to the others"))
+    for line, number in enumerate(numbers):
+        for axis, (column, label) in zip(axes[line], columns, strict=True):
+            chosen = [row for row in rows if row["stage"] == number and row[column] is not None]
+            for site in dict.fromkeys(row["site"] for row in chosen):
+                _draw_line(axis, chosen, site, column, color=colours.get(site, GREY), marker="o")
+            axis.set_title(stages[number])
+            _label_rounds(axis, label)
+    sites = dict.fromkeys(row["site"] for row in rows)
+    _legend(figure, [Line2D([], [], color=colours.get(site, GREY), marker="o", ms=3, label=site) for site in sites])
+    return figure
 
 
 def draw(function: Callable[..., Figure], *arguments: Any) -> Figure:

@@ -5,7 +5,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, TypeVar
 
-from pydantic import BaseModel, ConfigDict, Field, ValidationError
+from pydantic import BaseModel, ConfigDict, Field, TypeAdapter, ValidationError
 
 from prostafed.common.errors import DataError
 from prostafed.common.metrics.predictions import CasePrediction
@@ -44,6 +44,8 @@ class RoundLine(Line):
     attempt: int = 1
     aggregated: bool = True
     norms: dict[str, float] = {}
+    cosines: dict[str, dict[str, float]] = {}
+    influence: dict[str, float] = {}
     seconds: float = 0.0
     bytes_up: int = 0
     bytes_down: int = 0
@@ -77,6 +79,19 @@ class PredictionLine(Line):
     detections: tuple[tuple[float, bool], ...] = ()
     lesions: int = 0
     measures: dict[str, float] = {}
+
+
+class PooledLine(Line):
+    """A row of pooled.json: over the patients of all sites, from their histograms."""
+
+    stage: int
+    metric: str
+    value: float
+    low: float | None = None
+    high: float | None = None
+    lowest: float
+    highest: float
+    sites: tuple[str, ...] = ()
 
 
 class RunRecord(Line):
@@ -122,6 +137,7 @@ class RunFolder:
     predictions: dict[tuple[int, str, str], tuple[CasePrediction, ...]]  # (stage, arm, site)
     examples: tuple[Path, ...]
     record: RunRecord
+    pooled: tuple[PooledLine, ...] = ()
 
     @property
     def site_names(self) -> frozenset[str]:
@@ -166,6 +182,7 @@ def read_run(path: Path) -> RunFolder:
         {key: tuple(cases) for key, cases in predictions.items()},
         tuple(sorted((path / "examples").glob("*.npz"))),
         _read_json(record, RunRecord) if record.is_file() else RunRecord(),
+        _read_pooled(path / "pooled.json"),
     )
 
 
@@ -175,6 +192,15 @@ LineT = TypeVar("LineT", bound=Line)
 def _read_json(path: Path, model: type[LineT]) -> LineT:
     try:
         return model.model_validate_json(path.read_text(encoding="utf-8"))
+    except (ValidationError, UnicodeDecodeError) as error:
+        raise _damaged(path, error) from error
+
+
+def _read_pooled(path: Path) -> tuple[PooledLine, ...]:
+    if not path.is_file():
+        return ()
+    try:
+        return TypeAdapter(tuple[PooledLine, ...]).validate_json(path.read_text(encoding="utf-8"))
     except (ValidationError, UnicodeDecodeError) as error:
         raise _damaged(path, error) from error
 

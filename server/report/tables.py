@@ -3,7 +3,7 @@
 import csv
 import io
 from collections.abc import Sequence
-from statistics import median
+from statistics import fmean, median
 from typing import Any
 
 from prostafed.server.report.results import Result, list_arms, list_sites, metrics_of
@@ -83,6 +83,25 @@ def tabulate_rounds(run: RunFolder) -> list[Row]:
             "aggregated": line.aggregated,
         }
         for line in run.rounds
+    ]
+
+
+def tabulate_updates(run: RunFolder) -> list[Row]:
+    """Return, per stage, round and site of the federated arm, the norm of its update, its mean cosine to the others'
+    and its influence on the mean.
+    """
+    return [
+        {
+            "stage": line.stage,
+            "round": line.round,
+            "site": site,
+            "norm": norm,
+            "likeness": fmean(line.cosines[site].values()) if line.cosines.get(site) else None,
+            "influence": line.influence.get(site),
+        }
+        for line in run.rounds
+        if line.arm == "federated" and line.aggregated
+        for site, norm in line.norms.items()
     ]
 
 

@@ -123,5 +123,5 @@ def plot_budget(rows: Sequence[Row]) -> Figure:
         axis.set_xlabel("labelled training patients (%)")
         axis.set_title(f"start: {start}")
     axes[0].set_ylabel(metric_of(rows[0]["metric"]).label)
-    axes[0].legend(frameon=False, fontsize=8)
+    figure.legend(*axes[0].get_legend_handles_labels(), loc="outside upper left", ncols=6, frameon=False)
     return figure

@@ -69,7 +69,8 @@ def summarise(rows: Sequence[Row]) -> list[Row]:
     measured = ("value", "low", "high", "seed", "patients", "cases", "positives")
     for row in rows:
         if row["value"] is not None:
-            key = tuple((name, value) for name, value in row.items() if name not in measured)
+            named = {**row, "site": row["site"] if row["scope"] == "site" else ""}  # the worst is another in each seed
+            key = tuple((name, value) for name, value in named.items() if name not in measured)
             groups.setdefault(key, []).append(row)
     return [
         {

@@ -143,7 +143,7 @@ def test_a_missing_site_stops_the_run_below_quorum(
     def refuse(*arguments: object) -> None:
         raise work.DataError("this hospital has no power")
 
-    monkeypatch.setattr(work, "pretrain", refuse)
+    monkeypatch.setattr(work, "train_round", refuse)
     said: list[Event] = []
     with pytest.raises(RoundError, match=r"quorum 1.*north: DataError"):
         run_simulation(

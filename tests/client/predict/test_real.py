@@ -26,9 +26,10 @@ MASKS = {
 }
 
 
-@pytest.fixture(scope="module")
-def bundle(tmp_path_factory: pytest.TempPathFactory) -> Bundle:
-    return make_bundle(tmp_path_factory.mktemp("bundles") / "real-grid", make_study(grid=GRID), max_candidates=1)
+@pytest.fixture(scope="module", params=GRIDS)
+def bundle(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFactory) -> Bundle:
+    study = make_study(grid=GRIDS[request.param])
+    return make_bundle(tmp_path_factory.mktemp("bundles") / "real-grid", study, max_candidates=1)
 
 
 def read_t2w(data: Path) -> sitk.Image:
@@ -59,11 +60,12 @@ def test_a_mask_through_the_models_grid_comes_back_on_the_t2w(
     t2w = read_t2w(data_folder)
     mask = sitk.ReadImage(str(data_folder / "picai_labels" / MASKS[name]))
     # Laid out here from SimpleITK's reading of the files, not from ours.
-    box = lay_box(t2w, GRID, settle_center(None, t2w, GRID))
+    grid = Grid(bundle.record.spacing_mm, bundle.record.size)
+    box = lay_box(t2w, grid, settle_center(None, t2w, grid))
     heat = resample(sitk.Cast(mask > 0, sitk.sitkFloat32), box, spline=False)
 
     def say_mask(image: Image) -> npt.NDArray[np.float32]:
-        assert image.shape == (3, *GRID.size)
+        assert image.shape == (3, *grid.size)
         return np.where(heat >= 0.5, np.float32(0.9), np.float32(0))
 
     (entry,) = predict(data_folder / "prostatex_dicom", bundle, say_mask)["studies"]

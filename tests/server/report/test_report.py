@@ -96,7 +96,7 @@ def test_nothing_is_asked_of_the_network(page: Path) -> None:
 def test_plots_lie_beside_their_numbers(page: Path) -> None:
     plots = page.parent / "plots"
     assert sorted(path.name for path in plots.iterdir()) == [
-        *("loss.csv", "loss.svg", "results.csv", "results.svg", "validation.csv", "validation.svg")
+        f"{name}.{kind}" for name in ("curves", "loss", "results", "validation") for kind in ("csv", "svg")
     ]
     assert (plots / "results.csv").read_text().startswith("stage,task,metric,arm,scope,site,value,low,high")
     assert (plots / "loss.svg").read_text().startswith("<?xml")

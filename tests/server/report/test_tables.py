@@ -10,6 +10,7 @@ from prostafed.server.report.tables import (
     planned_arms,
     tabulate_loss,
     tabulate_rounds,
+    tabulate_updates,
     tabulate_validation,
     tabulate_work,
     write_csv,
@@ -77,3 +78,15 @@ def test_csv_reads_back() -> None:
         {"site": "c", "value": "1"},
     ]
     assert write_csv([]) == ""
+
+
+def test_updates_are_those_of_the_federation_that_counted(run: Path) -> None:
+    sent = {"norms": {"alpha": 2.0, "beta": 1.0}, "cosines": {"alpha": {"beta": 0.5}}, "influence": {"alpha": 0.4}}
+    change_line(run, 0, **sent)
+    change_line(run, 1, **sent, aggregated=False)
+    change_line(run, -1, **sent)  # another arm's
+    rows = tabulate_updates(read_run(run))
+    assert [(row["round"], row["site"], row["norm"], row["likeness"], row["influence"]) for row in rows] == [
+        (1, "alpha", 2.0, 0.5, 0.4),
+        (1, "beta", 1.0, None, None),
+    ]

@@ -59,7 +59,7 @@ def test_a_sweep_file_names_its_files_relative_to_itself(tmp_path: Path) -> None
 
 
 def test_a_summary_is_over_seeds_and_nothing_else() -> None:
-    row = {"labels": 0.1, "arm": "local", "site": "north", "low": None, "high": None}
+    row = {"labels": 0.1, "arm": "local", "scope": "site", "site": "north", "low": None, "high": None}
     rows = [{**row, "seed": seed, "value": value} for seed, value in ((1, 0.5), (2, 0.7), (3, None))]
     rows.append({**row, "seed": 1, "arm": "federated", "value": 0.9})
     summary = summarise(rows)
@@ -68,3 +68,5 @@ def test_a_summary_is_over_seeds_and_nothing_else() -> None:
         ("federated", 1, 0.9, 0.9),
     ]
     assert summary[0]["mean"] == pytest.approx(0.6)
+    worst = [{**row, "scope": "worst", "site": site, "seed": 1, "value": 0.4} for site in ("north", "south")]
+    assert [(each["site"], each["seeds"]) for each in summarise(worst)] == [("", 2)]

@@ -1,0 +1,74 @@
+"""What every model card says, whoever exports: use, input, output, limits."""
+
+from collections.abc import Sequence
+
+from prostafed.common.bundle.monai_files import INTENDED_USE, SEQUENCES
+from prostafed.common.bundle.record import Thresholds
+from prostafed.common.metrics.small_cells import MINIMUM
+from prostafed.common.study import Study
+from prostafed.common.tasks import TASKS
+
+
+def describe_use(task: str) -> str:
+    """Return what the model is for."""
+    return (
+        f"{INTENDED_USE}\n\nTask: {task}, learnt from {TASKS[task].annotation}. For axial biparametric MRI of the "
+        "prostate. Which patients the sites' studies were of is not recorded here: ask the sites."
+    )
+
+
+def describe_input(study: Study) -> list[str]:
+    """Return what the network is shown, a line each."""
+    data = study.data
+    lines = [
+        f"- {name}: {SEQUENCES[name]}{' (may be missing)' if name in data.allow_missing else ''}"
+        for name in data.sequences
+    ]
+    spacing, size = (" x ".join(f"{each:g}" for each in values) for values in (data.spacing_mm, data.size))
+    lines.append(f"- one grid on the axes of the T2W: {size} voxels of {spacing} mm (z, y, x), at the T2W's centre")
+    lines.append("- each sequence clipped to its 0.5 and 99.5 percentiles, mean 0, deviation 1")
+    return lines
+
+
+def describe_output(task: str, thresholds: Thresholds) -> str:
+    """Return what the network says, and how a map becomes candidates."""
+    if task == "lesion":
+        return (
+            "A map of scores in [0, 1] for csPCa (ISUP >= 2); at most "
+            f"{thresholds.max_candidates} candidates larger than {thresholds.min_candidate_mm3:g} mm3, shown from a "
+            f"confidence of {thresholds.min_confidence:g} on. That threshold was set by hand: no operating point has "
+            "been validated. The case's score is its best candidate's confidence, 0 without one."
+        )
+    if task == "anatomy":
+        return "Peripheral and transition zone of the prostate, as masks. Says nothing of cancer."
+    if task == "pirads":
+        return "The share of readers who would give PI-RADS >= 3, >= 4 and >= 5. It was not learnt from histology."
+    return "One score in [0, 1] for csPCa (ISUP >= 2) in the case."
+
+
+def list_limits(task: str) -> list[str]:
+    """Return where not to trust it, a line each."""
+    limits = [
+        "- Not tested prospectively, not tested by readers, not approved by any authority.",
+        "- Scanners, protocols and populations other than the sites' were not tested; expect worse there.",
+        "- Scores are not probabilities unless a calibration error is given above, and then for those sites alone.",
+        "- Not for studies after prostatectomy, radiotherapy or focal therapy, with a hip prosthesis in the field, or "
+        "with an endorectal coil, unless the sites' studies held such.",
+        "- The box is laid at the centre of the T2W: a prostate far off the middle of the scan may be cut.",
+    ]
+    if task == "lesion":
+        limits.append("- Lesions of fewer than a few voxels, and cancer that MRI does not show, are missed.")
+    return limits
+
+
+def say_count(count: int | None) -> str:
+    """Return a count of cases; few are not told, as in every table that leaves."""
+    if count is None:
+        return "not known"
+    return f"fewer than {MINIMUM}" if 0 < count < MINIMUM else str(count)
+
+
+def tabulate(columns: Sequence[str], rows: Sequence[Sequence[str]]) -> str:
+    """Return a table in Markdown."""
+    lines = [columns, ["---"] * len(columns), *rows]
+    return "\n".join(f"| {' | '.join(cell.replace('|', '/') for cell in line)} |" for line in lines)
