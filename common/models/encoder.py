@@ -141,6 +141,3 @@ class Encoder(nn.Module):
 def build(sequences: int, plans: Sequence[StagePlan], norm: str, tolerant: bool = False) -> Encoder:
     """Return the encoder "resenc"."""
     return Encoder(sequences, plans, norm, tolerant)
-
-
-ResidualEncoder = Encoder  # with the stages it has by default

@@ -8,7 +8,7 @@ from torch.nn.functional import normalize
 
 from prostafed.common.imaging.augment import CONTRASTIVE, apply_augmentation, draw_augmentation
 from prostafed.common.imaging.cases import CaseRecord
-from prostafed.common.models.encoder import ResidualEncoder
+from prostafed.common.models.encoder import Encoder
 from prostafed.common.models.heads import ProjectionHead
 from prostafed.common.ssl.method import Method, Views
 
@@ -29,7 +29,7 @@ def project(network: nn.ModuleDict, images: Tensor, prefix: str = "") -> Tensor:
     return projections.float()
 
 
-def projection_builder(size: int) -> Callable[[ResidualEncoder], nn.Module]:
+def projection_builder(size: int) -> Callable[[Encoder], nn.Module]:
     """Return the builder of the projection head."""
     return lambda encoder: ProjectionHead(encoder.vector_size, size)
 

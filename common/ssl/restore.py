@@ -14,7 +14,7 @@ from torch.nn.functional import interpolate
 from prostafed.common.imaging.augment import find_present
 from prostafed.common.imaging.cases import CaseRecord
 from prostafed.common.models.decoder import UNetDecoder
-from prostafed.common.models.encoder import ResidualEncoder
+from prostafed.common.models.encoder import Encoder
 from prostafed.common.models.heads import VoxelHead
 from prostafed.common.ssl.method import Method, Views
 from prostafed.common.ssl.parameters import MaskParameters, RestoreParameters
@@ -48,7 +48,7 @@ def restoration_error(restored: Tensor, original: Tensor, hidden: Tensor) -> Ten
 class RestorationHead(nn.Module):
     """A U-Net decoder and one value per voxel and sequence."""
 
-    def __init__(self, encoder: ResidualEncoder) -> None:
+    def __init__(self, encoder: Encoder) -> None:
         super().__init__()
         self.decoder = UNetDecoder(encoder.plans, encoder.norm)
         self.voxels = VoxelHead(encoder.plans[0].channels, encoder.sequences)

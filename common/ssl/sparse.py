@@ -16,7 +16,7 @@ from torch import Generator, Tensor, nn
 from torch.nn.functional import interpolate
 
 from prostafed.common.imaging.cases import CaseRecord
-from prostafed.common.models.encoder import ResidualEncoder
+from prostafed.common.models.encoder import Encoder
 from prostafed.common.ssl.method import Method, Views
 from prostafed.common.ssl.parameters import SparseParameters
 from prostafed.common.ssl.restore import RestorationHead, draw_hidden, restoration_error
@@ -69,7 +69,7 @@ def seeing_only(encoder: nn.Module, visible: Tensor) -> Iterator[None]:
 class FillingHead(nn.Module):
     """A learnt vector per stage in the place of hidden features, then a U-Net decoder."""
 
-    def __init__(self, encoder: ResidualEncoder) -> None:
+    def __init__(self, encoder: Encoder) -> None:
         super().__init__()
         self.fillings = nn.ParameterList(0.02 * torch.randn(plan.channels) for plan in encoder.plans)
         self.restoration = RestorationHead(encoder)

@@ -6,7 +6,7 @@ from collections.abc import Mapping
 import torch
 from torch import nn
 
-from prostafed.common.models.encoder import ResidualEncoder
+from prostafed.common.models.encoder import Encoder
 from prostafed.common.models.heads import ProjectionHead
 from prostafed.common.models.network import GroupBuilder
 
@@ -16,7 +16,7 @@ TARGETS = {"target_encoder": "encoder", "target_projection": "projection"}
 def target_heads(projection_size: int) -> dict[str, GroupBuilder]:
     """Return the builders of the groups TARGETS names: copies of the encoder and of a projection head in shape."""
 
-    def projection(encoder: ResidualEncoder) -> nn.Module:
+    def projection(encoder: Encoder) -> nn.Module:
         return ProjectionHead(encoder.vector_size, projection_size)
 
     return {"target_encoder": copy.deepcopy, "target_projection": projection}

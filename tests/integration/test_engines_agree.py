@@ -22,8 +22,7 @@ def test_flower_engine_gives_the_model_of_the_local_engine(
     tiny_federation.write_sites(tmp_path / "sites")
     rounds: list[tuple[int, int]] = []
     run_on_flower(
-        tiny_federation.study.canonical(),
-        "tiny",
+        {"study": tiny_federation.study.canonical(), "run": "tiny", "initial": ""},
         tmp_path / "run",
         tmp_path / "sites",
         len(tiny_federation.hospitals),
@@ -40,8 +39,7 @@ def test_flower_engine_says_why_a_run_failed(tiny_federation: TinyFederation, tm
     tiny_federation.write_sites(tmp_path / "sites")
     with pytest.raises(RoundError, match=r"ActorPool is empty.*num_gpus"):
         run_on_flower(
-            tiny_federation.study.canonical(),
-            "tiny",
+            {"study": tiny_federation.study.canonical(), "run": "tiny", "initial": ""},
             tmp_path / "run",
             tmp_path / "sites",
             len(tiny_federation.hospitals),

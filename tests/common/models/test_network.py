@@ -10,7 +10,7 @@ from torch import nn
 from prostafed.common.errors import CheckpointError
 from prostafed.common.models.checkpoint import load_checkpoint, read_checkpoint, save_checkpoint
 from prostafed.common.models.decoder import UNetDecoder
-from prostafed.common.models.encoder import ResidualEncoder, plan_stages
+from prostafed.common.models.encoder import Encoder, plan_stages
 from prostafed.common.models.heads import ClassificationHead, VoxelHead
 from prostafed.common.models.network import build_network
 from prostafed.common.tensors import read_tensors, select_groups
@@ -47,15 +47,15 @@ def test_a_small_axis_is_never_halved_away() -> None:
 @pytest.mark.parametrize("size", [(6, 24, 24), (7, 25, 23), (5, 17, 31)])
 def test_decoder_returns_to_full_resolution_whatever_the_size(size: tuple[int, int, int], norm: str) -> None:
     plans = plan_stages((1.5, 1.0, 1.0), size, 4, 3)
-    encoder, decoder = ResidualEncoder(2, plans, norm), UNetDecoder(plans, norm)
+    encoder, decoder = Encoder(2, plans, norm), UNetDecoder(plans, norm)
     features = encoder(torch.randn(2, 2, *size))
     assert decoder(features).shape == (2, 4, *size)
     assert encoder.describe(torch.randn(2, 2, *size)).shape == (2, encoder.vector_size)
 
 
-def make_tolerant(tolerant: bool) -> ResidualEncoder:
+def make_tolerant(tolerant: bool) -> Encoder:
     torch.manual_seed(0)
-    return ResidualEncoder(2, plan_stages((1.5, 1.0, 1.0), (6, 16, 16), 4, 3), "instance", tolerant)
+    return Encoder(2, plan_stages((1.5, 1.0, 1.0), (6, 16, 16), 4, 3), "instance", tolerant)
 
 
 def test_a_tolerant_encoder_is_told_which_sequence_is_missing() -> None:
@@ -82,7 +82,7 @@ def test_only_a_tolerant_encoder_has_the_tensors_for_it() -> None:
 
 def test_nothing_in_the_network_works_in_place() -> None:
     plans = plan_stages((1.0, 1.0, 1.0), (16, 16, 16), 4, 3)
-    for module in nn.ModuleList([ResidualEncoder(1, plans, "group"), UNetDecoder(plans, "group")]).modules():
+    for module in nn.ModuleList([Encoder(1, plans, "group"), UNetDecoder(plans, "group")]).modules():
         assert not getattr(module, "inplace", False)
 
 

@@ -3,7 +3,7 @@
 import pytest
 import torch
 
-from prostafed.common.models.encoder import ResidualEncoder, plan_stages
+from prostafed.common.models.encoder import Encoder, plan_stages
 from prostafed.common.ssl import build_method
 from prostafed.common.ssl.parameters import SparseParameters
 from prostafed.common.ssl.restore import draw_hidden
@@ -12,9 +12,9 @@ from prostafed.common.ssl.sparse import FillingHead, normalise_visible, seeing_o
 SPACING, SIZE = (3.0, 1.5, 1.5), (8, 16, 16)
 
 
-def make_encoder(norm: str) -> ResidualEncoder:
+def make_encoder(norm: str) -> Encoder:
     torch.manual_seed(0)
-    return ResidualEncoder(2, plan_stages(SPACING, SIZE, 4, 3), norm)
+    return Encoder(2, plan_stages(SPACING, SIZE, 4, 3), norm)
 
 
 def make_batch() -> tuple[torch.Tensor, torch.Tensor]:
