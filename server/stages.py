@@ -21,6 +21,7 @@ from prostafed.server.ledger import Entry, Ledger
 from prostafed.server.participants import count_rejections, draw_participants
 from prostafed.server.rounds import Exchange, OnReply
 from prostafed.server.run_folder import Row, open_run, read_records, write_pooled, write_records
+from prostafed.server.trackers import Trackers
 from prostafed.server.updates import Updates
 
 
@@ -56,6 +57,7 @@ class Run:
         self.standing = read_standing(folder, study.hash(), self.ledger.length)
         self.rounds, self.metrics = read_records(folder, self.standing.stage, self.standing.round)
         self.there = sites.present()
+        self.trackers = Trackers(folder, name, study)
         stage, number, tensors = self.standing.stage, self.standing.round, self.standing.tensors
         event = "resumed" if self.ledger.length else "started"
         text, model = f"sites: {', '.join(self.there)}", hash_tensors(tensors) if tensors else ""
@@ -91,6 +93,7 @@ def run_stages(
             run.standing = Standing(number, 0, {**plan.initial, **encoder}, rejected=run.standing.rejected)
         for round_number in range(done + 1, section.rounds + 1):
             _finish_round(run, plan, round_number)
+    run.trackers.close()
     metadata = {"study": study.canonical(), "study_hash": study.hash()}
     save_checkpoint(folder / "model.safetensors", run.standing.tensors, metadata)
     run.ledger.add(Entry("finished", run.standing.stage, run.standing.round, model=hash_tensors(run.standing.tensors)))
@@ -186,5 +189,6 @@ def _write(run: Run, record: Row, rows: list[Row]) -> None:
         run.ledger.add(Entry("reported", stage, number, site, text))
         tell(Said(site, text))
     if record["aggregated"]:
+        run.trackers.log_round(record, rows)
         write_standing(run.folder, run.standing, run.study.hash(), run.ledger.length)
         run.ledger.add(Entry("round", stage, number, model=hash_tensors(run.standing.tensors)))

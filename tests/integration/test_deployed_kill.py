@@ -109,10 +109,10 @@ def test_killed_in_a_deployment(tiny_federation: TinyFederation, deployment: Dep
     deadline = time.monotonic() + 180 * (KILLS + 2)
     while not operators.mend():
         assert time.monotonic() < deadline, f"not finished; killed {killed}"
-        time.sleep(lots.uniform(1.0, 12.0))
-        if len(killed) < KILLS and (victim := operators.kill(lots)):
-            killed.append(victim)
+        time.sleep(lots.uniform(2.0, 25.0))
         lines = read_ledger(run) if (run / "ledger.jsonl").exists() else []
+        if lines and len(killed) < KILLS and (victim := operators.kill(lots)):
+            killed.append(victim)
         now = [(line["stage"], line["round"], line["model"]) for line in lines if line["event"] == "round"]
         assert now[: len(done)] == done, "a finished round was lost"
         done = now
