@@ -6,15 +6,15 @@ from dataclasses import asdict
 from functools import lru_cache
 from pathlib import Path
 
-from prostafed.client.local_round import train_round
-from prostafed.client.memory import find_answer, stage_folder, tidy
 from prostafed.client.release import list_payload, list_update, release
+from prostafed.client.rounds.local_round import train_round
+from prostafed.client.rounds.memory import find_answer, stage_folder, tidy
+from prostafed.client.rounds.starting import load_network
+from prostafed.client.rounds.together import train_together
+from prostafed.client.rounds.workplace import Workplace, open_workplace
 from prostafed.client.site import Site
-from prostafed.client.starting import load_network
-from prostafed.client.together import train_together
 from prostafed.client.training.evaluate import assess
 from prostafed.client.training.machine import Machine, say_once
-from prostafed.client.workplace import Workplace, open_workplace
 from prostafed.common.aggregation import AGGREGATORS
 from prostafed.common.errors import CheckpointError, DataError
 from prostafed.common.files import make_folder, write_text

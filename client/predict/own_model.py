@@ -3,7 +3,7 @@
 import json
 from pathlib import Path
 
-from prostafed.client.memory import recall, stage_folder
+from prostafed.client.rounds.memory import recall, stage_folder
 from prostafed.client.site import Site
 from prostafed.common.bundle.card import describe_input, describe_output, describe_use, list_limits, tabulate
 from prostafed.common.bundle.record import Bundle, Thresholds, describe

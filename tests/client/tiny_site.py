@@ -7,7 +7,7 @@ from typing import Any
 
 import numpy as np
 
-from prostafed.client.workplace import Workplace, open_workplace
+from prostafed.client.rounds.workplace import Workplace, open_workplace
 from prostafed.common.configuration import parse
 from prostafed.common.imaging.case_folder import write_case
 from prostafed.common.imaging.cases import CaseRecord, Grid

@@ -31,12 +31,14 @@ kind = "pretrain"
 method = "moco"
 parameters = {{ queue_size = 8 }}
 rounds = {ROUNDS // 2}
+epochs = EPOCHS
 batch_size = 2
 keep_optimiser = true
 [[stage]]
 kind = "finetune"
 task = "lesion"
 rounds = {ROUNDS - ROUNDS // 2}
+epochs = EPOCHS
 batch_size = 2
 aggregate = "fedadam"
 [round]
@@ -75,15 +77,18 @@ def describe_end(run: Path) -> tuple[str, list[dict[str, object]]]:
     return digest, [{**row, "seconds": None} for row in read_rounds(run)]
 
 
-def undisturbed(folder: Path) -> Path:
-    (folder / "study.toml").write_text(STUDY)
+def undisturbed(folder: Path, epochs: int) -> Path:
+    (folder / "study.toml").write_text(STUDY.replace("EPOCHS", str(epochs)))
     (folder / "federation.toml").write_text(FEDERATION)
     assert start(folder, folder / "whole").wait(timeout=300) == 0, (folder / "log.txt").read_text()[-2000:]
     return folder / "whole" / "arms" / "federated"
 
 
-def kill_again_and_again(folder: Path, times: int, seed: int) -> None:
-    expected, lots = undisturbed(folder), random.Random(seed)
+def kill_again_and_again(folder: Path, times: int, seed: int, epochs: int) -> None:
+    """Kill a run `times` times, each within as long as a round takes, then let it end."""
+    expected, lots = undisturbed(folder, epochs), random.Random(seed)
+    longest_s = max(row["seconds"] for row in read_rounds(expected))
+    killed = 0
     out = folder / "killed"
     run, done = out / "arms" / "federated", []
     for _ in range(times):
@@ -93,25 +98,25 @@ def kill_again_and_again(folder: Path, times: int, seed: int) -> None:
             not (run / "ledger.jsonl").exists() or len((run / "ledger.jsonl").read_bytes().splitlines()) <= begun
         ):
             time.sleep(0.02)  # torch is loaded, the run is about to go on
-        time.sleep(lots.uniform(0.0, 1.5))
+        time.sleep(lots.uniform(0.0, 1.2 * longest_s))
         if process.poll() is not None:
             break
         os.killpg(process.pid, signal.SIGKILL)
         process.wait()
+        killed += 1
         now = finished_rounds(run)
         assert now[: len(done)] == done, "a finished round was lost"
         done = now
     assert start(folder, out).wait(timeout=300) == 0, (folder / "log.txt").read_text()[-2000:]
     assert describe_end(run) == describe_end(expected)
-    resumed = sum(line["event"] == "resumed" for line in read_ledger(run))
-    assert resumed >= 1, "the run was never killed at work"
+    assert killed == times, f"the run was over after {killed} kills"
     assert json.loads((out / "run.json").read_text())["state"] == "finished"
 
 
 def test_killed_twice(tmp_path: Path) -> None:
-    kill_again_and_again(tmp_path, 2, seed=1)
+    kill_again_and_again(tmp_path, 2, seed=1, epochs=1)
 
 
 @pytest.mark.slow
 def test_killed_at_twenty_random_moments(tmp_path: Path) -> None:
-    kill_again_and_again(tmp_path, 20, seed=2)
+    kill_again_and_again(tmp_path, 20, seed=2, epochs=8)

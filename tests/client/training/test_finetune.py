@@ -9,7 +9,8 @@ import pytest
 import torch
 from torch import nn
 
-from prostafed.client import phases, work
+from prostafed.client import work
+from prostafed.client.rounds import phases
 from prostafed.client.training.finetune import Tuning, decay_layers, finetune
 from prostafed.client.training.optimise import Course, Optimisation, TrainingRecord
 from prostafed.common.aggregation import NoParameters

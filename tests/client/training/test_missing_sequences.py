@@ -8,7 +8,8 @@ import pytest
 import torch
 from torch import Tensor, nn
 
-from prostafed.client import phases, work
+from prostafed.client import work
+from prostafed.client.rounds import phases
 from prostafed.client.training.finetune import finetune
 from prostafed.client.training.optimise import Course, Optimisation, TrainingRecord
 from prostafed.client.training.pretrain import pretrain

@@ -6,8 +6,8 @@ import numpy as np
 import pytest
 
 from prostafed.client import work
-from prostafed.client.memory import recall, stage_folder
-from prostafed.client.starting import begin_round, load_network
+from prostafed.client.rounds.memory import recall, stage_folder
+from prostafed.client.rounds.starting import begin_round, load_network
 from prostafed.common.errors import CheckpointError
 from prostafed.common.messages import Request
 from prostafed.common.study import Study

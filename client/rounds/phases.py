@@ -4,12 +4,12 @@ from dataclasses import dataclass, replace
 
 from torch import nn
 
-from prostafed.client.starting import Start
+from prostafed.client.rounds.starting import Start
+from prostafed.client.rounds.workplace import Workplace
 from prostafed.client.training.finetune import Tuning, finetune
 from prostafed.client.training.optimise import Course, Optimisation, TrainingRecord, decayed
 from prostafed.client.training.pretrain import pretrain
 from prostafed.client.training.stepper import Adjust
-from prostafed.client.workplace import Workplace
 from prostafed.common.imaging.budget import choose_labelled
 from prostafed.common.messages import Request
 from prostafed.common.progress import Step, tell

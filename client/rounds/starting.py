@@ -6,11 +6,11 @@ from pathlib import Path
 
 from torch import nn
 
-from prostafed.client.memory import Memory, recall, stage_folder
 from prostafed.client.release import BESIDE
+from prostafed.client.rounds.memory import Memory, recall, stage_folder
+from prostafed.client.rounds.workplace import Workplace
 from prostafed.client.training.rules import build_rule
 from prostafed.client.training.rules.rule import Given, Rule
-from prostafed.client.workplace import Workplace
 from prostafed.common.messages import Request
 from prostafed.common.ssl import build_method
 from prostafed.common.ssl.targets import follow

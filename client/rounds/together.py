@@ -9,10 +9,10 @@ import torch
 from torch import distributed
 from torch.multiprocessing.spawn import ProcessException, spawn
 
-from prostafed.client.local_round import train_round
-from prostafed.client.memory import find_answer
+from prostafed.client.rounds.local_round import train_round
+from prostafed.client.rounds.memory import find_answer
+from prostafed.client.rounds.workplace import Workplace
 from prostafed.client.training.machine import Machine
-from prostafed.client.workplace import Workplace
 from prostafed.common.errors import ConfigurationError, DataError
 from prostafed.common.messages import Reply, Request
 

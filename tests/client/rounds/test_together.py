@@ -8,8 +8,9 @@ import pytest
 import torch
 from torch.multiprocessing.spawn import ProcessRaisedException
 
-from prostafed.client import together, work
-from prostafed.client.memory import recall, stage_folder
+from prostafed.client import work
+from prostafed.client.rounds import together
+from prostafed.client.rounds.memory import recall, stage_folder
 from prostafed.client.training.machine import Machine, say_once
 from prostafed.common.errors import ConfigurationError, DataError
 from tests.client.tiny_site import BYOL, FINETUNE, ask, make_study, open_site

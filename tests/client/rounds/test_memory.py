@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 import torch
 
-from prostafed.client.memory import (
+from prostafed.client.rounds.memory import (
     Memory,
     find_answer,
     find_partial,

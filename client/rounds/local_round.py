@@ -7,15 +7,15 @@ from typing import Any
 import numpy as np
 from torch import distributed
 
-from prostafed.client.memory import Memory, find_partial, keep_answer, remember, save_partial, tidy
-from prostafed.client.phases import SHARED, choose_cases, list_phases, run_phase
 from prostafed.client.release import check_update, list_payload, list_update, release
-from prostafed.client.starting import Start, begin_round
+from prostafed.client.rounds.memory import Memory, find_partial, keep_answer, remember, save_partial, tidy
+from prostafed.client.rounds.phases import SHARED, choose_cases, list_phases, run_phase
+from prostafed.client.rounds.starting import Start, begin_round
+from prostafed.client.rounds.workplace import Workplace
 from prostafed.client.training.machine import Machine
 from prostafed.client.training.optimise import Course, TrainingRecord
 from prostafed.client.training.optimiser import pack_states, unpack_state
 from prostafed.client.training.rules.rule import Trained
-from prostafed.client.workplace import Workplace
 from prostafed.common.aggregation import AGGREGATORS
 from prostafed.common.compression import encode
 from prostafed.common.messages import Reply, Request

@@ -9,10 +9,11 @@ from typing import Any
 import numpy as np
 import pytest
 
-from prostafed.client import local_round, work
-from prostafed.client.memory import recall, stage_folder
-from prostafed.client.phases import list_phases
-from prostafed.client.starting import begin_round
+from prostafed.client import work
+from prostafed.client.rounds import local_round
+from prostafed.client.rounds.memory import recall, stage_folder
+from prostafed.client.rounds.phases import list_phases
+from prostafed.client.rounds.starting import begin_round
 from prostafed.client.training.finetune import Tuning
 from prostafed.common.compression import decode
 from prostafed.common.study import Study
@@ -85,7 +86,7 @@ def test_a_killed_site_goes_on(tmp_path: Path) -> None:
     study = make_study(FINETUNE)
     whole, killed = open_site(tmp_path / "whole", study), open_site(tmp_path / "killed", study, EVERY_STEP)
     command = [sys.executable, "-c", KILLED, str(tmp_path / "killed" / "site.toml")]
-    assert subprocess.run(command, check=False, cwd=Path(__file__).parents[2]).returncode == -9
+    assert subprocess.run(command, check=False, cwd=Path(__file__).parents[3]).returncode == -9
     folder = folder_of(killed)
     assert [path.name for path in folder.iterdir()] == ["partial-00001.pt"]
     (folder / ".round-00001.safetensors.abc.part").write_bytes(b"half")

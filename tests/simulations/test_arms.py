@@ -1,0 +1,121 @@
+"""The arms beside the federation: who takes part, what several networks say together, whose labels are wrong."""
+
+import json
+from pathlib import Path
+
+import numpy as np
+import pytest
+from torch import Tensor, nn
+
+from prostafed.client.training import evaluate
+from prostafed.client.work import open_workplace
+from prostafed.common.imaging.case_folder import open_case_folder
+from prostafed.common.imaging.folds import split_cases
+from prostafed.common.study import ARMS, Study, parse_study
+from prostafed.simulations import consensus
+from prostafed.simulations.arms import plan_arms
+from prostafed.simulations.consensus import predict_together
+from prostafed.simulations.federation import Federation
+from prostafed.simulations.hospitals import Hospital, prepare_hospital, write_flipped_cases, write_site_folder
+from prostafed.simulations.run import Simulation, Watchers, run_simulation
+
+
+def vary(study: Study, **keys: object) -> Study:
+    return parse_study(json.dumps({**json.loads(study.canonical()), **keys}))
+
+
+@pytest.fixture(scope="session")
+def hospitals(study: Study, federation: Federation, cache: Path) -> list[Hospital]:
+    return [prepare_hospital(site, study, cache, lambda *_: None) for site in federation.site]
+
+
+def test_every_arm_has_its_sites_and_a_quorum_it_can_reach(
+    study: Study, hospitals: list[Hospital], tmp_path: Path
+) -> None:
+    asked = vary(study, arms={"compare": list(ARMS)}, round={"quorum": 2})
+    arms = {arm.run: arm for arm in plan_arms(asked, hospitals, tmp_path)}
+    sites = {run: [file.parent.name for file in arm.site_files] for run, arm in arms.items()}
+    assert sites == {
+        "federated": ["north", "south"],
+        "local-north": ["north"],
+        "local-south": ["south"],
+        "pooled": ["pooled"],
+        "personal": ["north", "south"],
+        "unseen-north": ["south"],
+        "unseen-south": ["north"],
+    }
+    assert [arm.study.round.quorum for arm in arms.values()] == [2, 1, 1, 1, 2, 1, 1]
+    assert [stage.aggregate for stage in arms["personal"].study.stage] == ["fedavg", "ditto"]
+    assert arms["federated"].study == asked
+
+
+def test_an_ensemble_needs_what_the_hospitals_learn_alone(
+    study: Study, hospitals: list[Hospital], tmp_path: Path
+) -> None:
+    arms = plan_arms(vary(study, arms={"compare": ["ensemble"]}), hospitals, tmp_path)
+    assert [arm.run for arm in arms] == ["federated", "local-north", "local-south"]
+
+
+class Saying(nn.ModuleDict):
+    """A network that says one thing of every voxel."""
+
+    def __init__(self, said: float) -> None:
+        super().__init__()
+        self.said = said
+
+
+def test_several_networks_say_the_mean_of_what_each_says(
+    study: Study, hospitals: list[Hospital], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    workplace = open_workplace(write_site_folder(tmp_path / "north", hospitals[0]), study.canonical())
+
+    def say(network: Saying, task: object, images: Tensor, window: object) -> Tensor:
+        return images[:, :1] * 0 + np.log(network.said / (1 - network.said))
+
+    monkeypatch.setattr(evaluate, "_logits", say)
+    means = {}
+    for name, said in (("low", [0.2]), ("high", [0.6]), ("both", [0.2, 0.6])):
+        found = predict_together(study, [Saying(each) for each in said], workplace)
+        means[name] = {case.score for case in found}
+        assert len(found) == len(workplace.splits["test"])
+    assert max(means["both"]) == pytest.approx((max(means["low"]) + max(means["high"])) / 2, abs=1e-6)
+
+
+def test_both_arms_of_several_networks_are_in_the_results(
+    study: Study, federation: Federation, cache: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    asked = vary(study, arms={"compare": ["ensemble", "unseen"]})
+    simulation = Simulation(asked, federation, tmp_path / "run", cache)
+    run_simulation(simulation, resume=False, watchers=Watchers())
+    lines = [json.loads(line) for line in (tmp_path / "run" / "predictions.jsonl").read_text().splitlines()]
+    cases = {
+        arm: {(line["site"], line["case_id"]) for line in lines if line["arm"] == arm}
+        for arm in ("federated", "ensemble", "unseen")
+    }
+    assert cases["ensemble"] == cases["unseen"] == cases["federated"]
+    metrics = (tmp_path / "run" / "metrics.csv").read_text().splitlines()
+    tested = {row.partition(",")[0] for row in metrics if ",test," in row}
+    assert tested == {"federated", "local", "ensemble", "unseen"}
+
+    def again(*arguments: object) -> None:
+        raise AssertionError("what is there is not made again")
+
+    monkeypatch.setattr(consensus, "predict_together", again)
+    run_simulation(simulation, resume=True, watchers=Watchers())
+
+
+def test_wrong_labels_are_those_of_the_training_patients_alone(
+    study: Study, hospitals: list[Hospital], tmp_path: Path
+) -> None:
+    (hospital, _), data = hospitals, study.data
+    (tmp_path / "north").mkdir()
+    write_flipped_cases(tmp_path / "north", hospital, study)
+    workplace = open_workplace(tmp_path / "north" / "site.toml", study.canonical())
+    true = {record.case_id: record for record in hospital.cases.records}
+    splits = split_cases(hospital.cases.records, study.seed, data.validation_fraction, data.test_fraction)
+    training = {hospital.cases.records[index].case_id for index in splits["train"]}
+    found = open_case_folder(tmp_path / "north" / "cases").records
+    assert {record.case_id for record in found} == set(true)
+    for record in found:
+        assert (record.cspca != true[record.case_id].cspca) == (record.case_id in training)
+    assert {workplace.cases.records[index].case_id for index in workplace.splits["train"]} == training
