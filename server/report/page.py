@@ -97,7 +97,9 @@ def _context(run: RunFolder, results: Sequence[Result]) -> dict[str, Any]:
         "resamples": RESAMPLES,
         "min_per_class": MIN_PER_CLASS,
         "level": LEVEL,
-        "differences": [compare(run, federated, other, few) for other in arms if federated and other is not federated],
+        "differences": [
+            compare(run, federated, other, few, tested=True) for other in arms if federated and other is not federated
+        ],
         "judged_by": arms[0].metric if arms else "",
         "sites_work": _describe_sites(run),
         "plots": _draw_plots(run, results, judged=arms),

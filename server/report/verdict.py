@@ -6,6 +6,7 @@ from dataclasses import dataclass
 from prostafed.common.metrics.bootstrap import percentile_interval
 from prostafed.server.report.results import Result, metrics_of
 from prostafed.server.report.run_folder import RunFolder
+from prostafed.server.report.significance import permute
 from prostafed.server.report.vocabulary import arm_of, metric_of
 
 # A percentile bootstrap of fewer cases of a class is too narrow: with 2 it can say 1.00 to 1.00.
@@ -24,6 +25,7 @@ class Difference:
     shown: bool
     few: bool  # too few patients for any difference to count as shown
     paired: bool  # resampled on the same patients; else only whether the arms' own intervals overlap is known
+    p_value: float | None = None  # of a paired permutation test, where paired
 
 
 def judged(run: RunFolder, results: Sequence[Result]) -> list[Result]:
@@ -54,8 +56,10 @@ def scarce_sites(results: Sequence[Result], arms: Sequence[Result]) -> dict[str,
     return scarce
 
 
-def compare(run: RunFolder, first: Result, second: Result, few: bool = False) -> Difference:
-    """Return `first` minus `second` with the interval of the paired bootstrap, where both saw the same patients."""
+def compare(run: RunFolder, first: Result, second: Result, few: bool = False, tested: bool = False) -> Difference:
+    """Return `first` minus `second` with the interval of the paired bootstrap, where both saw the same patients, and,
+    `tested`, with the p-value of a permutation test.
+    """
     assert first.value is not None
     assert second.value is not None
     value = first.value - second.value
@@ -65,7 +69,8 @@ def compare(run: RunFolder, first: Result, second: Result, few: bool = False) ->
         interval = percentile_interval(first.resamples - second.resamples)
         low, high = interval or (None, None)
         shown = low is not None and high is not None and (low > 0 or high < 0) and not few
-        return Difference(first.arm, second.arm, value, low, high, shown, few, paired=True)
+        p_value = permute(run, first, second) if tested else None
+        return Difference(first.arm, second.arm, value, low, high, shown, few, paired=True, p_value=p_value)
     apart = None not in (first.low, first.high, second.low, second.high) and (
         (first.low or 0) > (second.high or 0) or (second.low or 0) > (first.high or 0)
     )
