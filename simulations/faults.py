@@ -50,12 +50,13 @@ class Faults:
         """Whether anything can go wrong."""
         return any(self._by_site.values())
 
-    def happening(self, site: str, stage: int, number: int) -> dict[str, Fault]:
-        """Return what goes wrong at `site` in a round of a stage, by kind."""
+    def happening(self, site: str, stage: int, number: int, attempt: int = 1) -> dict[str, Fault]:
+        """Return what goes wrong at `site` in a round of a stage, by kind; each further attempt draws anew."""
+        again = [attempt] if attempt > 1 else []
         counted = sum(self._rounds[: stage - 1]) + number
         found: dict[str, Fault] = {}
         for fault in self._by_site.get(site, ()):
-            lot = derive_seed(self._seed, stage, number, site, "fault", fault.kind) / 2**63
+            lot = derive_seed(self._seed, stage, number, site, "fault", fault.kind, *again) / 2**63
             if fault.first_round <= counted <= (fault.last_round or counted) and lot < fault.probability:
                 found[fault.kind] = fault
         return found

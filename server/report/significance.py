@@ -42,6 +42,6 @@ def _mean_over_sites(statistic: Statistic, home: dict[str, str], sites: Sequence
     def rows(predictions: Sequence[CasePrediction], weights: FloatArray) -> FloatArray:
         places = {site: [i for i, case in enumerate(predictions) if home[case.case_id] == site] for site in sites}
         each = [statistic.rows([predictions[i] for i in chosen], weights[:, chosen]) for chosen in places.values()]
-        return np.mean(each, axis=0)
+        return np.asarray(np.mean(each, axis=0), dtype=np.float64)
 
     return Statistic(rows)

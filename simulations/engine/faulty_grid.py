@@ -33,6 +33,7 @@ class FaultyGrid(LocalGrid):
         self._names = dict(zip(sorted(self._contexts), names, strict=True))  # node -> site
         self._faults, self._compress = faults, compress
         self._next = first  # stage and round that will be asked for next
+        self._attempts: dict[tuple[int, int, int], int] = {}  # (node, stage, round) -> times it was asked
         self._withheld: dict[str, float] = {}  # message -> when its answer may be pulled
 
     def get_node_ids(self) -> Iterable[int]:
@@ -47,7 +48,9 @@ class FaultyGrid(LocalGrid):
             pushed.append(message_id)
             if message.metadata.message_type == MESSAGE_TYPES["train"]:
                 request = unpack_request(message)
-                late = self._happening(message.metadata.dst_node_id, request.stage, request.round).get("straggler")
+                asked = (message.metadata.dst_node_id, request.stage, request.round)
+                self._attempts[asked] = self._attempts.get(asked, 0) + 1
+                late = self._happening(*asked).get("straggler")
                 self._withheld[message_id] = time.monotonic() + (late.delay_s if late else 0.0)
                 self._next = self._faults.after(request.stage, request.round)
         return pushed
@@ -75,4 +78,5 @@ class FaultyGrid(LocalGrid):
         return cross_wire(identify(pack_reply(spoilt, message)))
 
     def _happening(self, node: int, stage: int, number: int) -> dict[str, Fault]:
-        return self._faults.happening(self._names[node], stage, number)
+        attempt = self._attempts.get((node, stage, number), 1)
+        return self._faults.happening(self._names[node], stage, number, attempt)

@@ -5,8 +5,8 @@ updates with the sign turned round.
 
 Generated images, eight emulated sites, task `anatomy` (gland and zones), which is steadier than a diagnosis: what is
 compared is the Dice of the whole gland on the test patients of the six honest sites. "clean" is federated averaging
-without any trouble; every other arm meets the same trouble, drawn from the seed. A stopped study goes on where it
-stood. Writes soak.csv below --out.
+without any trouble; every other arm meets the same trouble, drawn from the seed. Krum needs five replies: its rounds
+with fewer are tried again. A stopped study goes on where it stood. Writes soak.csv below --out.
 """
 
 import argparse
@@ -38,6 +38,9 @@ ARMS: dict[str, tuple[str, dict[str, object]]] = {  # name -> aggregator, its pa
     "multi_krum": ("multi_krum", {"byzantine": 1}),
     "geometric_median": ("geometric_median", {}),
 }
+ROUND = dict.fromkeys(  # 2 x byzantine + 3 replies; a round with fewer is tried again
+    ("krum", "multi_krum"), {"quorum": 5, "below_quorum": "retry", "retries": 50}
+)
 
 
 def main() -> None:
@@ -86,7 +89,7 @@ def describe(arm: str, rounds: int, seed: int) -> Study:
                 "data": {"size": [8, 32, 32], "spacing_mm": [6.0, 2.5, 2.5], "validation_fraction": 0.0},
                 "model": {"width": 8, "stages": 3},
                 "stage": [stage],
-                "round": {"quorum": 2},
+                "round": ROUND.get(aggregate, {"quorum": 2}),
             }
         )
     )

@@ -34,6 +34,9 @@ def test_its_probability_is_drawn_from_the_seed() -> None:
         return [bool(faults.happening("north", 1, number)) for number in range(1, 1001)]
 
     assert rounds(1) == rounds(1) != rounds(2)
+    faults = Faults({"north": [fault("dropout", probability=0.3)]}, 1, [1000])
+    tries = [bool(faults.happening("north", 1, 1, attempt)) for attempt in range(1, 1001)]
+    assert 250 < sum(tries) < 350, "a round tried again meets other trouble"
     assert 250 < sum(rounds(1)) < 350  # 300 expected, standard deviation 14.5
 
 
