@@ -38,9 +38,9 @@ ARMS: dict[str, tuple[str, dict[str, object]]] = {  # name -> aggregator, its pa
     "multi_krum": ("multi_krum", {"byzantine": 1}),
     "geometric_median": ("geometric_median", {}),
 }
-ROUND = dict.fromkeys(  # 2 x byzantine + 3 replies; a round with fewer is tried again
-    ("krum", "multi_krum"), {"quorum": 5, "below_quorum": "retry", "retries": 50}
-)
+ROUND = {  # Krum: 2 x byzantine + 3 replies; a round with fewer is tried again
+    aggregate: {"quorum": 5, "below_quorum": "retry", "retries": 50} for aggregate in ("krum", "multi_krum")
+}
 
 
 def main() -> None:
