@@ -6,7 +6,7 @@ from pathlib import Path
 from flwr.app import Context, Message
 from flwr.clientapp import ClientApp
 
-from prostafed.client.work import Workplace, evaluate, open_workplace, train
+from prostafed.client.work import Workplace, evaluate, introduce, open_workplace, train
 from prostafed.common.errors import ProstafedError
 from prostafed.common.messages import Refusal, Reply
 from prostafed.common.progress import Said, tell
@@ -39,9 +39,7 @@ def _answer(message: Message, workplace: Workplace) -> Reply:
         case "evaluate":
             return evaluate(workplace, request)
         case _:
-            return Reply(
-                site=workplace.site.name, study_hash=workplace.study.hash(), cases=len(workplace.splits["train"])
-            )
+            return introduce(workplace)
 
 
 def find_site_file(context: Context) -> Path:

@@ -8,11 +8,13 @@ import numpy as np
 from prostafed.common.compression import PLACES, VALUES
 from prostafed.common.errors import ProstafedError
 from prostafed.common.messages import Reply
+from prostafed.common.metrics.cohort import COHORT_KEYS
 from prostafed.common.metrics.histogram_floats import HISTOGRAM_KEYS
 from prostafed.common.metrics.summary import SUMMARY_KEYS
 from prostafed.common.tensors import Tensors
 
 SPLITS = ("train", "validation", "test")
+COHORT = "cohort"  # in the place of a split: counts of cases by attribute
 RELEASED_METRICS = frozenset({"loss", "steps", "generated", "n", "positives", *SUMMARY_KEYS, *HISTOGRAM_KEYS})
 BESIDE = {"scaffold": "control."}  # rule of a site -> prefix of what it sends beside each floating shared tensor
 
@@ -64,7 +66,8 @@ def release(reply: Reply, names: Collection[str]) -> Reply:
 def _check_metrics(metrics: Mapping[str, float]) -> None:
     for name, value in metrics.items():
         split, _, metric = name.partition("/")
-        if split not in SPLITS or metric not in RELEASED_METRICS or not math.isfinite(value):
+        listed = metric in COHORT_KEYS if split == COHORT else split in SPLITS and metric in RELEASED_METRICS
+        if not listed or not math.isfinite(value):
             raise ReleaseError(
                 f"The metric {name} is not one that may leave the site, or not finite. Nothing was sent."
             )

@@ -63,6 +63,14 @@ class Site(Section):
     minimum_cell: int = Field(
         10, ge=1, description="patients below which no cell of a histogram leaves the site; small ones are joined"
     )
+    share_cohort: bool = Field(
+        False,
+        description="whether the coordinator is told the scanners' vendors and how many cases have which diagnosis, "
+        "PI-RADS, age, PSA, volume and sequences, in classes, cells below minimum_cell hidden",
+    )
+    scanners: tuple[Literal["siemens", "ge", "philips", "uih", "other"], ...] = Field(
+        (), description="vendors of its scanners, told with share_cohort only"
+    )
     server: Server | None = Field(None, description="how the coordinator is reached; not needed in a simulation")
 
 

@@ -6,7 +6,7 @@ from dataclasses import asdict
 from functools import lru_cache
 from pathlib import Path
 
-from prostafed.client.release import list_payload, list_update, release
+from prostafed.client.release import COHORT, list_payload, list_update, release
 from prostafed.client.rounds.local_round import train_round
 from prostafed.client.rounds.memory import find_answer, stage_folder, tidy
 from prostafed.client.rounds.starting import load_network
@@ -19,6 +19,7 @@ from prostafed.common.aggregation import AGGREGATORS
 from prostafed.common.errors import CheckpointError, DataError
 from prostafed.common.files import make_folder, write_text
 from prostafed.common.messages import Reply, Request
+from prostafed.common.metrics.cohort import count_cohort
 from prostafed.common.metrics.histogram_floats import detections_to_floats, scores_to_floats
 from prostafed.common.metrics.histograms import bin_detections, bin_predictions
 from prostafed.common.metrics.predictions import CasePrediction
@@ -30,7 +31,19 @@ from prostafed.common.study.network import build_stage_network, shared_names
 from prostafed.common.tasks import build_task
 from prostafed.common.tensors import hash_tensors, read_tensors
 
-__all__ = ["Workplace", "evaluate", "load_network", "open_workplace", "predictions_file", "train"]
+__all__ = ["Workplace", "evaluate", "introduce", "load_network", "open_workplace", "predictions_file", "train"]
+
+
+def introduce(workplace: Workplace) -> Reply:
+    """Return the site's name and number of training cases, and, where its site file says so, who its patients are."""
+    site, study = workplace.site, workplace.study
+    counts: dict[str, float] = {}
+    if site.share_cohort:
+        vendors = {f"scanner/{vendor}": 1.0 for vendor in site.scanners}
+        counts = count_cohort(workplace.cases.records, site.minimum_cell) | vendors
+    told = {f"{COHORT}/{name}": count for name, count in counts.items()}
+    reply = Reply(site.name, study.hash(), cases=len(workplace.splits["train"]), metrics=told)
+    return release(reply, ())
 
 
 def train(workplace: Workplace, request: Request) -> Reply:

@@ -12,6 +12,7 @@ import numpy.typing as npt
 from prostafed.common.compression import decode
 from prostafed.common.errors import CheckpointError
 from prostafed.common.messages import Reply, Request
+from prostafed.common.metrics.cohort import COHORT_KEYS
 from prostafed.common.tensors import Tensors, check_layout, cut
 from prostafed.server.parallel import for_each
 
@@ -59,6 +60,12 @@ def admit(reply: Reply, request: Request, site: str) -> None:
         raise RejectedError("WRONG_ROUND", f"the reply is for stage {reply.stage}, round {reply.round}")
     if reply.cases < 1 and request.action == "train":
         raise RejectedError("NO_CASES", f"the reply counts {reply.cases} cases")
+
+
+def read_cohort(metrics: Mapping[str, float]) -> dict[str, float]:
+    """Return the counts of cases among a site's `metrics`; what is no count of the list is left out."""
+    named = {name.removeprefix("cohort/"): value for name, value in metrics.items() if name.startswith("cohort/")}
+    return {name: value for name, value in named.items() if name in COHORT_KEYS and value >= 0 and value.is_integer()}
 
 
 def admit_update(reply: Reply, sent: Tensors, compress: str, norm_limit: float, history: History) -> Admitted:

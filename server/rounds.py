@@ -12,7 +12,7 @@ from prostafed.common.errors import RoundError
 from prostafed.common.messages import Refusal, Reply, Request
 from prostafed.common.tensors import count_bytes
 from prostafed.common.wire import MALFORMED, pack_request, unpack_reply
-from prostafed.server.admission import RejectedError, admit
+from prostafed.server.admission import RejectedError, admit, read_cohort
 
 POLL_S = 0.2
 HELLO_S = 60.0  # a site that appears during a run has so long to introduce itself, or is asked again a round later
@@ -46,6 +46,7 @@ class Roll:
         self._grid, self._study_hash, self._deadline_s = grid, study_hash, deadline_s
         self._names: dict[int, str] = {}  # node -> the site's own name
         self._here: dict[str, int] = {}
+        self.cohorts: dict[str, dict[str, float]] = {}  # site -> what it chose to tell of its patients
         self._overdue: dict[str, dict[str, str]] = {}  # message -> whose answer to what it would be
 
     def assemble(self, expected: int) -> None:
@@ -102,6 +103,8 @@ class Roll:
             if reply.site in {name for known, name in self._names.items() if known in present}:
                 raise RejectedError("SAME_NAME", f"two nodes call themselves {reply.site}")
             self._names[int(node)] = reply.site
+            if cohort := read_cohort(reply.metrics):
+                self.cohorts[reply.site] = cohort
 
         present = set(self._grid.get_node_ids())
         hello = Request("hello", study_hash=self._study_hash)

@@ -6,7 +6,7 @@ import csv
 import fcntl
 import io
 import json
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from datetime import UTC, datetime
 from pathlib import Path
@@ -64,6 +64,14 @@ def write_records(folder: Path, rounds: list[Row], metrics: list[Row]) -> None:
     """Write rounds.jsonl and metrics.csv."""
     write_text(folder / "rounds.jsonl", "".join(json.dumps(row, sort_keys=True) + "\n" for row in rounds))
     write_metrics(folder / "metrics.csv", metrics, METRIC_COLUMNS)
+
+
+def write_cohorts(folder: Path, cohorts: Mapping[str, Mapping[str, float]]) -> None:
+    """Add to cohorts.json what sites chose to tell of their patients; without any there is no such file."""
+    path = folder / "cohorts.json"
+    before = json.loads(path.read_text(encoding="utf-8")) if path.exists() else {}
+    if {**before, **cohorts} != before:
+        write_json(path, {**before, **cohorts})
 
 
 def write_pooled(folder: Path, stage: int, rows: list[Row]) -> None:

@@ -20,13 +20,17 @@ from prostafed.server.evaluation import evaluate, metric_rows, plain_metrics
 from prostafed.server.ledger import Entry, Ledger
 from prostafed.server.participants import count_rejections, draw_participants
 from prostafed.server.rounds import Exchange, OnReply
-from prostafed.server.run_folder import Row, open_run, read_records, write_pooled, write_records
+from prostafed.server.run_folder import Row, open_run, read_records, write_cohorts, write_pooled, write_records
 from prostafed.server.trackers import Trackers
 from prostafed.server.updates import Updates
 
 
 class Sites(Protocol):
     """The sites of a run: `rounds.Roll` over a grid, or a test's."""
+
+    @property
+    def cohorts(self) -> dict[str, dict[str, float]]:
+        """What sites chose to tell of their patients: site -> "attribute/value" -> cases."""
 
     def present(self) -> list[str]:
         """Return the names of the sites that are there now, sorted."""
@@ -58,6 +62,7 @@ class Run:
         self.rounds, self.metrics = read_records(folder, self.standing.stage, self.standing.round)
         self.there = sites.present()
         self.trackers = Trackers(folder, name, study)
+        write_cohorts(folder, sites.cohorts)
         stage, number, tensors = self.standing.stage, self.standing.round, self.standing.tensors
         event = "resumed" if self.ledger.length else "started"
         text, model = f"sites: {', '.join(self.there)}", hash_tensors(tensors) if tensors else ""
@@ -70,6 +75,7 @@ class Run:
             for site in sorted(moved):
                 self.ledger.add(Entry(event, stage, number, site))
                 tell(Said(site, event))
+        write_cohorts(self.folder, self.sites.cohorts)
 
 
 def run_stages(

@@ -24,8 +24,8 @@ def is_finished(arm: ArmRun) -> bool:
 
 
 def collect_arms(study: Study, arms: Sequence[ArmRun], hospitals: Sequence[Hospital], out: Path) -> dict[str, int]:
-    """Write rounds.jsonl, metrics.csv, predictions.jsonl, and the federation's model.safetensors and pooled.json, into
-    `out`; return the federation's bytes on the wire.
+    """Write rounds.jsonl, metrics.csv, predictions.jsonl, and the federation's model, pooled.json and cohorts.json
+    into `out`; return the federation's bytes on the wire.
     """
     rounds = [{"arm": arm.arm, **row} for arm in arms for row in read_rounds(arm.folder)]
     metrics = [
@@ -40,7 +40,7 @@ def collect_arms(study: Study, arms: Sequence[ArmRun], hospitals: Sequence[Hospi
     write_text(out / "rounds.jsonl", "".join(json.dumps(row, sort_keys=True) + "\n" for row in rounds))
     write_metrics(out / "metrics.csv", metrics, ("arm", *METRIC_COLUMNS))
     write_text(out / "predictions.jsonl", "".join(json.dumps(row) + "\n" for row in predictions))
-    for name in ("model.safetensors", "pooled.json"):
+    for name in ("model.safetensors", "pooled.json", "cohorts.json"):
         if arms and (arms[0].folder / name).exists():
             with replacing(out / name) as temporary:
                 shutil.copyfile(arms[0].folder / name, temporary)

@@ -84,9 +84,8 @@ def combine_fingerprints(hospitals: Sequence[Hospital]) -> str:
 def write_site_folder(folder: Path, hospital: Hospital) -> Path:
     """Write the site folder of `hospital` and return its site file."""
     make_folder(folder)
-    write_text(
-        folder / "site.toml", f'name = "{hospital.name}"\ncases = {json.dumps(str(hospital.cases.folder.resolve()))}\n'
-    )
+    cases = json.dumps(str(hospital.cases.folder.resolve()))
+    write_text(folder / "site.toml", f'name = "{hospital.name}"\ncases = {cases}\nshare_cohort = true\n')
     return folder / "site.toml"
 
 

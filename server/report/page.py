@@ -14,6 +14,7 @@ from prostafed.common.metrics.bootstrap import LEVEL, RESAMPLES
 from prostafed.common.report.page import format_number, open_templates
 from prostafed.common.report.pictures import GLAND_COLOUR, LESION_COLOUR
 from prostafed.server.report import plots, tables
+from prostafed.server.report.cohorts import list_scanners, mean_shift, tabulate_cohorts
 from prostafed.server.report.curves import tabulate_curves
 from prostafed.server.report.examples import heat_stops, read_example
 from prostafed.server.report.notices import list_notices
@@ -102,6 +103,9 @@ def _context(run: RunFolder, results: Sequence[Result]) -> dict[str, Any]:
         ],
         "judged_by": arms[0].metric if arms else "",
         "sites_work": _describe_sites(run),
+        "cohorts": (cohorts := tabulate_cohorts(run.cohorts, sites)),
+        "shifts": [mean_shift(cohorts, place) for place in range(len(sites))],
+        "scanners": list_scanners(run.cohorts),
         "plots": _draw_plots(run, results, judged=arms),
         "examples": sorted((example for example in examples if example), key=lambda each: _place(sites, each.site)),
         "example_colours": {"gland": GLAND_COLOUR, "lesion": LESION_COLOUR, "heat": heat_stops()},

@@ -1,7 +1,7 @@
 """A run folder, read: frozen records of what is there; what is absent is empty."""
 
 import csv
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, TypeVar
 
@@ -138,6 +138,7 @@ class RunFolder:
     examples: tuple[Path, ...]
     record: RunRecord
     pooled: tuple[PooledLine, ...] = ()
+    cohorts: dict[str, dict[str, float]] = field(default_factory=dict)  # site -> "attribute/value" -> cases
 
     @property
     def site_names(self) -> frozenset[str]:
@@ -182,7 +183,8 @@ def read_run(path: Path) -> RunFolder:
         {key: tuple(cases) for key, cases in predictions.items()},
         tuple(sorted((path / "examples").glob("*.npz"))),
         _read_json(record, RunRecord) if record.is_file() else RunRecord(),
-        _read_pooled(path / "pooled.json"),
+        _read_whole(path / "pooled.json", tuple[PooledLine, ...], ()),
+        _read_whole(path / "cohorts.json", dict[str, dict[str, float]], {}),
     )
 
 
@@ -196,11 +198,14 @@ def _read_json(path: Path, model: type[LineT]) -> LineT:
         raise _damaged(path, error) from error
 
 
-def _read_pooled(path: Path) -> tuple[PooledLine, ...]:
+WholeT = TypeVar("WholeT")
+
+
+def _read_whole(path: Path, kind: type[WholeT], absent: WholeT) -> WholeT:
     if not path.is_file():
-        return ()
+        return absent
     try:
-        return TypeAdapter(tuple[PooledLine, ...]).validate_json(path.read_text(encoding="utf-8"))
+        return TypeAdapter(kind).validate_json(path.read_text(encoding="utf-8"))
     except (ValidationError, UnicodeDecodeError) as error:
         raise _damaged(path, error) from error
 

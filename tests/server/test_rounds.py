@@ -184,6 +184,14 @@ def test_sites_are_found_by_their_own_names() -> None:
     assert roll.present() == ["north", "south"]
 
 
+def test_what_a_site_tells_of_its_patients_is_kept_as_far_as_it_is_on_the_list() -> None:
+    told = {"cohort/csPCa/yes": 30.0, "cohort/csPCa/no": -1.0, "cohort/name/Smith": 1.0, "train/loss": 1.0}
+    grid, _ = make_grid({"north": replying(Reply("north", "abc", metrics=told)), "south": replying(Reply("south"))})
+    roll = Roll(grid, "abc", 5.0)
+    roll.assemble(2)
+    assert roll.cohorts == {"north": {"csPCa/yes": 30.0}}
+
+
 @pytest.mark.parametrize(
     ("answers", "expected", "message"),
     [

@@ -39,6 +39,7 @@ class Sites:
         there: Callable[[int], list[str]] = lambda time: SITES,
     ) -> None:
         self.before, self.there, self.asked, self.times = before, there, [], 0
+        self.cohorts = {"north": {"csPCa/yes": 30.0}}
 
     def present(self) -> list[str]:
         self.times += 1
@@ -254,6 +255,11 @@ def test_with_nothing_shared_the_server_changes_nothing(tmp_path: Path) -> None:
     assert tensors
     for name, array in tensors.items():
         np.testing.assert_array_equal(array, started[name])
+
+
+def test_what_sites_tell_of_their_patients_is_kept(tmp_path: Path) -> None:
+    run(tmp_path, Sites())
+    assert json.loads((tmp_path / "cohorts.json").read_text()) == {"north": {"csPCa/yes": 30.0}}
 
 
 def test_two_processes_cannot_run_in_one_folder(tmp_path: Path) -> None:
