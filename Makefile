@@ -34,7 +34,7 @@ fmt: setup
 	$(BIN)/ruff format .
 
 bench: setup
-	@for benchmark in tests/benchmarks/[a-z]*.py; do $(BIN)/python $$benchmark || exit 1; done
+	@for benchmark in $(filter-out tests/benchmarks/test_%,$(wildcard tests/benchmarks/[a-z]*.py)); do $(BIN)/python $$benchmark || exit 1; done
 
 docs: setup
 	$(BIN)/python -m prostafed.simulations.reference docs

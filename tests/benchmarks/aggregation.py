@@ -107,7 +107,7 @@ def prepare_prostafed(sites: int, parameters: int) -> "Callable[[], Tensors]":
     from prostafed.server.rounds import ask_sites
     from prostafed.server.updates import Updates
 
-    tensors = make_tensors(parameters)
+    tensors, aggregator = make_tensors(parameters), build_aggregator("fedavg", NoParameters())
 
     def answer(message: "Message", site: int) -> "Message":
         reply = Reply(f"site-{site:03}", "study", 1, 1, CASES + site, make_reply(tensors, site))
@@ -115,9 +115,7 @@ def prepare_prostafed(sites: int, parameters: int) -> "Callable[[], Tensors]":
 
     def run() -> "Tensors":
         nodes = {f"site-{site:03}": site for site in range(sites)}
-        updates = Updates(
-            Standing(tensors=tensors), frozenset(tensors), build_aggregator("fedavg", NoParameters()), Round(), sites
-        )
+        updates = Updates(Standing(tensors=tensors), frozenset(tensors), aggregator, Round(), sites, seed=0)
         request = Request("train", "run", "study", 1, 1, tensors)
         exchange, _ = ask_sites(make_grid(sites, answer), nodes, request, DEADLINE_S, updates.take)
         assert len(exchange.replies) == sites, exchange.rejections
