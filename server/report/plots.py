@@ -139,6 +139,7 @@ def plot_updates(rows: Sequence[Row], colours: dict[str, str], stages: dict[int,
     for line, number in enumerate(numbers):
         for axis, (column, label) in zip(axes[line], columns, strict=True):
             chosen = [row for row in rows if row["stage"] == number and row[column] is not None]
+            axis.set_visible(bool(chosen))  # one site alone is like nobody
             for site in dict.fromkeys(row["site"] for row in chosen):
                 _draw_line(axis, chosen, site, column, color=colours.get(site, GREY), marker="o")
             axis.set_title(stages[number])

@@ -262,6 +262,28 @@ def test_what_sites_tell_of_their_patients_is_kept(tmp_path: Path) -> None:
     assert json.loads((tmp_path / "cohorts.json").read_text()) == {"north": {"csPCa/yes": 30.0}}
 
 
+def test_a_new_run_starts_from_given_weights_and_a_resumed_one_asks_for_none(tmp_path: Path) -> None:
+    given = {name: array + 7 for name, array in read_tensors(build_stage_network(STUDY, 1)).items()}
+    encoder = {name: array for name, array in given.items() if group_of(name) == "encoder"}
+    seen: list[Request] = []
+
+    class Watching(Sites):
+        def ask(self, request: Request, sites: Sequence[str], on_reply: OnReply, enough: int = 0) -> Exchange:
+            seen.append(request)
+            return super().ask(request, sites, on_reply, enough)
+
+    with pytest.raises(KeyboardInterrupt):
+        run_stages(STUDY, "run", Watching(stop_at(1, 2)), tmp_path, lambda: encoder)
+    for name, array in seen[0].tensors.items():
+        start = encoder if group_of(name) == "encoder" else read_tensors(build_stage_network(STUDY, 1))
+        np.testing.assert_array_equal(array, start[name])
+
+    def refuse() -> dict[str, np.ndarray]:
+        raise AssertionError("a resumed run has its weights")
+
+    run_stages(STUDY, "run", Sites(), tmp_path, refuse)
+
+
 def test_two_processes_cannot_run_in_one_folder(tmp_path: Path) -> None:
     with locked(tmp_path), pytest.raises(RoundError, match="Another process runs in"), locked(tmp_path):
         pass
