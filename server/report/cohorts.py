@@ -7,6 +7,8 @@ from statistics import fmean
 from prostafed.common.metrics.cohort import ATTRIBUTES, SCANNER_KEYS, measure_shift
 from prostafed.server.report.vocabulary import VENDORS
 
+SEQUENCES = ("ADC", "high b")
+
 
 @dataclass(frozen=True)
 class CohortTable:
@@ -40,8 +42,9 @@ def list_scanners(cohorts: Mapping[str, Mapping[str, float]]) -> dict[str, str]:
 
 
 def mean_shift(tables: Sequence[CohortTable], place: int) -> float | None:
-    """Return the mean over attributes of a site's distance to the others."""
-    known = [shift for table in tables if (shift := table.shifts[place]) is not None]
+    """Return the mean over clinical attributes of a site's distance to the others; None where none was told whole."""
+    clinical = [table for table in tables if table.name not in SEQUENCES]
+    known = [shift for table in clinical if (shift := table.shifts[place]) is not None]
     return fmean(known) if known else None
 
 

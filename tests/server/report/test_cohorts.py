@@ -28,8 +28,25 @@ def test_the_distance_is_to_all_others_together() -> None:
     assert hidden[0].shifts == [None, None, None], "what one hides is hidden in the sum"
 
 
+def test_sequences_say_nothing_of_how_like_the_patients_are() -> None:
+    tables = tabulate_cohorts({site: {"ADC/there": 40.0, "ADC/missing": 0.0} for site in "ab"}, ["a", "b"])
+    assert tables[0].shifts == [0.0, 0.0]
+    assert mean_shift(tables, 0) is None
+
+
 def test_scanners_are_named() -> None:
     assert list_scanners(COHORTS) == {"alpha": "GE"}
+
+
+def test_a_pooled_value_that_could_be_anything_is_not_shown(run: Path) -> None:
+    row = {"stage": 2, "metric": "auroc", "value": 0.6543, "low": 0.5, "high": 0.8, "sites": ["alpha"]}
+    for lowest, highest, shown in ((0.64, 0.67, True), (0.1, 0.9, False)):
+        (run / "pooled.json").write_text(json.dumps([{**row, "lowest": lowest, "highest": highest}]))
+        page = write_report(run).read_text()
+        assert ("0.654" in page, "too few patients to tell" in page.split("All patients together")[1]) == (
+            shown,
+            not shown,
+        )
 
 
 def test_the_page_shows_them_where_they_are(run: Path) -> None:
