@@ -1,6 +1,5 @@
 """MLflow, where MLFLOW_TRACKING_URI names a server or folder: pip install 'prostafed[mlflow]'."""
 
-import json
 import os
 from collections.abc import Mapping
 from pathlib import Path
@@ -43,6 +42,5 @@ def open_tracker(folder: Path, name: str, study: Study) -> Mlflow | None:
         experiment_id = experiment.experiment_id if experiment else client.create_experiment(EXPERIMENT)
         run = client.create_run(experiment_id, run_name=name)
         client.log_param(run.info.run_id, "study_hash", study.hash())
-        client.log_dict(run.info.run_id, json.loads(study.canonical()), "study.json")
         write_text(known, run.info.run_id)
     return Mlflow(client, known.read_text(encoding="utf-8"))
