@@ -82,6 +82,7 @@ class Roll:
         nodes = {site: self._here[site] for site in sites if site in self._here}
         late = self._collect_late()
         exchange, silent = ask_sites(self._grid, nodes, request, self._deadline_s, on_reply, enough=enough)
+        late += self._collect_late()
         place = {"stage": str(request.stage), "round": str(request.round), "action": request.action}
         self._overdue |= {message: {"site": site, **place} for message, site in silent.items()}
         exchange.late = late
