@@ -1,5 +1,6 @@
 """One round of training at a site: its phases, from where an interruption left them; what is kept, what is sent."""
 
+import functools
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
@@ -67,7 +68,7 @@ def _train_phases(
             adjust=phase.adjust,
             optimiser=unpack_state(start.kept.optimiser, phase.name) if stage.keep_optimiser else None,
             start=partial.get("state") if partial.get("phase") == phase.name else None,
-            on_state=(lambda state, name=phase.name: save(name, state)) if every_s else None,  # type: ignore[misc]
+            on_state=functools.partial(save, phase.name) if every_s else None,
             every_s=every_s,
         )
         records[phase.name] = run_phase(workplace, request, phase, chosen, course)

@@ -11,7 +11,7 @@ from torch import Tensor, nn
 from prostafed.common.bundle.record import WEIGHTS, Bundle, read_record
 from prostafed.common.errors import CheckpointError
 from prostafed.common.models.checkpoint import read_checkpoint
-from prostafed.common.study import Study
+from prostafed.common.study import Finetune, Study
 from prostafed.common.study.network import build_stage_network
 from prostafed.common.tasks import build_task
 from prostafed.common.tensors import Tensors, check_layout, read_tensors, write_tensors
@@ -23,7 +23,9 @@ class Forward(nn.Module):
     def __init__(self, study: Study, stage: int) -> None:
         super().__init__()
         self.network = build_stage_network(study, stage)
-        self.task = build_task(study.stage[stage - 1].task)  # type: ignore[union-attr]
+        section = study.stage[stage - 1]
+        assert isinstance(section, Finetune)
+        self.task = build_task(section.task)
         self.shape = (len(study.data.sequences), *study.data.size)
         self.eval()
 

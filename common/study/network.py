@@ -2,6 +2,7 @@
 
 from torch import nn
 
+from prostafed.common.models.encoder import Encoder
 from prostafed.common.models.network import build_network
 from prostafed.common.ssl import build_method
 from prostafed.common.study import Finetune, Pretrain, Study
@@ -55,7 +56,9 @@ def shared_names(network: nn.ModuleDict, stage: Pretrain | Finetune) -> frozense
 
 def _find_part(network: nn.ModuleDict, part: Part) -> list[str]:
     """Return the prefixes of the tensors that belong to a part."""
-    stem = network["encoder"].stages[0]  # type: ignore[index]
+    encoder = network["encoder"]
+    assert isinstance(encoder, Encoder)
+    stem = encoder.stages[0]
     return [
         f"{name}."
         for name, module in network.named_modules()
