@@ -4,8 +4,9 @@ The server's half of an entry is `build(parameters)` in server/aggregation/MODUL
 one, the rule of that name in client/training/rules. Neither torch nor pydantic is needed to read the table.
 """
 
+from collections.abc import Callable
 from dataclasses import dataclass
-from typing import Literal
+from typing import Any, Literal
 
 from prostafed.common.settings import Settings, setting
 
@@ -106,6 +107,10 @@ class KrumParameters(Settings):
         if self.byzantine < 0:
             raise ValueError(f"byzantine must be at least 0, found {self.byzantine}.")
 
+    def fewest_sites(self) -> int:
+        """Return the replies without which no site has enough neighbours: 2 x byzantine + 3."""
+        return 2 * self.byzantine + 3
+
 
 @dataclass(frozen=True)
 class MultiKrumParameters(KrumParameters):
@@ -189,6 +194,7 @@ class AggregatorEntry:
     parameters: type[Settings] = NoParameters
     rule: SiteRule = ""
     plain_sgd: bool = False  # its mathematics holds for plain SGD at the sites only
+    fewest_sites: Callable[[Any], int] = lambda parameters: 1  # replies without which a round cannot be aggregated
 
 
 AGGREGATORS: dict[str, AggregatorEntry] = {
@@ -202,8 +208,8 @@ AGGREGATORS: dict[str, AggregatorEntry] = {
     "fednova": AggregatorEntry("fednova", plain_sgd=True),
     "fedmedian": AggregatorEntry("fedmedian"),
     "trimmed_mean": AggregatorEntry("trimmed_mean", TrimmedMeanParameters),
-    "krum": AggregatorEntry("krum", KrumParameters),
-    "multi_krum": AggregatorEntry("krum", MultiKrumParameters),
+    "krum": AggregatorEntry("krum", KrumParameters, fewest_sites=KrumParameters.fewest_sites),
+    "multi_krum": AggregatorEntry("krum", MultiKrumParameters, fewest_sites=KrumParameters.fewest_sites),
     "geometric_median": AggregatorEntry("geometric_median", GeometricMedianParameters),
     "l_dawa": AggregatorEntry("l_dawa", LDawaParameters),
     "fedu": AggregatorEntry("fedavg", FeduParameters, "fedu"),

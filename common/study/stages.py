@@ -69,6 +69,10 @@ class Stage(Section):
         """Return `aggregate_parameters` as the class the aggregator declares."""
         return AGGREGATORS[self.aggregate].parameters(**self.aggregate_parameters)
 
+    def fewest_sites(self) -> int:
+        """Return the replies without which the aggregator cannot work."""
+        return AGGREGATORS[self.aggregate].fewest_sites(self.aggregator_parameters())
+
 
 def _resolved(values: dict[str, Any], key: str, parameters: type[Settings]) -> dict[str, Any]:
     """Return `values` with the table `key` complete, defaults filled in; raises ValueError for a mistake in it."""

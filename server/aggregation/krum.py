@@ -32,10 +32,10 @@ def score(distances: Float64, byzantine: int) -> Float64:
 
 
 def _combine(name: str, parameters: KrumParameters, state: Spooled) -> tuple[Tensors, dict[str, float]]:
-    sites, byzantine = state.spool.sites, parameters.byzantine
-    if len(sites) < 2 * byzantine + 3:
+    sites, byzantine, fewest = state.spool.sites, parameters.byzantine, parameters.fewest_sites()
+    if len(sites) < fewest:
         raise RoundError(
-            f"{name} with byzantine = {byzantine} needs {2 * byzantine + 3} replies (2 x byzantine + 3), found "
+            f"{name} with byzantine = {byzantine} needs {fewest} replies (2 x byzantine + 3), found "
             f"{len(sites)}. Set the round's quorum to that, lower byzantine, or choose another aggregator."
         )
     scores = score(measure_distances(state), byzantine)

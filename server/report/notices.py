@@ -28,6 +28,7 @@ def list_notices(run: RunFolder, results: Sequence[Result], unreadable: Sequence
         *_reported(run),
         *_overlap(run),
         *_left_out(run),
+        *_arms_left_out(run),
         *_few_patients(run, results),
         *_unreadable(unreadable),
     ]
@@ -59,6 +60,14 @@ def _left_out(run: RunFolder) -> list[Notice]:
         Notice("note", f"{site}: {len(texts)} {'study' if len(texts) == 1 else 'studies'} left out", " ".join(texts))
         for site, texts in sorted(run.record.left_out.items())
     ]
+
+
+def _arms_left_out(run: RunFolder) -> list[Notice]:
+    """One notice per arm: where a hospital cannot learn alone, an ensemble is of the others."""
+    runs: dict[str, list[str]] = {}
+    for line in run.record.arms_left_out:
+        runs.setdefault(line.arm, []).append(f"{line.run}: {line.why}")
+    return [Notice("note", f"Left out of {arm_of(arm).label.lower()}", " ".join(said)) for arm, said in runs.items()]
 
 
 def _unfinished(run: RunFolder) -> list[Notice]:

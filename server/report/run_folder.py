@@ -94,6 +94,14 @@ class PooledLine(Line):
     sites: tuple[str, ...] = ()
 
 
+class ArmLeftOut(Line):
+    """An arm, or one of its runs, that the sites could not run."""
+
+    arm: str
+    run: str
+    why: str
+
+
 class RunRecord(Line):
     """run.json: where the run's numbers come from."""
 
@@ -109,6 +117,7 @@ class RunRecord(Line):
     state: str = ""
     left_out: dict[str, tuple[str, ...]] = {}  # site -> a sentence per study that could not be used
     overlap: tuple[str, ...] = ()  # a sentence per two sites that share patients
+    arms_left_out: tuple[ArmLeftOut, ...] = ()
 
 
 class StudyRecord(Line):

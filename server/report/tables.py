@@ -117,8 +117,7 @@ def tabulate_work(run: RunFolder) -> list[Row]:
                 {
                     "stage": label_stage(run, number),
                     "arm": arm,
-                    "planned": int(stage.get("rounds", 0))
-                    * (len(list_sites(run)) if arm_of(arm).runs == "per site" else 1),
+                    "planned": int(stage.get("rounds", 0)) * _count_runs(run, arm),
                     "done": len({(line.round, line.participants) for line in lines if line.aggregated}),
                     "seconds": median([line.seconds for line in lines]) if lines else None,
                     "received_mb": sum(line.bytes_up for line in lines) / 1e6,
@@ -128,6 +127,12 @@ def tabulate_work(run: RunFolder) -> list[Row]:
                 }
             )
     return rows
+
+
+def _count_runs(run: RunFolder, arm: str) -> int:
+    """Return the federations an arm consists of, without those that could not be run."""
+    left_out = sum(line.arm == arm for line in run.record.arms_left_out)
+    return (len(list_sites(run)) if arm_of(arm).runs == "per site" else 1) - left_out
 
 
 def planned_arms(run: RunFolder) -> list[str]:

@@ -1,6 +1,7 @@
 """The arms beside the federation: who takes part, what several networks say together, whose labels are wrong."""
 
 import json
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
@@ -9,6 +10,7 @@ from torch import Tensor, nn
 
 from prostafed.client.training import evaluate
 from prostafed.client.work import open_workplace
+from prostafed.common.errors import ConfigurationError
 from prostafed.common.imaging.case_folder import open_case_folder
 from prostafed.common.imaging.folds import split_cases
 from prostafed.common.study import ARMS, Study, parse_study
@@ -47,6 +49,45 @@ def test_every_arm_has_its_sites_and_a_quorum_it_can_reach(
     assert [arm.study.round.quorum for arm in arms.values()] == [2, 1, 1, 1, 2, 1, 1]
     assert [stage.aggregate for stage in arms["personal"].study.stage] == ["fedavg", "ditto"]
     assert arms["federated"].study == asked
+
+
+def test_an_arm_whose_sites_cannot_run_it_says_why(study: Study, hospitals: list[Hospital], tmp_path: Path) -> None:
+    three = [*hospitals, replace(hospitals[0], name="west")]
+    krum = {**json.loads(study.canonical())["stage"][1], "aggregate": "krum", "aggregate_parameters": {"byzantine": 0}}
+    asked = vary(study, arms={"compare": list(ARMS)}, stage=[krum])
+    arms = {arm.run: arm for arm in plan_arms(asked, three, tmp_path)}
+    obstacles = {run: arm.obstacle for run, arm in arms.items() if arm.obstacle}
+    assert set(obstacles) == {"unseen-north", "unseen-south", "unseen-west"}
+    assert set(obstacles.values()) == {
+        "Stage 1: krum needs 3 sites, here are 2. Add sites, or choose another aggregator."
+    }
+    rules = {run: arm.study.stage[0].aggregate for run, arm in arms.items() if not arm.obstacle}
+    assert rules == {
+        "federated": "krum",
+        "local-north": "fedavg",  # of one site there is nothing to choose from
+        "local-south": "fedavg",
+        "local-west": "fedavg",
+        "pooled": "fedavg",
+        "personal": "ditto",
+    }
+    with pytest.raises(ConfigurationError, match=r"federation cannot run this study\. Stage 1: krum needs 3 sites"):
+        plan_arms(asked, hospitals, tmp_path)
+
+
+def unlabel(hospital: Hospital) -> Hospital:
+    records = tuple(replace(record, cspca=None, isup=None, masks=()) for record in hospital.cases.records)
+    return replace(hospital, cases=replace(hospital.cases, records=records))
+
+
+def test_a_hospital_without_labels_does_not_learn_alone(
+    study: Study, hospitals: list[Hospital], tmp_path: Path
+) -> None:
+    north, south = hospitals[0], unlabel(hospitals[1])
+    arms = plan_arms(vary(study, arms={"compare": list(ARMS)}), [north, south], tmp_path)
+    why = "Stage 2: none of the training cases of south has what the task lesion learns from."
+    assert {arm.run: arm.obstacle for arm in arms if arm.obstacle} == {"local-south": why, "unseen-north": why}
+    with pytest.raises(ConfigurationError, match="training cases of north, south"):
+        plan_arms(study, [unlabel(north), south], tmp_path)
 
 
 def test_an_ensemble_needs_what_the_hospitals_learn_alone(
