@@ -29,7 +29,8 @@ CONSENSUS_ARMS = ("ensemble", "unseen")  # also the names of their folders
 def write_consensus(study: Study, arms: Sequence[ArmRun], folder: Path) -> None:
     """Write folder/ARM/HOSPITAL.jsonl, predictions of the last stage on test patients, for the arms the study compares.
 
-    A study that ends in pretraining has none. What is there already is not made again.
+    A study that ends in pretraining has none. What is there already is not made again. `arms` are those that were
+    run: an ensemble is of the hospitals that could learn alone.
     """
     stage = study.stage[-1]
     if not isinstance(stage, Finetune):
@@ -38,7 +39,7 @@ def write_consensus(study: Study, arms: Sequence[ArmRun], folder: Path) -> None:
     local = [arm for arm in arms if arm.arm == "local"]
     for name, site_file in homes.items():
         workplace = open_workplace(site_file, study.canonical())
-        if "ensemble" in study.arms.compare:
+        if "ensemble" in study.arms.compare and local:
             _write(folder / "ensemble" / f"{name}.jsonl", study, local, workplace)
         without = [arm for arm in arms if arm.unseen == name]
         if without:

@@ -9,7 +9,7 @@ from typing import Annotated, Any
 import typer
 
 from prostafed.common.command import print_json
-from prostafed.common.errors import ConfigurationError, ProstafedError, nearest
+from prostafed.common.errors import ConfigurationError, ProstafedError, RoundError, nearest
 from prostafed.common.study import ARMS, Study, read_study
 from prostafed.simulations.places import CACHE_VARIABLE, DEFAULT_CACHE
 
@@ -83,23 +83,38 @@ def _run(
 
     cells, federation = vary(study, choices, seeds), read_federation(federation_file)  # mistakes before torch is loaded
     from prostafed.simulations.comparison.page import write_page
-    from prostafed.simulations.comparison.runs import Comparison, run_comparison, summarise
+    from prostafed.simulations.comparison.runs import Comparison, list_arms_left_out, run_comparison, summarise
     from prostafed.simulations.run import Simulation
     from prostafed.simulations.show import showing
 
     start = initial.resolve() if initial else None
     base = Simulation(study, federation, out, cache, engine, initial=start)
     try:
-        rows = run_comparison(Comparison(cells, base, out), showing, _say_cell)
+        comparison = Comparison(cells, base, out)
+        rows, failed = run_comparison(comparison, showing, _say_cell)
     except KeyboardInterrupt as error:
         raise ProstafedError("Interrupted; finished runs are kept. The same command goes on.") from error
     generated = any(site.source == "phantom" for site in federation.site)
     command = shlex.join(["prostafed-sim", *sys.argv[1:]])
-    page = write_page(out, summarise(rows), seeds, generated, command)
+    left_out = list_arms_left_out(comparison)
+    page = write_page(out, summarise(rows), seeds, generated, command, left_out)
     if as_json:
-        print_json({"out": str(out), "report": str(page), "runs": len(cells), "generated": generated, "rows": rows})
+        print_json(
+            {
+                "out": str(out),
+                "report": str(page),
+                "runs": len(cells),
+                "generated": generated,
+                "left_out": left_out,
+                "rows": rows,
+            }
+        )
     else:
         print(f"Report: {page}")
+    if failed:
+        raise RoundError(
+            f"{len(failed)} of {len(cells)} runs failed; the same command resumes them. {' '.join(failed)}"
+        )
 
 
 def _say_cell(name: str, number: int, count: int) -> None:

@@ -31,8 +31,12 @@ class Table:
     lines: list[tuple[list[str], dict[str, Row]]]
 
 
-def write_page(out: Path, summary: Sequence[Row], seeds: int, generated: bool, command: str) -> Path:
-    """Write comparison.html into `out`, with its plots beside it, and return it."""
+def write_page(
+    out: Path, summary: Sequence[Row], seeds: int, generated: bool, command: str, left_out: Sequence[str] = ()
+) -> Path:
+    """Write comparison.html into `out`, with its plots beside it, and return it; `left_out` says which arms are missing
+    and why.
+    """
     settings = [name for name in (summary[0] if summary else {}) if name not in (*MEASURED, *FIGURES)]
     judged = _judged(summary, settings)
     environment = open_templates(Path(__file__).parent)
@@ -44,6 +48,7 @@ def write_page(out: Path, summary: Sequence[Row], seeds: int, generated: bool, c
         seeds=seeds,
         generated=generated,
         command=command,
+        left_out=left_out,
     )
     write_text(out / "comparison.html", page)
     return out / "comparison.html"

@@ -8,13 +8,13 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
-from prostafed.common.errors import ConfigurationError
+from prostafed.common.errors import ConfigurationError, RoundError
 from prostafed.common.files import make_folder, write_json, write_text
 from prostafed.common.study import Study
 from prostafed.server.report import summary_table
 from prostafed.server.report.tables import write_csv
 from prostafed.simulations.comparison.cells import Cell
-from prostafed.simulations.run import Simulation, Watchers, run_simulation
+from prostafed.simulations.run import Simulation, Watchers, check_run, run_simulation
 
 Row = dict[str, Any]
 
@@ -32,26 +32,46 @@ def run_comparison(
     comparison: Comparison,
     showing: Callable[[Study], AbstractContextManager[Watchers]],
     on_cell: Callable[[str, int, int], None],
-) -> list[Row]:
-    """Run every cell that is not finished and return the rows of all: settings, then stage, metric, arm, site, value.
+) -> tuple[list[Row], list[str]]:
+    """Run every cell that is not finished and return the rows of all (settings, then stage, metric, arm, site, value)
+    and a sentence per cell that failed: it costs only itself.
 
-    Written to results.csv, one line per cell, arm, site and metric, and summary.csv, over seeds. Raises
-    ConfigurationError where `out` holds another comparison.
+    Rows are written to results.csv, one line per cell, arm, site and metric, and summary.csv, over seeds. Raises
+    ConfigurationError where `out` holds another comparison, CheckpointError where a finished run was of other cases.
     """
-    out, rows = make_folder(comparison.out), []
-    asked = {"cells": [cell.name for cell in comparison.cells], "study": comparison.base.study.hash()}
-    _claim(out, asked)
+    out, rows, failed = make_folder(comparison.out), [], []
+    federation = comparison.base.federation.model_dump(mode="json")
+    asked = {"study": comparison.base.study.hash(), "federation": federation}
+    _claim(out, asked, [cell.name for cell in comparison.cells])
     for number, cell in enumerate(comparison.cells, start=1):
         on_cell(cell.name, number, len(comparison.cells))
         folder = out / "cells" / cell.name
-        if not is_finished(folder):
-            simulation = replace(comparison.base, study=cell.study, out=folder)
-            with showing(cell.study) as watchers:
-                run_simulation(simulation, (folder / "run.json").exists(), watchers)
+        simulation = replace(comparison.base, study=cell.study, out=folder)
+        if is_finished(folder):
+            check_run(simulation)
+        else:
+            try:
+                with showing(cell.study) as watchers:
+                    run_simulation(simulation, (folder / "run.json").exists(), watchers)
+            except RoundError as error:
+                failed.append(f"{cell.name}: {error}")
+                continue
         rows += [{**_flat(cell.settings), **row} for row in summary_table(folder)]
         write_text(out / "results.csv", write_csv(rows))
     write_text(out / "summary.csv", write_csv(summarise(rows)))
-    return rows
+    return rows, failed
+
+
+def list_arms_left_out(comparison: Comparison) -> list[str]:
+    """Return a sentence per run of an arm that its sites could not run, each once."""
+    records = [comparison.out / "cells" / cell.name / "run.json" for cell in comparison.cells]
+    lines = [
+        line
+        for path in records
+        if path.exists()
+        for line in json.loads(path.read_text(encoding="utf-8")).get("arms_left_out", ())
+    ]
+    return list(dict.fromkeys(f"{line['run']}: {line['why']}" for line in lines))
 
 
 def is_finished(folder: Path) -> bool:
@@ -84,15 +104,18 @@ def summarise(rows: Sequence[Row]) -> list[Row]:
     ]
 
 
-def _claim(out: Path, asked: Mapping[str, Any]) -> None:
+def _claim(out: Path, asked: Mapping[str, Any], cells: Sequence[str]) -> None:
+    """Enter what is compared; raises ConfigurationError where `out` compares something else, or is in other use."""
     record = out / "comparison.json"
-    if record.exists() and json.loads(record.read_text(encoding="utf-8"))["study"] != asked["study"]:
-        raise ConfigurationError(f"{out} holds a comparison of another study. Name another --out.")
+    if record.exists():
+        found = json.loads(record.read_text(encoding="utf-8"))
+        if {key: found.get(key) for key in asked} != asked:
+            raise ConfigurationError(f"{out} holds a comparison of another study or federation. Name another --out.")
     if not record.exists() and any(out.iterdir()):
         raise ConfigurationError(
             f"{out} holds files that are not a comparison's. Name an empty or new folder as --out."
         )
-    write_json(record, asked)
+    write_json(record, {**asked, "cells": list(cells)})
 
 
 def _flat(settings: Mapping[str, Any]) -> Row:

@@ -2,7 +2,9 @@
 
 import csv
 import json
+import shutil
 from collections.abc import Callable
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -10,10 +12,14 @@ import numpy as np
 import pytest
 
 from prostafed.common.errors import CheckpointError, ConfigurationError, RoundError
+from prostafed.common.imaging.case_folder import write_case
 from prostafed.common.models.checkpoint import read_checkpoint
 from prostafed.common.progress import Event, RoundDone, Step
-from prostafed.common.study import Study
-from prostafed.simulations.federation import Federation
+from prostafed.common.study import Study, parse_study
+from prostafed.simulations.arms import ArmRun
+from prostafed.simulations.engine import ENGINES, Engine
+from prostafed.simulations.federation import CasesSite, Federation
+from prostafed.simulations.hospitals import prepare_hospital
 from prostafed.simulations.run import Simulation, Watchers, run_simulation
 
 
@@ -155,3 +161,75 @@ def test_a_missing_site_stops_the_run_below_quorum(
     record = read_lines(tmp_path / "run" / "rounds.jsonl")[-1]
     assert record["aggregated"] is False
     assert "no power" not in json.dumps(record), "but a site's own words do not travel"
+
+
+def test_a_run_is_not_resumed_on_other_cases(
+    study: Study, federation: Federation, cache: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def stop(arm: ArmRun, on_round: object) -> None:
+        raise RoundError("Nobody answered.")
+
+    monkeypatch.setitem(ENGINES, "local", lambda cpus, gpus: stop)
+    own = shutil.copytree(cache, tmp_path / "cache")
+    simulation = Simulation(study, federation, tmp_path / "run", own)
+    with pytest.raises(RoundError):
+        run_simulation(simulation, resume=False, watchers=Watchers())
+    next(own.glob("cases/north-*/complete.json")).write_text(json.dumps({"fingerprint": "other", "left_out": []}))
+    with pytest.raises(CheckpointError, match="those of the federation have changed"):
+        run_simulation(simulation, resume=True, watchers=Watchers())
+
+
+def test_an_arm_that_fails_costs_itself_and_is_resumed(
+    study: Study,
+    federation: Federation,
+    cache: Path,
+    finished_run: Path,
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    build, away = ENGINES["local"], ["local-north"]
+
+    def build_failing(cpus: int, gpus: float) -> Engine:
+        engine = build(cpus, gpus)
+
+        def run(arm: ArmRun, on_round: Callable[[dict[str, Any]], None]) -> None:
+            if arm.run in away:
+                raise RoundError("Nobody answered.")
+            engine(arm, on_round)
+
+        return run
+
+    monkeypatch.setitem(ENGINES, "local", build_failing)
+    simulation = Simulation(study, federation, tmp_path / "run", cache)
+    with pytest.raises(RoundError, match=r"The arm local-north failed: Nobody answered. The other arms are in .*html"):
+        run_simulation(simulation, resume=False, watchers=Watchers())
+    assert {row["arm"] for row in read_lines(simulation.out / "rounds.jsonl")} == {"federated", "local", "pooled"}
+    assert "Incomplete run" in (simulation.out / "report.html").read_text()
+    away.clear()
+    run_simulation(simulation, resume=True, watchers=Watchers())
+    assert_same_run(simulation.out, finished_run)
+
+
+def test_a_hospital_without_labels_takes_part_and_stops_nobody(
+    study: Study, federation: Federation, cache: Path, tmp_path: Path
+) -> None:
+    north = prepare_hospital(federation.site[0], study, cache, lambda *_: None)
+    unlabelled = tmp_path / "unlabelled"
+    unlabelled.mkdir()
+    for index, record in enumerate(north.cases.records):
+        plain = replace(record, case_id=f"x{index}", patient_id=f"x{index}", cspca=None, isup=None, masks=())
+        write_case(unlabelled, plain, *north.cases.load(index), north.cases.grid, north.cases.sequences)
+    east = CasesSite(source="cases", name="east", root=unlabelled)
+    both = Federation(site=(federation.site[1], east))
+    values = json.loads(study.canonical())
+    values["stage"] = [{**stage, "rounds": 1} for stage in values["stage"]]
+    values["arms"]["compare"] = ["local", "ensemble"]
+    out = tmp_path / "run"
+    run_simulation(Simulation(parse_study(json.dumps(values)), both, out, cache), resume=False, watchers=Watchers())
+    record = json.loads((out / "run.json").read_text())
+    assert record["state"] == "finished"
+    assert [line["run"] for line in record["arms_left_out"]] == ["local-east"]
+    page = (out / "report.html").read_text()
+    assert "Left out of local only" in page
+    assert "Incomplete run" not in page
+    assert {row["arm"] for row in read_lines(out / "predictions.jsonl")} == {"federated", "local", "ensemble"}
