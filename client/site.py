@@ -33,7 +33,7 @@ class Site(Section):
     splits: Path | None = Field(
         None,
         strict=False,
-        description="CSV of case_id, split (train, validation, test); by default drawn from the study's seed",
+        description="CSV of case_id, split (train, validation, test); by default drawn from the study's split_seed",
     )
     memory: Path = Field(Path("memory"), strict=False, description="folder for what the site keeps between rounds")
     device: str = Field("auto", pattern=r"^(auto|cpu|cuda(:\d+)?)$", description="auto, cpu, cuda or cuda:N")

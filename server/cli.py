@@ -179,13 +179,15 @@ def export(
 
 
 def print_report(folder: Path, written: Path, as_json: bool) -> None:
-    """Print where a run's report lies, or, as JSON, its results too."""
-    from prostafed.server.report import summary_table
+    """Print where a run's report lies, or, as JSON, its results too; last, what the run ended without."""
+    from prostafed.server.report import last_words, summary_table
 
+    words = last_words(folder)
     if as_json:
-        print_json({"run": str(folder), "report": str(written), "results": summary_table(folder)})
+        told = {"run": str(folder), "report": str(written), "results": summary_table(folder)}
+        print_json({**told, "warnings": words} if words else told)
     else:
-        print(f"Report: {written}")
+        print("\n".join([f"Report: {written}", *words]))
 
 
 def _check_initial(study: Study, initial: Path | None) -> None:
@@ -216,6 +218,7 @@ def _show_round(row: dict[str, Any]) -> None:
     said = [f"{row['kind']} round {row['round']}", f"loss {losses or 'none'}", f"{row['seconds']:.1f} s"]
     said += [f"without {missing}"] if missing else []
     said += [] if row["aggregated"] else ["NOT AGGREGATED"]
+    said += [f"DIVERGED at {', '.join(row['diverged'])}"] if row.get("diverged") else []
     typer.echo(" · ".join(said), err=True)
 
 

@@ -1,82 +1,117 @@
-"""What the sites make of the global tensors on their own cases: they compute, and only aggregates come back."""
+"""What the sites make of the global tensors on their own cases: they compute, and only aggregates come back.
 
+The model of a round is checkpointed before it is evaluated. Each exchange is a line of evaluations.jsonl, with who was
+asked, who answered what, and why others did not; results are made of these lines. So a run that is taken up again asks
+for the evaluation that is missing alone, and of it those who have not answered.
+"""
+
+import time
 from collections.abc import Sequence
-from dataclasses import dataclass
-from typing import Any, Protocol
+from dataclasses import asdict
 
+from prostafed.common.errors import RoundError
 from prostafed.common.messages import Reply, Request
-from prostafed.common.study import Finetune, Study
-from prostafed.common.tensors import Tensors
-from prostafed.server.pooled import KEYS, check_histograms, pool
-from prostafed.server.rounds import Exchange, OnReply
-from prostafed.server.run_folder import Row
+from prostafed.common.progress import Said, tell
+from prostafed.common.study import Finetune, Pretrain
+from prostafed.server.ledger import Entry
+from prostafed.server.metric_rows import of_split
+from prostafed.server.pooled import check_histograms
+from prostafed.server.run import Run
+from prostafed.server.run_folder import Row, list_missing
+
+NOT_THERE = "NOT_THERE"  # it took part in the stage and is not connected now
 
 
-class Asked(Protocol):
-    """What evaluation needs of the sites."""
-
-    def ask(self, request: Request, sites: Sequence[str], on_reply: OnReply) -> Exchange:
-        """Ask `sites`; each admitted reply goes to `on_reply`."""
-
-
-@dataclass(frozen=True)
-class Evaluation:
-    """Metric rows by site, and, after a stage's last round, those over the patients of all sites."""
-
-    rows: list[Row]
-    pooled: list[Row]
+def list_splits(stage: Pretrain | Finetune, number: int) -> tuple[str, ...]:
+    """Return the splits that are evaluated after a round of `stage`: the test split after its last one only."""
+    if isinstance(stage, Pretrain):
+        return ()
+    if number == stage.rounds:
+        return ("validation", "test")
+    return () if number % stage.evaluate_every else ("validation",)
 
 
-def evaluate(
-    study: Study, run: str, sites: Asked, there: Sequence[str], tensors: Tensors, stage_number: int, round_number: int
-) -> Evaluation:
-    """Return what the sites that answered said, nothing in a round the study does not evaluate."""
-    stage = study.stage[stage_number - 1]
-    assert isinstance(stage, Finetune)
-    last = round_number == stage.rounds
-    if not last and round_number % stage.evaluate_every:
-        return Evaluation([], [])
-    splits = ("validation", "test") if last else ("validation",)
-    replies: dict[str, Reply] = {}
+def evaluate_round(run: Run, stage: int, number: int) -> None:
+    """Evaluate the model of a round where the study says so, as often as it takes.
 
-    def on_metrics(site: str, reply: Reply) -> None:
-        check_histograms(_of_split(reply, "test"))
-        replies[site] = reply
+    A stage's last evaluation asks every site that took part in the stage, waits for all of them, and asks those it
+    lacks again, `retries` times; others ask who is there, and below the quorum follow `below_quorum`. Raises RoundError
+    where it stays below the quorum.
+    """
+    splits, section = list_splits(run.study.stage[stage - 1], number), run.study.round
+    if not splits:
+        return
+    last = "test" in splits
+    tries = 1 + (section.retries if last or section.below_quorum == "retry" else 0)
+    for attempt in range(1, tries + 1):
+        asked = _list_missing(run, stage, number, last)
+        if not asked or (not last and _has_quorum(run, stage, number)):
+            break
+        if attempt > 1:
+            run.note_arrivals(stage, number)
+        run.add_evaluation(_ask(run, stage, number, splits, asked))
+    _conclude(run, stage, number, last, tries)
 
-    sites.ask(Request("evaluate", run, study.hash(), stage_number, round_number, tensors, splits), there, on_metrics)
-    pooled = pool({site: _of_split(reply, "test") for site, reply in replies.items()}, study.seed) if last else []
-    return Evaluation(
-        [row for site in sorted(replies) for row in metric_rows(stage_number, round_number, replies[site])],
-        [{"stage": stage_number, "split": "test", **row} for row in pooled],
+
+def _list_missing(run: Run, stage: int, number: int, last: bool) -> list[str]:
+    """Return who is to be asked: all at first, then those of them who have not answered."""
+    wanted = {site for line in run.lines(stage, number) for site in line["participants"]}
+    if last and not wanted:
+        wanted = {site for row in run.rounds if row["stage"] == stage for site in row["replies"]}
+    if not _has_quorum(run, stage, number):
+        wanted |= set(run.there)  # who came in the meantime is welcome
+    return sorted(wanted - set(run.answers(stage, number)))
+
+
+def _has_quorum(run: Run, stage: int, number: int) -> bool:
+    return len(run.answers(stage, number)) >= run.study.round.quorum
+
+
+def _ask(run: Run, stage: int, number: int, splits: tuple[str, ...], asked: Sequence[str]) -> Row:
+    """Ask once and return the line that says what came of it. The request is the same each time, so that a site gives
+    the answer it gave before.
+    """
+    started, study, last = time.monotonic(), run.study, "test" in splits
+    answers: dict[str, dict[str, float]] = {}
+
+    def on_reply(site: str, reply: Reply) -> None:
+        found = {name: value for name, value in reply.metrics.items() if name.partition("/")[0] in splits}
+        check_histograms(of_split(found, "test"))
+        answers[site] = found
+
+    request = Request("evaluate", run.name, study.hash(), stage, number, run.standing.tensors, splits)
+    there = [site for site in asked if site in run.there]
+    exchange = run.sites.ask(request, there, on_reply, 0 if last else study.round.enough)
+    exchange.rejections += [
+        {"site": site, "code": NOT_THERE, "text": "not connected"} for site in asked if site not in there
+    ]
+    return {
+        "stage": stage,
+        "round": number,
+        "attempt": len(run.lines(stage, number)) + 1,
+        "splits": list(splits),
+        "last": last,
+        "participants": list(asked),
+        **asdict(exchange),
+        "metrics": {site: answers[site] for site in sorted(answers)},
+        "seconds": round(time.monotonic() - started, 3),
+        "study_hash": study.hash(),
+    }
+
+
+def _conclude(run: Run, stage: int, number: int, last: bool, tries: int) -> None:
+    """Say who is missing; raise RoundError below the quorum."""
+    missing = list_missing(run.lines(stage, number)).values()
+    reasons = {entry["site"]: f"{entry['code']} ({entry['text']})" for entry in missing}
+    for site, reason in sorted(reasons.items()) if last else ():
+        run.ledger.add(Entry("missing", stage, number, site, reason))
+        tell(Said(site, f"is missing from the last evaluation of stage {stage}: {reason}"))
+    if _has_quorum(run, stage, number):
+        return
+    said = "; ".join(f"{site}: {reason}" for site, reason in sorted(reasons.items())) or "nobody is there"
+    text = f"{len(run.answers(stage, number))} usable replies, quorum {run.study.round.quorum}: {said}"
+    run.ledger.add(Entry("not-evaluated", stage, number, text=text))
+    raise RoundError(
+        f"The evaluation after round {number} of stage {stage} had {text}"
+        f"{f', in {tries} tries' if tries > 1 else ''}. Mend that and resume the run: its rounds are kept."
     )
-
-
-def _of_split(reply: Reply, split: str) -> dict[str, float]:
-    return {name.partition("/")[2]: value for name, value in reply.metrics.items() if name.startswith(f"{split}/")}
-
-
-def metric_rows(stage: int, round_number: int, reply: Reply) -> list[Row]:
-    """Return one row per metric of a reply."""
-    rows = []
-    for name, value in sorted(reply.metrics.items()):
-        split, _, metric = name.partition("/")
-        if metric in KEYS:  # of no use by themselves: see pooled.json
-            continue
-        count = int(reply.metrics.get(f"{split}/n", reply.cases))
-        rows.append(
-            {
-                "stage": stage,
-                "round": round_number,
-                "site": reply.site,
-                "split": split,
-                "metric": metric,
-                "value": value,
-                "n": count,
-            }
-        )
-    return rows
-
-
-def plain_metrics(reply: Reply) -> dict[str, Any]:
-    """Return a reply's metrics without their split."""
-    return {name.partition("/")[2]: value for name, value in reply.metrics.items()}

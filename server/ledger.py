@@ -22,7 +22,7 @@ FILE = "ledger.jsonl"
 @dataclass(frozen=True)
 class Entry:
     """A line of the ledger. Events: started, resumed, joined, left, refused, round, not-aggregated, reported,
-    finished, failed.
+    missing, not-evaluated, finished, failed.
     """
 
     event: str
@@ -40,12 +40,17 @@ class Ledger:
         """Raise CheckpointError where the file is damaged."""
         self._path, self._study_hash = folder / FILE, study_hash
         lines = _read_whole_lines(self._path)
+        self._found = [_parse(line, self._path) for line in lines]  # by the run that opened it
         self.length = len(lines)
         self._last = _digest(lines[-1]) if lines else ""
 
+    def holds(self, entry: Entry) -> bool:
+        """Return whether the ledger, as it was when it was opened, has this line."""
+        return any(_named(entry).items() <= line.items() for line in self._found)
+
     def add(self, entry: Entry) -> None:
         """Add a line; it is on the disk when this returns."""
-        record = {name: value for name, value in vars(entry).items() if value not in ("", 0)}
+        record = _named(entry)
         record |= {
             "number": self.length + 1,
             "time": datetime.now(UTC).isoformat(timespec="seconds"),
@@ -65,7 +70,7 @@ def read_ledger(folder: Path) -> list[dict[str, Any]]:
     from the one before it.
     """
     lines, previous = _read_whole_lines(folder / FILE, mend=False), ""
-    records = [json.loads(line) for line in lines]
+    records = [_parse(line, folder / FILE) for line in lines]
     for number, (line, record) in enumerate(zip(lines, records, strict=True), start=1):
         if (record.get("number"), record.get("previous")) != (number, previous):
             raise CheckpointError(
@@ -84,6 +89,17 @@ def _read_whole_lines(path: Path, mend: bool = True) -> list[str]:
         with replacing(path) as temporary:
             temporary.write_bytes(whole + b"\n" if whole else b"")
     return whole.decode("utf-8").splitlines()
+
+
+def _named(entry: Entry) -> dict[str, Any]:
+    return {name: value for name, value in vars(entry).items() if value not in ("", 0)}
+
+
+def _parse(line: str, path: Path) -> dict[str, Any]:
+    try:
+        return dict(json.loads(line))
+    except (TypeError, ValueError) as error:
+        raise CheckpointError(f"{path} holds a line that is no JSON object. Restore the file from a copy.") from error
 
 
 def _digest(line: str) -> str:

@@ -6,7 +6,7 @@ import csv
 import fcntl
 import io
 import json
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from datetime import UTC, datetime
 from pathlib import Path
@@ -48,22 +48,34 @@ def locked(folder: Path) -> Iterator[None]:
         yield
 
 
-def read_records(folder: Path, stage: int, round_number: int) -> tuple[list[Row], list[Row]]:
-    """Return the round records and metric rows up to a round; those after it are of a round that did not complete,
-    since records are written before the checkpoint.
+def read_records(folder: Path, stage: int, number: int) -> tuple[list[Row], list[Row], list[Row]]:
+    """Return the round records, the metric rows of training and the lines of evaluations up to a round; those after it
+    are of a round that did not complete, since records are written before the checkpoint.
+
+    Metric rows of evaluations follow from the evaluations' own lines.
     """
-    rounds, metrics = read_rounds(folder), read_metrics(folder / "metrics.csv")
-    reached = (stage, round_number)
-    return (
-        [row for row in rounds if (row["stage"], row["round"]) <= reached],
-        [row for row in metrics if (row["stage"], row["round"]) <= reached],
+    rounds, metrics, evaluations = read_rounds(folder), read_metrics(folder / "metrics.csv"), read_evaluations(folder)
+    rounds, metrics, evaluations = (
+        [row for row in rows if (row["stage"], row["round"]) <= (stage, number)]
+        for rows in (rounds, metrics, evaluations)
     )
+    return rounds, [row for row in metrics if row["split"] == "train"], evaluations
 
 
-def write_records(folder: Path, rounds: list[Row], metrics: list[Row]) -> None:
-    """Write rounds.jsonl and metrics.csv."""
-    write_text(folder / "rounds.jsonl", "".join(json.dumps(row, sort_keys=True) + "\n" for row in rounds))
-    write_metrics(folder / "metrics.csv", metrics, METRIC_COLUMNS)
+def write_rounds(folder: Path, rounds: Sequence[Row]) -> None:
+    """Write rounds.jsonl."""
+    _write_lines(folder / "rounds.jsonl", rounds)
+
+
+def write_evaluations(folder: Path, lines: Sequence[Row]) -> None:
+    """Write evaluations.jsonl: one line per exchange."""
+    _write_lines(folder / "evaluations.jsonl", lines)
+
+
+def write_metric_rows(folder: Path, rows: Sequence[Row]) -> None:
+    """Write metrics.csv, by stage and round, training before what was evaluated after it."""
+    ordered = sorted(rows, key=lambda row: (row["stage"], row["round"], row["split"] != "train"))
+    write_metrics(folder / "metrics.csv", ordered, METRIC_COLUMNS)
 
 
 def write_cohorts(folder: Path, cohorts: Mapping[str, Mapping[str, float]]) -> None:
@@ -83,13 +95,14 @@ def write_pooled(folder: Path, stage: int, rows: list[Row]) -> None:
 
 def write_run_record(folder: Path, state: str) -> None:
     """Write run.json: where the run's numbers come from and how far it is; `state` is running, failed or finished."""
-    path, rounds, now = folder / "run.json", read_rounds(folder), datetime.now(UTC).isoformat(timespec="seconds")
+    path, now = folder / "run.json", datetime.now(UTC).isoformat(timespec="seconds")
+    exchanges = [*read_rounds(folder), *read_evaluations(folder)]
     before = json.loads(path.read_text(encoding="utf-8")) if path.exists() else {}
     record = {
         "versions": read_versions(),
         "commit": read_commit(),
-        "seconds": sum(row["seconds"] for row in rounds),
-        "bytes": {way: sum(row[f"bytes_{way}"] for row in rounds) for way in ("up", "down")},
+        "seconds": sum(row["seconds"] for row in exchanges),
+        "bytes": sum_bytes(exchanges),
         "started": before.get("started", now),
         "finished": None if state == "running" else now,
         "state": state,
@@ -97,7 +110,7 @@ def write_run_record(folder: Path, state: str) -> None:
     write_json(path, record)
 
 
-def write_metrics(path: Path, rows: list[Row], columns: tuple[str, ...]) -> None:
+def write_metrics(path: Path, rows: Sequence[Row], columns: tuple[str, ...]) -> None:
     """Write metric rows as CSV."""
     text = io.StringIO()
     writer = csv.DictWriter(text, columns, lineterminator="\n")
@@ -125,5 +138,34 @@ def read_metrics(path: Path) -> list[Row]:
 
 def read_rounds(folder: Path) -> list[Row]:
     """Read the round records of a run folder; an absent file has none."""
-    path = folder / "rounds.jsonl"
+    return _read_lines(folder / "rounds.jsonl")
+
+
+def read_evaluations(folder: Path) -> list[Row]:
+    """Read the exchanges of evaluations of a run folder; an absent file has none."""
+    return _read_lines(folder / "evaluations.jsonl")
+
+
+def sum_bytes(exchanges: Iterable[Row]) -> dict[str, int]:
+    """Return the bytes of tensors that went up and down in these records of rounds and evaluations."""
+    kept = list(exchanges)
+    return {way: sum(row[f"bytes_{way}"] for row in kept) for way in ("up", "down")}
+
+
+def list_missing(evaluations: Iterable[Mapping[str, Any]]) -> dict[tuple[str, int, str], dict[str, str]]:
+    """Return who did not answer these exchanges in the end, and why: (arm, stage, site) -> the last rejection."""
+    missing: dict[tuple[str, int, str], dict[str, str]] = {}
+    for line in evaluations:
+        arm, stage = line.get("arm", "federated"), line["stage"]
+        missing |= {(arm, stage, entry["site"]): entry for entry in line["rejections"]}
+        for site in line["replies"]:
+            missing.pop((arm, stage, site), None)
+    return missing
+
+
+def _read_lines(path: Path) -> list[Row]:
     return [json.loads(line) for line in path.read_text(encoding="utf-8").splitlines()] if path.exists() else []
+
+
+def _write_lines(path: Path, rows: Sequence[Row]) -> None:
+    write_text(path, "".join(json.dumps(row, sort_keys=True) + "\n" for row in rows))

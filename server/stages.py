@@ -1,10 +1,10 @@
 """The loop over stages and rounds: ask, aggregate, evaluate, record, checkpoint. It knows neither Flower nor arms."""
 
+import json
 import time
-from collections.abc import Callable, Sequence
+from collections.abc import Callable
 from dataclasses import asdict, dataclass, replace
 from pathlib import Path
-from typing import Protocol
 
 from prostafed.common.errors import RoundError
 from prostafed.common.messages import Request
@@ -12,31 +12,19 @@ from prostafed.common.models.checkpoint import save_checkpoint
 from prostafed.common.progress import RoundDone, Said, tell
 from prostafed.common.study import Finetune, Pretrain, Study
 from prostafed.common.study.network import build_stage_network, held_groups, shared_names
+from prostafed.common.study.split import describe_split
 from prostafed.common.tensors import Tensors, hash_tensors, read_tensors, select_groups
 from prostafed.server.aggregation import build_aggregator
 from prostafed.server.aggregation.aggregator import Aggregator
-from prostafed.server.checkpoints import Standing, read_standing, write_standing
-from prostafed.server.evaluation import evaluate, metric_rows, plain_metrics
-from prostafed.server.ledger import Entry, Ledger
+from prostafed.server.checkpoints import Standing
+from prostafed.server.divergence import find_diverged
+from prostafed.server.evaluation import evaluate_round
+from prostafed.server.ledger import Entry
+from prostafed.server.metric_rows import metric_rows, plain_metrics
 from prostafed.server.participants import count_rejections, draw_participants
-from prostafed.server.rounds import Exchange, OnReply
-from prostafed.server.run_folder import Row, open_run, read_records, write_cohorts, write_pooled, write_records
-from prostafed.server.trackers import Trackers
+from prostafed.server.run import Run, Sites
+from prostafed.server.run_folder import Row
 from prostafed.server.updates import Updates
-
-
-class Sites(Protocol):
-    """The sites of a run: `rounds.Roll` over a grid, or a test's."""
-
-    @property
-    def cohorts(self) -> dict[str, dict[str, float]]:
-        """What sites chose to tell of their patients: site -> "attribute/value" -> cases."""
-
-    def present(self) -> list[str]:
-        """Return the names of the sites that are there now, sorted."""
-
-    def ask(self, request: Request, sites: Sequence[str], on_reply: OnReply, enough: int = 0) -> Exchange:
-        """Ask some of them; each admitted reply goes to `on_reply` as it arrives."""
 
 
 @dataclass(frozen=True)
@@ -50,43 +38,19 @@ class StagePlan:
     aggregator: Aggregator
 
 
-class Run:
-    """A run of `study` into `folder`, begun or taken up where it stands."""
-
-    def __init__(self, study: Study, name: str, sites: Sites, folder: Path) -> None:
-        """Raise CheckpointError where `folder` holds another study's run or a damaged one."""
-        open_run(folder, study)
-        self.study, self.name, self.sites, self.folder = study, name, sites, folder
-        self.ledger = Ledger(folder, study.hash())
-        self.standing = read_standing(folder, study.hash(), self.ledger.length)
-        self.rounds, self.metrics = read_records(folder, self.standing.stage, self.standing.round)
-        self.there = sites.present()
-        self.trackers = Trackers(folder, name, study)
-        write_cohorts(folder, sites.cohorts)
-        stage, number, tensors = self.standing.stage, self.standing.round, self.standing.tensors
-        event = "resumed" if self.ledger.length else "started"
-        text, model = f"sites: {', '.join(self.there)}", hash_tensors(tensors) if tensors else ""
-        self.ledger.add(Entry(event, stage, number, text=text, model=model))
-
-    def note_arrivals(self, stage: int, number: int) -> None:
-        """Ask who is there now, and enter in the ledger who came and who went."""
-        before, self.there = set(self.there), self.sites.present()
-        for event, moved in (("joined", set(self.there) - before), ("left", before - set(self.there))):
-            for site in sorted(moved):
-                self.ledger.add(Entry(event, stage, number, site))
-                tell(Said(site, event))
-        write_cohorts(self.folder, self.sites.cohorts)
-
-
 def run_stages(
     study: Study, name: str, sites: Sites, folder: Path, load_initial: Callable[[], Tensors] = dict
 ) -> Tensors:
-    """Run every round of `study` that `folder` does not hold yet and return the shared tensors; they become
-    model.safetensors. `load_initial` gives what the first stage's encoder starts from; it is asked in a new run only.
+    """Run every round of `study` that `folder` does not hold yet and return the global tensors; those of them that were
+    trained become model.safetensors. `load_initial` gives what the first stage's encoder starts from; it is asked in a
+    new run only.
 
-    Raises RoundError when a round stays below the quorum and the study does not say to try again, or not any more.
+    A run taken up again after a round first completes the evaluation of it. Raises RoundError when a round or an
+    evaluation stays below the quorum and the study does not say to try again, or not any more.
     """
     run = Run(study, name, sites, folder)
+    if run.standing.round:
+        evaluate_round(run, run.standing.stage, run.standing.round)
     for number, section in enumerate(study.stage, start=1):
         done = section.rounds if number < run.standing.stage else 0
         if number == run.standing.stage:
@@ -99,11 +63,28 @@ def run_stages(
             run.standing = Standing(number, 0, {**plan.initial, **encoder}, rejected=run.standing.rejected)
         for round_number in range(done + 1, section.rounds + 1):
             _finish_round(run, plan, round_number)
+            evaluate_round(run, number, round_number)
     run.trackers.close()
-    metadata = {"study": study.canonical(), "study_hash": study.hash()}
-    save_checkpoint(folder / "model.safetensors", run.standing.tensors, metadata)
+    _save_model(study, run.standing.tensors, folder / "model.safetensors")
     run.ledger.add(Entry("finished", run.standing.stage, run.standing.round, model=hash_tensors(run.standing.tensors)))
     return run.standing.tensors
+
+
+def _save_model(study: Study, tensors: Tensors, path: Path) -> None:
+    """Write the tensors that were trained in the federation, the names of those left out, and how patients are split.
+
+    What never travelled is at the server as it was drawn, or as it came: it would pass as trained.
+    """
+    trained = frozenset[str]().union(
+        *(shared_names(build_stage_network(study, number), stage) for number, stage in enumerate(study.stage, start=1))
+    )
+    metadata = {
+        "study": study.canonical(),
+        "study_hash": study.hash(),
+        "split": describe_split(study),
+        "left_out": json.dumps(sorted(set(tensors) - trained)),
+    }
+    save_checkpoint(path, {name: array for name, array in tensors.items() if name in trained}, metadata)
 
 
 def _plan_stage(study: Study, number: int) -> StagePlan:
@@ -133,7 +114,7 @@ def _finish_round(run: Run, plan: StagePlan, number: int) -> None:
 
 
 def _try_round(run: Run, plan: StagePlan, number: int, attempt: int) -> Row:
-    """Ask for one round, aggregate and evaluate it where it counts, write what it gave, and return its record."""
+    """Ask for one round, aggregate it where it counts, write what it gave, and return its record."""
     study, section, standing, started = run.study, plan.section, run.standing, time.monotonic()
     chosen = draw_participants(run.there, study.round.participants, study.seed, plan.number, number, attempt)
     updates = Updates(standing, plan.shared, plan.aggregator, study.round, len(run.there), study.seed)
@@ -141,21 +122,15 @@ def _try_round(run: Run, plan: StagePlan, number: int, attempt: int) -> Row:
     exchange = run.sites.ask(request, chosen, updates.take, study.round.enough)
     aggregated = bool(exchange.replies) and len(exchange.replies) >= study.round.quorum
     rejected = count_rejections(standing.rejected, exchange)
-    reported = [site for site, count in rejected.items() if count and count % study.round.report_after == 0]
     diagnostics: dict[str, float] = {}
     problem = "" if aggregated else f"{len(exchange.replies)} usable replies, quorum {study.round.quorum}"
-    rows = [row for _, reply in sorted(updates.replies.items()) for row in metric_rows(plan.number, number, reply)]
     if aggregated:
         try:
             run.standing, diagnostics = updates.finish(plan.number, number)
         except RoundError as error:
             aggregated, problem = False, str(error).rstrip(".")
-    if aggregated and isinstance(section, Finetune):
-        found = evaluate(study, run.name, run.sites, run.there, run.standing.tensors, plan.number, number)
-        rows += found.rows
-        if found.pooled:
-            write_pooled(run.folder, plan.number, found.pooled)
     run.standing = replace(run.standing, rejected=rejected)
+    replies = dict(sorted(updates.replies.items()))
     record = {
         "stage": plan.number,
         "kind": section.kind,
@@ -164,37 +139,38 @@ def _try_round(run: Run, plan: StagePlan, number: int, attempt: int) -> Row:
         "attempt": attempt,
         "participants": chosen,
         **asdict(exchange),
-        "reported": reported,
+        "reported": [site for site, count in rejected.items() if count and count % study.round.report_after == 0],
         "aggregated": aggregated,
         "problem": problem,
         "aggregate": section.aggregate,
         "diagnostics": diagnostics,
         "norms": updates.norms,
         **asdict(updates.compare()),
-        "cases": {site: reply.cases for site, reply in sorted(updates.replies.items())},
-        "metrics": {site: plain_metrics(reply) for site, reply in sorted(updates.replies.items())},
+        "cases": {site: reply.cases for site, reply in replies.items()},
+        "metrics": {site: plain_metrics(reply.metrics) for site, reply in replies.items()},
         "seconds": round(time.monotonic() - started, 3),
         "study_hash": study.hash(),
     }
-    _write(run, record, rows)
-    if aggregated:
-        losses = [reply.metrics.get("train/loss", 0.0) for reply in updates.replies.values()]
-        tell(RoundDone(plan.number, section.kind, number, time.monotonic() - started, sum(losses) / len(losses)))
+    record["diverged"] = find_diverged([*run.rounds, record], plan.number)
+    run.add_round(
+        record,
+        [
+            row
+            for site, reply in replies.items()
+            for row in metric_rows(plan.number, number, site, reply.metrics, reply.cases)
+        ],
+    )
+    _tell_round(record)
     return record
 
 
-def _write(run: Run, record: Row, rows: list[Row]) -> None:
-    """Write a round to disk: its records, then, where it counts, the checkpoint that says so, then the ledger."""
-    stage, number = record["stage"], record["round"]
-    run.rounds.append(record)
-    run.metrics.extend(rows)
-    write_records(run.folder, run.rounds, run.metrics)
-    for site in record["reported"]:
-        last = next(entry for entry in record["rejections"] if entry["site"] == site)
-        text = f"rejected {run.standing.rejected[site]} times in a row, last {last['code']}: {last['text']}"
-        run.ledger.add(Entry("reported", stage, number, site, text))
-        tell(Said(site, text))
-    if record["aggregated"]:
-        run.trackers.log_round(record, rows)
-        write_standing(run.folder, run.standing, run.study.hash(), run.ledger.length)
-        run.ledger.add(Entry("round", stage, number, model=hash_tensors(run.standing.tensors)))
+def _tell_round(record: Row) -> None:
+    """Tell that a round was aggregated, and where its losses have diverged."""
+    if not record["aggregated"]:
+        return
+    losses = [found.get("loss", 0.0) for found in record["metrics"].values()]
+    mean = sum(losses) / len(losses)
+    tell(RoundDone(record["stage"], record["kind"], record["round"], record["seconds"], mean))
+    for site in record["diverged"]:
+        loss = record["metrics"][site]["loss"]
+        tell(Said(site, f"its training loss has diverged: {loss:.3g} in round {record['round']}. Lower learning_rate."))

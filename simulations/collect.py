@@ -11,23 +11,36 @@ from prostafed.common.metrics.predictions import CasePrediction
 from prostafed.common.metrics.summary import summarise
 from prostafed.common.seeding import derive_seed
 from prostafed.common.study import Finetune, Study
-from prostafed.server.run_folder import METRIC_COLUMNS, Row, read_metrics, read_rounds, write_metrics
+from prostafed.server.run_folder import (
+    METRIC_COLUMNS,
+    Row,
+    list_missing,
+    read_evaluations,
+    read_metrics,
+    read_rounds,
+    sum_bytes,
+    write_evaluations,
+    write_metrics,
+    write_rounds,
+)
 from prostafed.simulations.arms import ArmRun
 from prostafed.simulations.consensus import CONSENSUS_ARMS
 from prostafed.simulations.hospitals import POOLED, Hospital
 
 
 def is_finished(arm: ArmRun) -> bool:
-    """Return whether the arm's run came to its end."""
+    """Return whether the arm's run came to its end, with nobody missing from a last evaluation."""
     state = arm.folder / "state.json"
-    return state.exists() and json.loads(state.read_text())["state"] == "finished"
+    finished = state.exists() and json.loads(state.read_text())["state"] == "finished"
+    return finished and not list_missing(line for line in read_evaluations(arm.folder) if line["last"])
 
 
 def collect_arms(study: Study, arms: Sequence[ArmRun], hospitals: Sequence[Hospital], out: Path) -> dict[str, int]:
-    """Write rounds.jsonl, metrics.csv, predictions.jsonl, and the federation's model, pooled.json and cohorts.json
-    into `out`; return the federation's bytes on the wire.
+    """Write rounds.jsonl, evaluations.jsonl, metrics.csv, predictions.jsonl, and the federation's model, pooled.json
+    and cohorts.json into `out`; return the federation's bytes on the wire.
     """
     rounds = [{"arm": arm.arm, **row} for arm in arms for row in read_rounds(arm.folder)]
+    evaluations = [{"arm": arm.arm, **row} for arm in arms for row in read_evaluations(arm.folder)]
     metrics = [
         {"arm": arm.arm, **row}
         for arm in arms
@@ -37,15 +50,15 @@ def collect_arms(study: Study, arms: Sequence[ArmRun], hospitals: Sequence[Hospi
     predictions = [row for arm in arms if not arm.unseen for row in _read_predictions(arm, hospitals)]
     predictions += list(_read_consensus(study, out / "arms"))
     metrics += _score(study, predictions)
-    write_text(out / "rounds.jsonl", "".join(json.dumps(row, sort_keys=True) + "\n" for row in rounds))
+    write_rounds(out, rounds)
+    write_evaluations(out, evaluations)
     write_metrics(out / "metrics.csv", metrics, ("arm", *METRIC_COLUMNS))
     write_text(out / "predictions.jsonl", "".join(json.dumps(row) + "\n" for row in predictions))
     for name in ("model.safetensors", "pooled.json", "cohorts.json"):
         if arms and (arms[0].folder / name).exists():
             with replacing(out / name) as temporary:
                 shutil.copyfile(arms[0].folder / name, temporary)
-    federated = [row for row in rounds if row["arm"] == "federated"]
-    return {way: sum(row[f"bytes_{way}"] for row in federated) for way in ("up", "down")}
+    return sum_bytes(row for row in [*rounds, *evaluations] if row["arm"] == "federated")
 
 
 def _read_predictions(arm: ArmRun, hospitals: Sequence[Hospital]) -> Iterator[Row]:

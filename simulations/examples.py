@@ -14,9 +14,9 @@ from prostafed.client.work import Workplace, load_network, open_workplace
 from prostafed.common.files import make_folder, replacing
 from prostafed.common.imaging.cases import MASKS, Masks
 from prostafed.common.messages import Request
-from prostafed.common.models.checkpoint import read_checkpoint
 from prostafed.common.study import Finetune, Study
 from prostafed.common.tasks import build_task
+from prostafed.server.checkpoints import read_standing
 from prostafed.simulations.arms import ArmRun
 from prostafed.simulations.hospitals import Hospital
 
@@ -80,7 +80,7 @@ def _detect(study: Study, arm: ArmRun, workplace: Workplace, index: int) -> npt.
     number, stage = len(study.stage), study.stage[-1]
     if not isinstance(stage, Finetune):
         return None
-    tensors, _ = read_checkpoint(arm.folder / "model.safetensors")
+    tensors = read_standing(arm.folder, arm.study.hash()).tensors  # all that is sent; the model is what was trained
     request = Request("evaluate", arm.run, study.hash(), number, stage.rounds, tensors)
     network = load_network(workplace, request, stage.rounds)
     _, prediction = next(iter(predict(network, build_task(stage.task), workplace.cases, [index], 1, workplace.device)))

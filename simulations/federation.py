@@ -26,6 +26,7 @@ class PhantomSite(EmulatedSite):
 
     source: Literal["phantom"] = Field(description="generated images")
     cases: int = Field(ge=1, description="how many to generate")
+    seed: int = Field(0, ge=0, description="another seed, other patients; a study's own seed changes none of them")
     center: Literal["RUMC", "ZGT", "PCNN"] = Field("RUMC", description="PI-CAI centre whose published rates it follows")
     scanner: Scanner = Field(Scanner(), description="the emulated scanner, a table")
     readers: Readers = Field(Readers(), description="who reads its cases, a table")

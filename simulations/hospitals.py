@@ -14,10 +14,11 @@ from prostafed.common.errors import DataError
 from prostafed.common.files import make_folder, write_json, write_text
 from prostafed.common.imaging.case_folder import CaseFolder, case_path, open_case_folder, write_case
 from prostafed.common.imaging.cases import CaseRecord, Grid, Image, Masks
-from prostafed.common.imaging.folds import split_cases, write_splits
+from prostafed.common.imaging.folds import write_splits
 from prostafed.common.provenance import fingerprint_files, read_versions
 from prostafed.common.seeding import derive_seed
 from prostafed.common.study import Study
+from prostafed.common.study.split import split_patients
 from prostafed.simulations.datasets import load_importer
 from prostafed.simulations.faults import Fault, flip_labels
 from prostafed.simulations.federation import (
@@ -91,8 +92,8 @@ def write_site_folder(folder: Path, hospital: Hospital) -> Path:
 
 def write_flipped_cases(folder: Path, hospital: Hospital, study: Study) -> None:
     """Give a site folder cases of its own, in which the training patients' labels are wrong."""
-    cases, records, data = make_folder(folder / "cases"), hospital.cases.records, study.data
-    splits = split_cases(records, study.seed, data.validation_fraction, data.test_fraction)  # of the true labels
+    cases, records = make_folder(folder / "cases"), hospital.cases.records
+    splits = split_patients(study, records)  # of the true labels
     training = set(splits["train"])
     for index, record in enumerate(records):
         named = flip_labels(record) if index in training else record
@@ -113,7 +114,7 @@ def write_pooled_folder(folder: Path, hospitals: Sequence[Hospital], study: Stud
             if not link.exists():
                 link.symlink_to(case_path(hospital.cases.folder, record.case_id).resolve())
         records = hospital.cases.records
-        splits = split_cases(records, study.seed, study.data.validation_fraction, study.data.test_fraction)
+        splits = split_patients(study, records)
         sides |= {records[index].case_id: split for split, indices in splits.items() for index in indices}
     pooled = open_case_folder(cases)
     union = {
@@ -160,7 +161,7 @@ def _import(
 def _generate(site: PhantomSite, study: Study, grid: Grid, first: int) -> Iterator[tuple[CaseRecord, Image, Masks]]:
     """Yield the site's cases from number `first` on, in order; made by a process per core, each with one thread."""
     arguments = {
-        "seed": derive_seed(study.seed, "hospital", site.name),
+        "seed": derive_seed(site.seed, "hospital", site.name),  # who the patients are is no matter of the study
         "center": site.center,
         "scanner": site.scanner,
         "readers": site.readers,
@@ -183,7 +184,6 @@ def _cache_key(site: PhantomSite | DatasetSite, study: Study) -> str:
     parts = {
         "site": site.model_dump(mode="json", exclude={"faults"}),
         "data": study.data.model_dump(mode="json", include={"sequences", "allow_missing", "spacing_mm", "size"}),
-        "seed": study.seed if isinstance(site, PhantomSite) else None,
         "release": read_versions()["prostafed"],
         "files": None if isinstance(site, PhantomSite) else _list_files(site.root),
     }

@@ -9,8 +9,9 @@ import torch
 from prostafed.client.gate import admit_cases
 from prostafed.client.site import Site, read_site
 from prostafed.common.imaging.case_folder import CaseFolder, open_case_folder
-from prostafed.common.imaging.folds import Splits, read_splits, split_cases
+from prostafed.common.imaging.folds import Splits, read_splits
 from prostafed.common.study import Study, parse_study
+from prostafed.common.study.split import split_patients
 
 
 @dataclass(frozen=True)
@@ -37,5 +38,5 @@ def open_workplace(site_file: Path, canonical: str) -> Workplace:
         kept_out = {record.case_id for record in indexed.records} - {record.case_id for record in cases.records}
         splits = read_splits(site.splits, cases.records, kept_out)
     else:
-        splits = split_cases(cases.records, study.seed, study.data.validation_fraction, study.data.test_fraction)
+        splits = split_patients(study, cases.records)
     return Workplace(site, study, cases, splits, torch.device(name))

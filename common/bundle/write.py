@@ -32,6 +32,7 @@ from prostafed.common.errors import ConfigurationError
 from prostafed.common.files import make_folder, write_json, write_text
 from prostafed.common.models.checkpoint import save_checkpoint
 from prostafed.common.study import RUN_NAME, Study
+from prostafed.common.study.split import describe_split
 from prostafed.common.tensors import Tensors
 
 
@@ -68,7 +69,7 @@ def write_bundle(target: Path, draft: Draft) -> Bundle:
         for name in ("configs", "models", "docs"):
             (folder / name).mkdir()
         difference = write_onnx(forward, folder / ONNX, hideable)
-        save_checkpoint(folder / WEIGHTS, draft.tensors, {"study_hash": draft.study.hash()})
+        save_checkpoint(folder / WEIGHTS, draft.tensors, _describe(draft.study))
         torch.save(forward.state_dict(), folder / STATE)
         write_json(folder / METADATA, make_metadata(described, release, draft.authors, difference))
         write_json(folder / INFERENCE, make_inference(described))
@@ -85,6 +86,10 @@ def write_bundle(target: Path, draft: Draft) -> Bundle:
         )
         write_json(folder / RECORD, record.model_dump(mode="json"))
     return Bundle(target, record, draft.study)
+
+
+def _describe(study: Study) -> dict[str, str]:
+    return {"study_hash": study.hash(), "split": describe_split(study)}
 
 
 @contextmanager

@@ -2,7 +2,8 @@
 
 import csv
 from collections import defaultdict
-from collections.abc import Collection, Sequence
+from collections.abc import Collection, Mapping, Sequence
+from itertools import groupby
 from pathlib import Path
 
 from prostafed.common.errors import DataError
@@ -14,34 +15,65 @@ SPLITS = ("train", "validation", "test")
 Splits = dict[str, list[int]]  # split -> indices of its cases
 
 
-def split_cases(records: Sequence[CaseRecord], seed: int, validation_fraction: float, test_fraction: float) -> Splits:
-    """Return the indices of each split. A patient's side depends on the seed and the patients of the same label only.
+def split_cases(
+    records: Sequence[CaseRecord],
+    seed: int,
+    validation_fraction: float,
+    test_fraction: float,
+    uses: Sequence[frozenset[str]],
+    judging: frozenset[str],
+) -> Splits:
+    """Return the indices of each split. `uses`: the tasks that can judge each record; `judging`: those it is for.
 
-    Patients are stratified by csPCa (yes, no, unknown). With two or more patients the training and test splits hold at
-    least one each; with one patient it is a training patient.
+    Patients of whom some task can be judged are split first, whatever `judging` says, stratified by csPCa (yes, no,
+    unknown) and by these tasks; then those of whom none in `judging` can be judged are trained on after all. So what is
+    held out for some tasks is held out wherever more are judged, and patients without labels, who are always trained
+    on, change no other's side. The test split holds a patient of every task that has two or more, the training split
+    one in any case.
     """
     positions: dict[str, list[int]] = defaultdict(list)
     for index, record in enumerate(records):
         positions[record.patient_id].append(index)
-    strata: dict[bool | None, list[str]] = defaultdict(list)
-    for patient in sorted(positions, key=lambda name: derive_seed(seed, "split", name)):
-        labels = {records[index].cspca for index in positions[patient]}
-        strata[True if True in labels else False if False in labels else None].append(patient)
-
-    sides: dict[str, list[str]] = {"train": [], "validation": [], "test": []}
+    tasks = {patient: frozenset[str]().union(*(uses[i] for i in found)) for patient, found in positions.items()}
+    patients = sorted(positions, key=lambda name: derive_seed(seed, "split", name))
+    labelled = [patient for patient in patients if tasks[patient]]
+    side_of = dict.fromkeys(patients, "train")
     for label in (True, False, None):
-        patients = strata[label]
-        test = round(test_fraction * len(patients))
-        validation = round(validation_fraction * len(patients))
-        sides["test"] += patients[:test]
-        sides["validation"] += patients[test : test + validation]
-        sides["train"] += patients[test + validation :]
-    for needy in (sides["test"], sides["train"]):
-        if not needy and len(positions) > 1:
-            needy.append(max(sides.values(), key=len).pop())
-    return {
-        side: sorted(index for patient in patients for index in positions[patient]) for side, patients in sides.items()
-    }
+        alike = [p for p in labelled if _label({records[index].cspca for index in positions[p]}) is label]
+        side_of |= _cut(sorted(alike, key=lambda p: sorted(tasks[p])), tasks, validation_fraction, test_fraction)
+    for task in sorted(frozenset[str]().union(*tasks.values())):
+        of_task = [patient for patient in labelled if task in tasks[patient]]
+        if len(of_task) > 1 and not any(side_of[patient] == "test" for patient in of_task):
+            side_of[of_task[0]] = "test"
+    if "train" not in side_of.values():
+        side_of[patients[-1]] = "train"
+    side_of |= {patient: "train" for patient in patients if not tasks[patient] & judging}
+    return {side: [i for i, record in enumerate(records) if side_of[record.patient_id] == side] for side in SPLITS}
+
+
+def _label(labels: set[bool | None]) -> bool | None:
+    return True if True in labels else False if False in labels else None
+
+
+def _cut(
+    patients: Sequence[str], tasks: Mapping[str, frozenset[str]], validation_fraction: float, test_fraction: float
+) -> dict[str, str]:
+    """Return the sides of patients of one label, who stand one after the other by the tasks that can judge them.
+
+    Fractions are of all of them, so that many small groups lose nobody to rounding.
+    """
+    side_of: dict[str, str] = {}
+    seen = 0
+    for _, group in groupby(patients, key=tasks.__getitem__):
+        members = list(group)
+        test, validation = (
+            round(fraction * (seen + len(members))) - round(fraction * seen)
+            for fraction in (test_fraction, validation_fraction)
+        )
+        sides = ["test"] * test + ["validation"] * validation
+        side_of |= dict(zip(members, sides + ["train"] * len(members), strict=False))
+        seen += len(members)
+    return side_of
 
 
 def write_splits(path: Path, records: Sequence[CaseRecord], splits: Splits) -> None:

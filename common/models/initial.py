@@ -13,6 +13,7 @@ from prostafed.common.models.encoder import Encoder
 from prostafed.common.models.mobilenet import InvertedResidual
 from prostafed.common.study import Study
 from prostafed.common.study.network import build_stage_network
+from prostafed.common.study.split import check_split
 from prostafed.common.tensors import Tensors, check_layout, read_tensors, select_groups
 
 RGB = 3  # channels of a photograph
@@ -23,7 +24,7 @@ def load_initial(study: Study, path: Path | None) -> Tensors:
     """Return the encoder's tensors that `study` starts from, whole, named as the network's; {} for random ones.
 
     Raises ConfigurationError where `path` is missing, not wanted, or not the file whose SHA-256 the study names, and
-    CheckpointError where its tensors do not fit the study's encoder.
+    CheckpointError where its tensors do not fit the study's encoder, or it may have seen the study's test patients.
     """
     initial = study.initial
     if initial.encoder == "random":
@@ -46,7 +47,9 @@ def load_initial(study: Study, path: Path | None) -> Tensors:
     if initial.encoder == "imagenet":
         weights = read_weights(path)
     else:
-        found = select_groups(read_checkpoint(path)[0], ["encoder"])
+        tensors, metadata = read_checkpoint(path)
+        check_split(study, metadata, path)
+        found = select_groups(tensors, ["encoder"])
     try:
         if initial.encoder == "imagenet":
             return inflate(weights, encoder)

@@ -23,8 +23,22 @@ class Data(Section):
     )
     spacing_mm: Triple = Field((3.0, 0.5, 0.5), description="voxel spacing (z, y, x)")
     size: tuple[int, int, int] = Field((20, 256, 256), description="voxels (z, y, x)")
-    validation_fraction: float = Field(0.1, ge=0, lt=1, description="patients followed during fine-tuning")
-    test_fraction: float = Field(0.25, gt=0, lt=1, description="patients kept for the last evaluation")
+    split_seed: int = Field(
+        0,
+        ge=0,
+        description="all that is random in the split of patients: studies with another seed, method or label budget "
+        "test on the same patients",
+    )
+    validation_fraction: float = Field(
+        0.1, ge=0, lt=1, description="patients followed during fine-tuning, of those a supervised stage can judge"
+    )
+    test_fraction: float = Field(
+        0.25,
+        gt=0,
+        lt=1,
+        description="patients kept for the last evaluation, of those a supervised stage can judge; whom none can judge "
+        "is trained on",
+    )
 
     @field_validator("spacing_mm", "size")
     @classmethod

@@ -19,6 +19,11 @@ class Initial(Section):
     sha256: str | None = Field(
         None, pattern=r"^[0-9a-f]{64}$", description="of that file, in hexadecimal; needed unless encoder is 'random'"
     )
+    allow_other_split: bool = Field(
+        False,
+        description="start from a checkpoint although its study split the patients in another way, or does not say "
+        "how: test patients may have been trained on, and the report says so",
+    )
 
     @model_validator(mode="after")
     def _pinned(self) -> "Initial":
@@ -31,6 +36,8 @@ class Initial(Section):
             raise ValueError(
                 f"encoder '{self.encoder}' needs sha256, the file's SHA-256 in hexadecimal: `sha256sum FILE` prints it."
             )
+        if self.allow_other_split and self.encoder != "checkpoint":
+            raise ValueError(f"allow_other_split is for encoder 'checkpoint'; with '{self.encoder}' leave it out.")
         return self
 
 

@@ -16,15 +16,22 @@ class Round(Section):
     enough: int = Field(
         0,
         ge=0,
-        description="replies at which a round is closed without waiting for the others (k of n); 0 waits for all. "
-        "Which sites are the first is not reproducible",
+        description="replies at which a round is closed without waiting for the others (k of n), and an evaluation "
+        "other than a stage's last; 0 waits for all. Which sites are the first is not reproducible",
     )
-    quorum: int = Field(1, ge=1, description="replies below which a round is not aggregated")
+    quorum: int = Field(
+        1, ge=1, description="replies below which a round is not aggregated and an evaluation does not count"
+    )
     deadline_s: float = Field(3600.0, gt=0, description="seconds after which a site that has not answered is left out")
     below_quorum: Literal["stop", "retry"] = Field(
-        "stop", description="what follows a round below the quorum: the run stops, or the round is tried again"
+        "stop", description="what follows a round or evaluation below the quorum: the run stops, or it is tried again"
     )
-    retries: int = Field(3, ge=1, description='tries of one round after the first, below_quorum = "retry" only')
+    retries: int = Field(
+        3,
+        ge=1,
+        description='tries of one round or evaluation after the first, with below_quorum = "retry"; in any case, how '
+        "often a stage's last evaluation asks the sites it lacks again",
+    )
     norm_limit: float = Field(
         10.0,
         ge=0,

@@ -14,6 +14,18 @@ def write_report(run: Path) -> Path:
     return write_page(run)
 
 
+def last_words(run: Path) -> list[str]:
+    """Return what a person must hear of a run that came to its end: one sentence or two per shortcoming, none where
+    there is none.
+
+    Raises DataError where `run` is not a run folder.
+    """
+    from prostafed.server.report.run_folder import read_run
+    from prostafed.server.report.shortcomings import list_shortcomings
+
+    return [f"{notice.title}. {notice.text}" for notice in list_shortcomings(read_run(run))]
+
+
 def summary_table(run: Path) -> list[dict[str, Any]]:
     """Return one row per stage, metric, arm and site (or mean over sites, or worst site); ready for JSON.
 

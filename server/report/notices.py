@@ -1,28 +1,20 @@
 """What a reader must know before the numbers: generated images, unfinished runs, missing parts."""
 
 from collections.abc import Sequence
-from dataclasses import dataclass
 
 from prostafed.server.report import tables
 from prostafed.server.report.results import Result
 from prostafed.server.report.run_folder import RunFolder
+from prostafed.server.report.shortcomings import Notice, list_shortcomings
 from prostafed.server.report.verdict import MIN_PER_CLASS, all_generated, judged, scarce_sites
 from prostafed.server.report.vocabulary import arm_of
-
-
-@dataclass(frozen=True)
-class Notice:
-    """A boxed sentence above the report."""
-
-    kind: str  # "generated", "unfinished" or "note"
-    title: str
-    text: str
 
 
 def list_notices(run: RunFolder, results: Sequence[Result], unreadable: Sequence[str]) -> list[Notice]:
     """Return the notices of a run, the most important first."""
     return [
         *_generated(run),
+        *list_shortcomings(run),
         *_unfinished(run),
         *_failed_rounds(run),
         *_reported(run),

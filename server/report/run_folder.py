@@ -28,29 +28,41 @@ class SiteLine(Line):
     readers: dict[str, Any] = {}
 
 
-class RoundLine(Line):
-    """A line of rounds.jsonl. A real federation has one arm and does not name it."""
+class ExchangeLine(Line):
+    """What rounds and evaluations have in common. A real federation has one arm and does not name it."""
 
     arm: str = "federated"
     stage: int
-    kind: str = ""
-    method_or_task: str = ""
     round: int
     participants: tuple[str, ...] = ()
     replies: tuple[str, ...] = ()
     rejections: tuple[dict[str, str], ...] = ()
     late: tuple[dict[str, str], ...] = ()
-    reported: tuple[str, ...] = ()
     attempt: int = 1
+    seconds: float = 0.0
+    bytes_up: int = 0
+    bytes_down: int = 0
+
+
+class RoundLine(ExchangeLine):
+    """A line of rounds.jsonl."""
+
+    kind: str = ""
+    method_or_task: str = ""
+    reported: tuple[str, ...] = ()
     aggregated: bool = True
     norms: dict[str, float] = {}
     cosines: dict[str, dict[str, float]] = {}
     influence: dict[str, float] = {}
-    seconds: float = 0.0
-    bytes_up: int = 0
-    bytes_down: int = 0
     cases: dict[str, int] = {}
     metrics: dict[str, dict[str, float]] = {}
+    diverged: tuple[str, ...] = ()  # sites whose training loss has
+
+
+class EvaluationLine(ExchangeLine):
+    """A line of evaluations.jsonl; its metrics stand in metrics.csv."""
+
+    last: bool = False  # of its stage
 
 
 class MetricLine(Line):
@@ -146,6 +158,7 @@ class RunFolder:
     predictions: dict[tuple[int, str, str], tuple[CasePrediction, ...]]  # (stage, arm, site)
     examples: tuple[Path, ...]
     record: RunRecord
+    evaluations: tuple[EvaluationLine, ...] = ()
     pooled: tuple[PooledLine, ...] = ()
     cohorts: dict[str, dict[str, float]] = field(default_factory=dict)  # site -> "attribute/value" -> cases
 
@@ -192,6 +205,7 @@ def read_run(path: Path) -> RunFolder:
         {key: tuple(cases) for key, cases in predictions.items()},
         tuple(sorted((path / "examples").glob("*.npz"))),
         _read_json(record, RunRecord) if record.is_file() else RunRecord(),
+        tuple(_read_lines(path / "evaluations.jsonl", EvaluationLine)),
         _read_whole(path / "pooled.json", tuple[PooledLine, ...], ()),
         _read_whole(path / "cohorts.json", dict[str, dict[str, float]], {}),
     )

@@ -7,7 +7,7 @@ from statistics import fmean, median
 from typing import Any
 
 from prostafed.server.report.results import Result, list_arms, list_sites, metrics_of
-from prostafed.server.report.run_folder import RoundLine, RunFolder
+from prostafed.server.report.run_folder import EvaluationLine, RoundLine, RunFolder
 from prostafed.server.report.vocabulary import arm_of
 
 Row = dict[str, Any]
@@ -106,11 +106,14 @@ def tabulate_updates(run: RunFolder) -> list[Row]:
 
 
 def tabulate_work(run: RunFolder) -> list[Row]:
-    """Return one row per stage and arm: rounds done of those planned, time, traffic, what went wrong."""
+    """Return one row per stage and arm: rounds done of those planned, time of one; traffic and rejections of rounds and
+    evaluations; rounds that were not aggregated.
+    """
     rows = []
     for number, stage in enumerate(run.stages, start=1):
         for arm in planned_arms(run):
             lines = [line for line in run.rounds if (line.stage, line.arm) == (number, arm)]
+            exchanges = [*lines, *(line for line in run.evaluations if (line.stage, line.arm) == (number, arm))]
             if arm_of(arm).runs == "none":
                 continue
             rows.append(
@@ -120,9 +123,9 @@ def tabulate_work(run: RunFolder) -> list[Row]:
                     "planned": int(stage.get("rounds", 0)) * _count_runs(run, arm),
                     "done": len({(line.round, line.participants) for line in lines if line.aggregated}),
                     "seconds": median([line.seconds for line in lines]) if lines else None,
-                    "received_mb": sum(line.bytes_up for line in lines) / 1e6,
-                    "sent_mb": sum(line.bytes_down for line in lines) / 1e6,
-                    "rejections": sum(len(line.rejections) for line in lines),
+                    "received_mb": sum(line.bytes_up for line in exchanges) / 1e6,
+                    "sent_mb": sum(line.bytes_down for line in exchanges) / 1e6,
+                    "rejections": sum(len(line.rejections) for line in exchanges),
                     "not_aggregated": sum(not line.aggregated for line in lines),
                 }
             )
@@ -141,9 +144,10 @@ def planned_arms(run: RunFolder) -> list[str]:
     return [*asked, *(arm for arm in list_arms(run) if arm not in asked)]
 
 
-def list_incidents(run: RunFolder) -> list[RoundLine]:
-    """Return the rounds with a rejection or without aggregation."""
-    return [line for line in run.rounds if line.rejections or not line.aggregated]
+def list_incidents(run: RunFolder) -> list[RoundLine | EvaluationLine]:
+    """Return the rounds with a rejection or without aggregation, and the evaluations with a rejection."""
+    rounds = [line for line in run.rounds if line.rejections or not line.aggregated]
+    return [*rounds, *(line for line in run.evaluations if line.rejections)]
 
 
 def write_csv(rows: Sequence[Row]) -> str:

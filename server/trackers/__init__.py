@@ -48,10 +48,10 @@ class Trackers:
             if tracker is not None:
                 self._open[kind] = tracker
 
-    def log_round(self, record: Mapping[str, Any], rows: Sequence[Mapping[str, Any]]) -> None:
-        """Tell every tracker of a round: its record and metric rows."""
+    def log(self, record: Mapping[str, Any], rows: Sequence[Mapping[str, Any]], what: str = "round") -> None:
+        """Tell every tracker of a round or an evaluation: its record and metric rows."""
         step = sum(self._rounds[: record["stage"] - 1]) + record["round"]
-        figures = name_figures(record, rows)
+        figures = name_figures(record, rows, what)
         for kind in list(self._open):
             try:
                 self._open[kind].log(step, figures)
@@ -66,8 +66,10 @@ class Trackers:
                 tracker.close()
 
 
-def name_figures(record: Mapping[str, Any], rows: Sequence[Mapping[str, Any]]) -> dict[str, float]:
-    """Return a round's figures as "stage-2/validation/auroc/north" -> value, and its own as "stage-2/round/seconds"."""
+def name_figures(record: Mapping[str, Any], rows: Sequence[Mapping[str, Any]], what: str = "round") -> dict[str, float]:
+    """Return the figures of a round or an evaluation as "stage-2/validation/auroc/north" -> value, and its own as
+    "stage-2/round/seconds".
+    """
     stage = f"stage-{record['stage']}"
     own = {
         "seconds": record["seconds"],
@@ -75,10 +77,10 @@ def name_figures(record: Mapping[str, Any], rows: Sequence[Mapping[str, Any]]) -
         "bytes_down": record["bytes_down"],
         "replies": len(record["replies"]),
         "rejections": len(record["rejections"]),
-        **record["diagnostics"],
+        **record.get("diagnostics", {}),
     }
-    figures = {f"{stage}/round/{name}": float(value) for name, value in own.items()}
-    figures |= {f"{stage}/update_norm/{site}": float(norm) for site, norm in record["norms"].items()}
+    figures = {f"{stage}/{what}/{name}": float(value) for name, value in own.items()}
+    figures |= {f"{stage}/update_norm/{site}": float(norm) for site, norm in record.get("norms", {}).items()}
     return figures | {
         f"{stage}/{row['split']}/{row['metric']}/{row['site']}": float(row["value"])
         for row in rows

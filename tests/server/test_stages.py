@@ -11,12 +11,14 @@ import pytest
 from prostafed.common.errors import CheckpointError, RoundError
 from prostafed.common.messages import Reply, Request
 from prostafed.common.models.checkpoint import read_checkpoint
+from prostafed.common.progress import Event, Said, listening
 from prostafed.common.study import Study, parse_study
-from prostafed.common.study.network import build_stage_network
+from prostafed.common.study.network import build_stage_network, shared_names
 from prostafed.common.tensors import group_of, hash_tensors, read_tensors
-from prostafed.server.ledger import read_ledger
+from prostafed.server.checkpoints import read_standing
+from prostafed.server.ledger import Entry, Ledger, read_ledger
 from prostafed.server.rounds import Exchange, OnReply
-from prostafed.server.run_folder import locked, open_run, read_metrics, read_rounds
+from prostafed.server.run_folder import locked, open_run, read_evaluations, read_metrics, read_rounds
 from prostafed.server.stages import run_stages
 
 STUDY = parse_study(
@@ -131,12 +133,16 @@ def test_a_run_stopped_anywhere_goes_on_to_the_same_result(
         run(tmp_path / "stopped", Sites(stop_at(stage, number, action)))
     rest = Sites()
     resumed = run(tmp_path / "stopped", rest)
-    assert rest.asked[0][:3] == ("train", stage, number), "finished rounds are not asked for again"
+    assert rest.asked[0][:3] == (action, stage, number), "what is done is not asked for again"
     for name, array in whole.items():
         np.testing.assert_array_equal(resumed[name], array)
 
     assert untimed(tmp_path / "stopped") == untimed(tmp_path / "whole")
     assert read_metrics(tmp_path / "stopped" / "metrics.csv") == read_metrics(tmp_path / "whole" / "metrics.csv")
+    evaluated = [
+        [{**line, "seconds": None} for line in read_evaluations(tmp_path / name)] for name in ("stopped", "whole")
+    ]
+    assert evaluated[0] == evaluated[1]
 
 
 def test_below_quorum_nothing_is_aggregated_and_the_record_says_who_was_missing(tmp_path: Path) -> None:
@@ -217,7 +223,7 @@ def test_who_comes_and_goes_is_entered_in_the_ledger(tmp_path: Path) -> None:
         for line in read_ledger(tmp_path)
         if line["event"] in ("joined", "left")
     ]
-    assert moves == [("joined", "south", 2, 1), ("left", "north", 2, 3)]
+    assert moves == [("joined", "south", 2, 1), ("left", "north", 2, 3), ("joined", "north", 2, 3)], "to be evaluated"
     assert [row["participants"] for row in read_rounds(tmp_path)] == [["north"], ["north"], SITES, SITES, ["south"]]
 
 
@@ -289,3 +295,82 @@ def test_two_processes_cannot_run_in_one_folder(tmp_path: Path) -> None:
         pass
     with locked(tmp_path):
         pass
+
+
+def test_the_ledgers_line_is_written_on_resume_where_a_kill_came_before_it(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def killed(ledger: Ledger, entry: Entry) -> None:
+        if (entry.event, entry.stage, entry.round) == ("round", 1, 2):
+            raise KeyboardInterrupt
+        written(ledger, entry)
+
+    written = Ledger.add
+    with monkeypatch.context() as patch:
+        patch.setattr(Ledger, "add", killed)
+        with pytest.raises(KeyboardInterrupt):
+            run(tmp_path, Sites())
+    assert read_standing(tmp_path, STUDY.hash()).round == 2, "the checkpoint is there"
+    run(tmp_path, Sites())
+    run(tmp_path / "whole", Sites())
+    entered = [
+        [(line["stage"], line["round"], line["model"]) for line in read_ledger(folder) if line["event"] == "round"]
+        for folder in (tmp_path, tmp_path / "whole")
+    ]
+    assert len(entered[1]) == 5
+    assert entered[0] == entered[1]
+
+
+@pytest.mark.parametrize(
+    ("stages", "left_out"),
+    [
+        ([{"kind": "finetune", "task": "classify", "rounds": 1, "local": ["norm"]}], {"adn.N.weight", "adn.N.bias"}),
+        ([{"kind": "finetune", "task": "classify", "rounds": 1, "share": []}], {""}),
+        (
+            [
+                {"kind": "pretrain", "rounds": 1},
+                {"kind": "finetune", "task": "classify", "rounds": 1, "local": ["norm"]},
+            ],
+            set(),
+        ),
+    ],
+)
+def test_the_model_holds_what_was_trained_and_names_what_is_left_out(
+    tmp_path: Path, stages: list[dict[str, object]], left_out: set[str]
+) -> None:
+    study = parse_study(json.dumps({**json.loads(STUDY.canonical()), "stage": stages}))
+
+    class Sharing(Sites):
+        def ask(self, request: Request, sites: Sequence[str], on_reply: OnReply, enough: int = 0) -> Exchange:
+            travels = shared_names(build_stage_network(study, request.stage), study.stage[request.stage - 1])
+            sent = {name: array for name, array in request.tensors.items() if name in travels}
+            return super().ask(replace(request, tensors=sent), sites, on_reply, enough)
+
+    run(tmp_path, Sharing(), study)
+    saved, metadata = read_checkpoint(tmp_path / "model.safetensors")
+    drawn = read_tensors(build_stage_network(study, 1))
+    whole = {name for name in drawn if group_of(name) == "encoder"}
+    named = set(json.loads(metadata["left_out"]))
+    assert named == {name for name in whole if any(name.endswith(part) for part in left_out)}
+    assert bool(named) == bool(left_out)
+    assert set(saved) == whole - named
+    for name, array in saved.items():
+        assert not np.array_equal(array, drawn[name]), f"{name} is as it was drawn"
+
+
+def test_a_loss_that_diverges_is_in_the_record_and_told(tmp_path: Path) -> None:
+    class Diverging(Sites):
+        def ask(self, request: Request, sites: Sequence[str], on_reply: OnReply, enough: int = 0) -> Exchange:
+            def spoil(site: str, reply: Reply) -> None:
+                far = (site, request.action, request.stage, request.round) == ("south", "train", 1, 2)
+                on_reply(site, replace(reply, metrics={**reply.metrics, "train/loss": 1e12}) if far else reply)
+
+            return super().ask(request, sites, spoil, enough)
+
+    told: list[Event] = []
+    with listening(told.append):
+        run(tmp_path, Diverging())
+    assert [row["diverged"] for row in read_rounds(tmp_path)] == [[], ["south"], [], [], []]
+    (said,) = [event for event in told if isinstance(event, Said) and "diverged" in event.text]
+    assert said.site == "south"
+    assert "1e+12" in said.text

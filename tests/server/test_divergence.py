@@ -1,0 +1,38 @@
+"""When a training loss counts as diverged."""
+
+import math
+
+import pytest
+
+from prostafed.server.divergence import find_diverged, has_diverged
+
+
+@pytest.mark.parametrize(
+    ("losses", "expected"),
+    [
+        ([], False),
+        ([math.nan], True),
+        ([0.7], False),
+        ([0.7, math.inf], True),
+        ([0.7, 10.6], False),
+        ([0.7, 10.8], True),
+        ([40.0, 430.0], False),
+        ([40.0, 441.0], True),
+        ([-3.0, -9.0], False),
+        ([-3.0, 20.0], False),
+        ([0.7, 1e12, 0.6], False),  # it came back
+        ([1e12, 0.6], False),
+    ],
+)
+def test_it_is_far_above_where_it_began(losses: list[float], expected: bool) -> None:
+    assert has_diverged(losses) == expected
+
+
+def test_each_site_is_held_against_its_own_first_round_of_the_stage() -> None:
+    def told(stage: int, **losses: float) -> dict[str, object]:
+        return {"stage": stage, "metrics": {site: {"loss": loss} for site, loss in losses.items()}}
+
+    rounds = [told(1, north=100.0), told(2, north=0.5, south=0.5), told(2, north=0.5), told(2, north=90.0, south=0.4)]
+    assert find_diverged(rounds, 2) == ["north"]
+    assert find_diverged(rounds, 1) == []
+    assert find_diverged(rounds, 3) == []
