@@ -12,8 +12,8 @@ from prostafed.client.training import evaluate
 from prostafed.client.work import open_workplace
 from prostafed.common.errors import ConfigurationError
 from prostafed.common.imaging.case_folder import open_case_folder
-from prostafed.common.imaging.folds import split_cases
 from prostafed.common.study import ARMS, Study, parse_study
+from prostafed.common.study.split import split_patients
 from prostafed.simulations import consensus
 from prostafed.simulations.arms import plan_arms
 from prostafed.simulations.consensus import predict_together
@@ -148,12 +148,12 @@ def test_both_arms_of_several_networks_are_in_the_results(
 def test_wrong_labels_are_those_of_the_training_patients_alone(
     study: Study, hospitals: list[Hospital], tmp_path: Path
 ) -> None:
-    (hospital, _), data = hospitals, study.data
+    hospital = hospitals[0]
     (tmp_path / "north").mkdir()
     write_flipped_cases(tmp_path / "north", hospital, study)
     workplace = open_workplace(tmp_path / "north" / "site.toml", study.canonical())
     true = {record.case_id: record for record in hospital.cases.records}
-    splits = split_cases(hospital.cases.records, study.seed, data.validation_fraction, data.test_fraction)
+    splits = split_patients(study, hospital.cases.records)
     training = {hospital.cases.records[index].case_id for index in splits["train"]}
     found = open_case_folder(tmp_path / "north" / "cases").records
     assert {record.case_id for record in found} == set(true)

@@ -7,8 +7,9 @@ import pytest
 
 from prostafed.client.site import read_site
 from prostafed.common.errors import DataError
-from prostafed.common.imaging.folds import read_splits, split_cases
+from prostafed.common.imaging.folds import read_splits
 from prostafed.common.study import Data, Study
+from prostafed.common.study.split import split_patients
 from prostafed.simulations.federation import (
     CasesSite,
     DatasetSite,
@@ -28,7 +29,10 @@ def test_prepared_cases_are_taken_from_the_cache(study: Study, federation: Feder
     first = prepare_hospital(federation.site[0], study, cache, lambda site, done, count: None)
     again = prepare_hospital(federation.site[0], study, cache, lambda site, done, count: generated.append(done))
     assert (again.fingerprint, generated) == (first.fingerprint, [])
-    other = prepare_hospital(federation.site[0], study.model_copy(update={"seed": 9}), cache, lambda *_: None)
+    other_study = study.model_copy(update={"seed": 9})
+    kept = prepare_hospital(federation.site[0], other_study, cache, lambda site, done, count: generated.append(done))
+    assert (kept.fingerprint, generated) == (first.fingerprint, []), "patients are the federation's, not the study's"
+    other = prepare_hospital(federation.site[0].model_copy(update={"seed": 9}), study, cache, lambda *_: None)
     assert other.fingerprint != first.fingerprint
 
 
@@ -60,7 +64,7 @@ def test_pooling_keeps_each_patient_in_the_split_of_the_own_hospital(
     expected = {
         hospital.cases.records[index].case_id
         for hospital in hospitals
-        for index in split_cases(hospital.cases.records, study.seed, 0.2, 0.3)["test"]
+        for index in split_patients(study, hospital.cases.records)["test"]
     }
     assert tested == expected
     assert len(pooled.records) == 20

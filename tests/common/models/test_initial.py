@@ -19,6 +19,7 @@ from prostafed.common.models.encoder import Encoder, StagePlan
 from prostafed.common.models.initial import inflate, load_initial
 from prostafed.common.study import Study
 from prostafed.common.study.network import build_stage_network
+from prostafed.common.study.split import describe_split
 from prostafed.common.tensors import read_tensors, write_tensors
 
 BLOCKS = ((1, 16, 1, 1), (6, 24, 2, 2), (6, 32, 3, 2), (6, 64, 4, 2), (6, 96, 3, 1), (6, 160, 3, 2), (6, 320, 1, 1))
@@ -175,7 +176,7 @@ def test_inflation_needs_every_tensor_in_its_shape_and_keeps_the_shifts() -> Non
         inflate(state | {"features.1.conv.1.weight": torch.zeros(16, 3, 1, 1)}, encoder)
 
 
-def make_study(**initial: str) -> Study:
+def make_study(**initial: Any) -> Study:
     encoder = "mobilenet" if initial.get("encoder") == "imagenet" else "resenc"
     values = {
         "name": "tiny",
@@ -200,7 +201,7 @@ def test_random_needs_no_file_and_takes_none(tmp_path: Path) -> None:
 def test_a_checkpoint_gives_its_encoder_and_nothing_else(tmp_path: Path) -> None:
     path, tensors = tmp_path / "model.safetensors", read_tensors(build_stage_network(make_study(), 1))
     earlier = {name: array + 1 for name, array in tensors.items()}
-    save_checkpoint(path, earlier, {})
+    save_checkpoint(path, earlier, {"split": describe_split(make_study())})
     found = load_initial(make_study(encoder="checkpoint", sha256=digest(path)), path)
     assert set(found) == {name for name in tensors if name.startswith("encoder.")} < set(tensors)
     assert all(np.array_equal(found[name], earlier[name]) for name in found)
@@ -208,9 +209,18 @@ def test_a_checkpoint_gives_its_encoder_and_nothing_else(tmp_path: Path) -> None
 
 def test_a_checkpoint_of_another_network_names_itself(tmp_path: Path) -> None:
     path = tmp_path / "model.safetensors"
-    save_checkpoint(path, {"encoder.stages.0.weight": np.zeros(3, np.float32)}, {})
+    metadata = {"split": describe_split(make_study())}
+    save_checkpoint(path, {"encoder.stages.0.weight": np.zeros(3, np.float32)}, metadata)
     with pytest.raises(CheckpointError, match=r"model.safetensors: The tensors do not fit"):
         load_initial(make_study(encoder="checkpoint", sha256=digest(path)), path)
+
+
+def test_a_checkpoint_that_may_have_seen_the_test_patients_is_refused_unless_allowed(tmp_path: Path) -> None:
+    path, tensors = tmp_path / "model.safetensors", read_tensors(build_stage_network(make_study(), 1))
+    save_checkpoint(path, tensors, {})
+    with pytest.raises(CheckpointError, match="so this study may test on patients it has seen"):
+        load_initial(make_study(encoder="checkpoint", sha256=digest(path)), path)
+    assert load_initial(make_study(encoder="checkpoint", sha256=digest(path), allow_other_split=True), path)
 
 
 @pytest.mark.parametrize("encoder", ["imagenet", "checkpoint"])
