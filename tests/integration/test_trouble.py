@@ -8,9 +8,13 @@ import numpy as np
 import pytest
 from safetensors.numpy import load_file
 
+from prostafed.client import app
+from prostafed.client.work import Workplace
+from prostafed.common.errors import DataError
+from prostafed.common.messages import Reply, Request
 from prostafed.common.study import Study, parse_study
 from prostafed.server.ledger import read_ledger
-from prostafed.server.run_folder import read_rounds
+from prostafed.server.run_folder import list_missing, read_evaluations, read_rounds
 from prostafed.simulations.engine.local import run_local
 from prostafed.simulations.faults import Fault
 
@@ -103,3 +107,31 @@ def test_the_same_trouble_gives_the_same_run_again(tiny_federation: TinyFederati
     first, again = (load_file(tmp_path / name / "run" / "model.safetensors") for name in ("first", "again"))
     for name, array in first.items():
         np.testing.assert_array_equal(array, again[name])
+
+
+def test_a_site_that_fails_the_last_evaluation_is_asked_again_and_by_a_resumed_run(
+    tiny_federation: TinyFederation, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    failures, evaluate = 3, app.evaluate
+
+    def failing(workplace: Workplace, request: Request) -> Reply:
+        nonlocal failures
+        if workplace.site.name == "south" and failures:
+            failures -= 1
+            raise DataError("out of memory")
+        return evaluate(workplace, request)
+
+    monkeypatch.setattr(app, "evaluate", failing)
+    values = json.loads(tiny_federation.study.canonical())
+    study = parse_study(json.dumps({**values, "round": {"quorum": 1, "retries": 1}}))
+    sites = tiny_federation.write_sites(tmp_path / "sites")
+    for missing in ({"south"}, set()):  # asked twice in vain; resumed, once in vain and once not
+        run_local(study, "run", tmp_path / "run", sites)
+        lines = read_evaluations(tmp_path / "run")
+        assert {site for _, _, site in list_missing(lines)} == missing
+        assert len(read_rounds(tmp_path / "run")) == 2, "no round is trained again"
+    assert [line["participants"] for line in lines] == [["north", "south"], ["south"], ["south"], ["south"]]
+    monkeypatch.undo()
+    run_local(study, "run", tmp_path / "quiet" / "run", tiny_federation.write_sites(tmp_path / "quiet" / "sites"))
+    for name in ("metrics.csv", "model.safetensors"):
+        assert (tmp_path / "run" / name).read_bytes() == (tmp_path / "quiet" / "run" / name).read_bytes()
