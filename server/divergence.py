@@ -4,21 +4,21 @@ import math
 from collections.abc import Mapping, Sequence
 from typing import Any
 
-FAR = 10.0
+FAR = 10.0  # in the units of the loss: cross-entropies and contrastive losses begin below it
+TIMES = 3.0  # the size of a loss that begins higher
 
 
 def has_diverged(losses: Sequence[float]) -> bool:
-    """Return whether a site's training losses, by round of one stage, have diverged by the last of them: it is not
-    finite, or further above the first than FAR times the first's size, a first loss below 1 counted as 1.
+    """Return whether a site's training losses, means over the rounds of one stage, have diverged by the last of them:
+    it is not finite, or further above the first than both FAR and TIMES the first's size.
 
-    So 0.7 has diverged from 10.7 on, 40 from 440 on; a loss that falls, however low, never has. That is far beyond what
-    any method here does while it learns (all begin within a few units of their loss's own scale), and far below the
-    1e12 of a learning rate that is too high.
+    So 0.7 has diverged from 10.7 on, 40 from 160 on; a loss that falls, however low, never has. One that had blown up
+    before its first round ended is not seen by this, unless it is not finite.
     """
     if not losses:
         return False
     first, last = losses[0], losses[-1]
-    return not math.isfinite(last) or last - first > FAR * max(1.0, abs(first))
+    return not math.isfinite(last) or last - first > max(FAR, TIMES * abs(first))
 
 
 def find_diverged(rounds: Sequence[Mapping[str, Any]], stage: int) -> list[str]:

@@ -73,6 +73,8 @@ class _View:
             self._rounds, completed=self._done, description=self._describe(row["stage"], row["round"], loss, "")
         )
         self._print_round(row["stage"], row["round"], loss, row["seconds"])
+        for site in row.get("diverged", ()):
+            self.show_event(Said(site, f"its training loss has diverged: {row['metrics'][site]['loss']:.3g}"))
 
     def _describe(self, stage: int, round_number: int, loss: float, site: str) -> str:
         section = self._study.stage[stage - 1]
