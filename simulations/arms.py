@@ -9,8 +9,8 @@ from pathlib import Path
 from typing import Any
 
 from prostafed.common.errors import ConfigurationError
-from prostafed.common.imaging.folds import split_cases
 from prostafed.common.study import Finetune, Study, parse_study
+from prostafed.common.study.split import split_patients
 from prostafed.common.tasks import build_task
 from prostafed.simulations.faults import Fault
 from prostafed.simulations.hospitals import Hospital, write_flipped_cases, write_pooled_folder, write_site_folder
@@ -105,7 +105,7 @@ def _change(study: Study, change: Callable[[dict[str, Any]], None]) -> Study:
 
 def _find_obstacle(study: Study, members: Sequence[Hospital], sites: int) -> str:
     """Return a sentence on why so many sites with the members' cases cannot run `study`, "" where they can."""
-    data = study.data
+    splits = [split_patients(study, each.cases.records) for each in members]
     for number, stage in enumerate(study.stage, start=1):
         if stage.fewest_sites() > sites:
             return (
@@ -115,10 +115,6 @@ def _find_obstacle(study: Study, members: Sequence[Hospital], sites: int) -> str
         if not isinstance(stage, Finetune):
             continue
         usable = build_task(stage.task).usable
-        splits = [
-            split_cases(each.cases.records, study.seed, data.validation_fraction, data.test_fraction)
-            for each in members
-        ]
         able = [
             any(usable(each.cases.records[index]) for index in split["train"])
             for each, split in zip(members, splits, strict=True)
