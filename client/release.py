@@ -1,6 +1,5 @@
 """The last gate: what leaves a site is on a list, or does not leave."""
 
-import math
 from collections.abc import Collection, Iterable, Mapping
 
 import numpy as np
@@ -8,14 +7,9 @@ import numpy as np
 from prostafed.common.compression import PLACES, VALUES
 from prostafed.common.errors import ProstafedError
 from prostafed.common.messages import Reply
-from prostafed.common.metrics.cohort import COHORT_KEYS
-from prostafed.common.metrics.histogram_floats import HISTOGRAM_KEYS
-from prostafed.common.metrics.summary import SUMMARY_KEYS
+from prostafed.common.metrics.released import is_released
 from prostafed.common.tensors import Tensors
 
-SPLITS = ("train", "validation", "test")
-COHORT = "cohort"  # in the place of a split: counts of cases by attribute
-RELEASED_METRICS = frozenset({"loss", "steps", "generated", "n", "positives", *SUMMARY_KEYS, *HISTOGRAM_KEYS})
 BESIDE = {"scaffold": "control."}  # rule of a site -> prefix of what it sends beside each floating shared tensor
 
 
@@ -52,7 +46,7 @@ def list_payload(layout: Tensors, compress: str) -> frozenset[str]:
 
 
 def release(reply: Reply, names: Collection[str]) -> Reply:
-    """Return `reply` unchanged if its tensors have exactly these names and its metrics are listed and finite; else
+    """Return `reply` unchanged if its tensors have exactly these names and its metrics are listed and in range; else
     raise ReleaseError.
 
     Nothing else of a reply is free text: the site's name is its enrolled one.
@@ -65,9 +59,7 @@ def release(reply: Reply, names: Collection[str]) -> Reply:
 
 def _check_metrics(metrics: Mapping[str, float]) -> None:
     for name, value in metrics.items():
-        split, _, metric = name.partition("/")
-        listed = metric in COHORT_KEYS if split == COHORT else split in SPLITS and metric in RELEASED_METRICS
-        if not listed or not math.isfinite(value):
+        if not is_released(name, value):
             raise ReleaseError(
-                f"The metric {name} is not one that may leave the site, or not finite. Nothing was sent."
+                f"The metric {name} is not one that may leave the site, or not in its range. Nothing was sent."
             )

@@ -6,7 +6,7 @@ from dataclasses import asdict
 from functools import lru_cache
 from pathlib import Path
 
-from prostafed.client.release import COHORT, list_payload, list_update, release
+from prostafed.client.release import list_payload, list_update, release
 from prostafed.client.rounds.local_round import train_round
 from prostafed.client.rounds.memory import find_answer, stage_folder, tidy
 from prostafed.client.rounds.starting import load_network
@@ -23,6 +23,7 @@ from prostafed.common.metrics.cohort import count_cohort
 from prostafed.common.metrics.histogram_floats import detections_to_floats, scores_to_floats
 from prostafed.common.metrics.histograms import bin_detections, bin_predictions
 from prostafed.common.metrics.predictions import CasePrediction
+from prostafed.common.metrics.released import COHORT
 from prostafed.common.metrics.summary import summarise
 from prostafed.common.seeding import derive_seed
 from prostafed.common.ssl import build_method

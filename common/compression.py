@@ -17,8 +17,9 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
+from prostafed.common.arrays import Layout, Slot
 from prostafed.common.errors import CheckpointError
-from prostafed.common.tensors import Tensors
+from prostafed.common.tensors import Tensors, count_bytes
 
 Array = npt.NDArray[Any]
 RULES = ("none", "float16", "topk")
@@ -52,6 +53,25 @@ def encode(sent: Tensors, trained: Tensors, rule: str, fraction: float, residual
         left = owed[name] - (received.astype(np.float64) - sent[name])
         kept[name] = np.where(np.isfinite(left), left, 0.0).astype(trained[name].dtype)
     return payload, kept
+
+
+def list_slots(sent: Tensors, rule: str, fraction: float) -> Layout:
+    """Return what `encode` can make of tensors of the names, shapes and dtypes of those in `sent`, for the wire."""
+    assert rule in RULES
+    slots: dict[str, Slot] = {}
+    floating = {name: array for name, array in sent.items() if _is_floating(array)}
+    most_values = _count_kept(sum(array.size for array in floating.values()), fraction) if rule == "topk" else 0
+    for name, array in sent.items():
+        own = str(array.dtype)
+        if name in floating and rule == "topk":
+            most = (min(array.size, most_values),)
+            slots |= {f"{PLACES}{name}": Slot(("int32",), most, shorter=True)}
+            slots |= {f"{VALUES}{name}": Slot(("float16", own), most, shorter=True)}
+        else:
+            slots[name] = Slot((own, "float16") if name in floating and rule == "float16" else (own,), array.shape)
+    sparse = most_values * (4 + max((array.itemsize for array in floating.values()), default=0))
+    whole = count_bytes({name: sent[name] for name in sent if name in slots})
+    return Layout(slots, sparse + whole)
 
 
 def decode(sent: Tensors, payload: Tensors, rule: str) -> Tensors:
@@ -110,7 +130,7 @@ def _find_largest(owed: dict[str, npt.NDArray[np.float64]], fraction: float) -> 
     names = sorted(owed)
     sizes = np.abs(np.concatenate([owed[name].reshape(-1) for name in names])) if names else np.zeros(0)
     sizes[np.isnan(sizes)] = np.inf  # sent first, for admission to see
-    count = min(len(sizes), max(1, ceil(fraction * len(sizes))))
+    count = _count_kept(len(sizes), fraction)
     least = np.partition(sizes, len(sizes) - count)[len(sizes) - count] if count else 0.0
     chosen = sizes > least
     chosen[np.flatnonzero(sizes == least)[: count - int(chosen.sum())]] = True
@@ -118,6 +138,10 @@ def _find_largest(owed: dict[str, npt.NDArray[np.float64]], fraction: float) -> 
     for name in names:
         yield name, np.flatnonzero(chosen[start : start + owed[name].size])
         start += owed[name].size
+
+
+def _count_kept(values: int, fraction: float) -> int:
+    return min(values, max(1, ceil(fraction * values)))
 
 
 def _halve(sent: Array, trained: Array) -> Array:

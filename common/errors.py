@@ -4,6 +4,7 @@ ProstafedError
 ├── ConfigurationError   a study, federation or site file, or a command's arguments        exit code 2
 ├── DataError            an image, a mask, a table or a case folder                         exit code 1
 ├── CheckpointError      tensors that do not fit the model or the study they are loaded for  exit code 1
+├── RequestError         a request of the server that is none, at a site                      exit code 1
 └── RoundError           a round that could not be aggregated                                exit code 1
 """
 
@@ -29,6 +30,10 @@ class DataError(ProstafedError):
 
 class CheckpointError(ProstafedError):
     """Tensors do not fit the model or the study they are loaded for."""
+
+
+class RequestError(ProstafedError):
+    """What came to a site is no request of a server of this release."""
 
 
 class RoundError(ProstafedError):

@@ -1,13 +1,37 @@
 """What server and sites say to each other, without Flower; `wire.py` turns these into its messages and back."""
 
+import re
+from collections.abc import Mapping
 from dataclasses import dataclass, field
 
+from prostafed.common.arrays import NOTHING, Layout
 from prostafed.common.tensors import Tensors
+
+SITE_NAME = re.compile(r"[a-z0-9][a-z0-9-]{0,40}")
+STUDY_HASH = re.compile(r"[a-z0-9]{0,64}")
+MOST_STAGES, MOST_ROUNDS = 1000, 10**6
+
+# Why a site refuses: all it says to the server, and how the server says it
+REFUSALS: Mapping[str, str] = {
+    "CONFIGURATION": "the site's own settings do not fit the study; its log says which",
+    "DATA": "the site has no cases that the study can use; its log says why",
+    "CHECKPOINT": "the tensors that were sent, or those the site keeps, do not fit the study; its log says which",
+    "RELEASE": "the site's last gate held the answer back; its log says what was about to leave",
+    "STORAGE": "the site could not write to its disk; its log says where",
+    "MEMORY": "the site ran out of memory; its log says on which device",
+    "UNKNOWN_REQUEST": "the site does not know such a request; compare the releases",
+    "TEST_TOLD": "the site has told its test results of this stage already, and tells no others",
+    "INTERNAL": "something failed at the site that the release does not foresee; its log says what",
+}
+UNKNOWN_REFUSAL = "UNKNOWN_REFUSAL"  # in the place of a code that is not among these
 
 
 @dataclass(frozen=True)
 class Request:
-    """What the server asks of a site. `stage` counts from 1, `round` from 1; `splits` is for evaluations only."""
+    """What the server asks of a site. `stage` counts from 1, `round` from 1; `splits` is for evaluations only.
+
+    `returns` stays with who asks: the tensors that may come back; None takes any.
+    """
 
     action: str  # "hello", "train" or "evaluate"
     run: str = ""
@@ -16,6 +40,7 @@ class Request:
     round: int = 0
     tensors: Tensors = field(default_factory=dict)
     splits: tuple[str, ...] = ()
+    returns: Layout | None = NOTHING
 
 
 @dataclass(frozen=True)
@@ -35,6 +60,8 @@ class Reply:
 
 @dataclass(frozen=True)
 class Refusal:
-    """A site did not do what it was asked: a code, no text of its own, since texts can hold paths and names."""
+    """A site did not do what it was asked: a code of REFUSALS, or wire.py's where nothing came that can be read; no
+    text of its own, since texts can hold paths and names.
+    """
 
     code: str

@@ -2,13 +2,29 @@
 name.
 """
 
+import re
 from collections.abc import Mapping, Sequence
 from typing import Any
 
 import numpy as np
 from flwr.app import Array, ArrayRecord, ConfigRecord, Error, Message, MetricRecord, RecordDict
 
-from prostafed.common.messages import Refusal, Reply, Request
+from prostafed.common.arrays import NOTHING, read_arrays
+from prostafed.common.errors import CheckpointError, RequestError
+from prostafed.common.imaging.folds import SPLITS
+from prostafed.common.messages import (
+    MOST_ROUNDS,
+    MOST_STAGES,
+    REFUSALS,
+    SITE_NAME,
+    STUDY_HASH,
+    UNKNOWN_REFUSAL,
+    Refusal,
+    Reply,
+    Request,
+)
+from prostafed.common.metrics.released import COHORT, MOST_COUNTED, is_released
+from prostafed.common.study import RUN_NAME
 from prostafed.common.tensors import Tensors
 
 MESSAGE_TYPES = {"hello": "query.hello", "train": "train.round", "evaluate": "evaluate.round"}
@@ -16,7 +32,9 @@ MALFORMED = "MALFORMED"
 REFUSED = 100  # Flower's own error codes lie below
 LINGER_S = 300.0  # how long an answer that comes too late is still taken in; also more than clocks may differ
 NODE_LOST, SITE_CRASHED = 5, 8  # Flower's codes where a SuperNode has gone, and where its ClientApp has died
+FLOWER_ERROR = "FLOWER_ERROR"  # another of its codes
 _FLOWER_ERRORS = {3: "NODE_UNAVAILABLE", NODE_LOST: "NODE_LOST", SITE_CRASHED: "SITE_CRASHED"}
+_NO_RUN = re.compile("")  # sites are asked who they are before a run begins
 
 
 def pack_request(request: Request, node_ids: Sequence[int], deadline_s: float) -> list[Message]:
@@ -38,18 +56,26 @@ def pack_request(request: Request, node_ids: Sequence[int], deadline_s: float) -
 
 
 def unpack_request(message: Message) -> Request:
-    """Return the request a message holds."""
-    ask: Mapping[str, Any] = message.content.config_records["ask"]
-    actions = {message_type: action for action, message_type in MESSAGE_TYPES.items()}
-    return Request(
-        action=actions[message.metadata.message_type],
-        run=str(ask["run"]),
-        study_hash=str(ask["study_hash"]),
-        stage=int(ask["stage"]),
-        round=int(ask["round"]),
-        tensors=_unpack(message.content.array_records["tensors"]),
-        splits=tuple(ask["splits"]),
-    )
+    """Return the request a message holds; its tensors are sound arrays, which the study has yet to be asked about.
+
+    The server is trusted no more than a site: raises RequestError unless every field is one that this release sends.
+    """
+    try:
+        ask: Mapping[str, Any] = message.content.config_records["ask"]
+        action = {message_type: action for action, message_type in MESSAGE_TYPES.items()}[message.metadata.message_type]
+        return Request(
+            action=action,
+            run=_read_text(ask["run"], _NO_RUN if action == "hello" else RUN_NAME),
+            study_hash=_read_text(ask["study_hash"], STUDY_HASH),
+            stage=_read_whole(ask["stage"], MOST_STAGES),
+            round=_read_whole(ask["round"], MOST_ROUNDS),
+            tensors=read_arrays(message.content.array_records["tensors"], NOTHING if action == "hello" else None),
+            splits=_read_splits(ask["splits"]),
+        )
+    except Exception as error:  # the sentence must not repeat what was sent
+        raise RequestError(
+            f"The server's request cannot be read ({type(error).__name__}). Compare the releases of server and site."
+        ) from error
 
 
 def pack_reply(reply: Reply | Refusal, request: Message) -> Message:
@@ -71,36 +97,67 @@ def pack_reply(reply: Reply | Refusal, request: Message) -> Message:
     return Message(content, reply_to=request)
 
 
-def unpack_reply(message: Message) -> Reply | Refusal:
-    """Return the reply a message holds, or the refusal its error stands for; MALFORMED where it is no reply of ours."""
-    if message.has_error():
-        code = message.error.code
-        return Refusal(
-            str(message.error.reason) if code == REFUSED else _FLOWER_ERRORS.get(code, f"FLOWER_ERROR_{code}")
-        )
+def unpack_reply(message: Message, request: Request) -> Reply | Refusal:
+    """Return the reply a message holds, or the refusal its error stands for; MALFORMED where it is no answer to
+    `request` of a site of this release, whatever reading it raises.
+
+    Raises CheckpointError where its tensors are declared otherwise than `request` says that they come back.
+    """
     try:
-        return _unpack_answer(message)
-    except (KeyError, TypeError, ValueError):  # one site's nonsense must not end everybody's run
+        return Refusal(_name_error(message.error)) if message.has_error() else _unpack_answer(message, request)
+    except CheckpointError:
+        raise
+    except Exception:  # one site's nonsense must not end everybody's run
         return Refusal(MALFORMED)
 
 
-def _unpack_answer(message: Message) -> Reply:
+def _name_error(error: Error) -> str:
+    if error.code == REFUSED:
+        return error.reason if error.reason and error.reason in REFUSALS else UNKNOWN_REFUSAL
+    return _FLOWER_ERRORS.get(error.code, FLOWER_ERROR)
+
+
+def _unpack_answer(message: Message, request: Request) -> Reply:
     answer: Mapping[str, Any] = message.content.config_records["answer"]
     metrics: Mapping[str, Any] = message.content.metric_records["metrics"]
+    asked = {"hello": (COHORT,), "train": ("train",), "evaluate": request.splits}[request.action]
+    if not all(name.partition("/")[0] in asked and _is_number(value) for name, value in metrics.items()):
+        raise ValueError
+    if not all(is_released(name, value) for name, value in metrics.items()):
+        raise ValueError
     return Reply(
-        site=str(answer["site"]),
-        study_hash=str(answer["study_hash"]),
-        stage=int(answer["stage"]),
-        round=int(answer["round"]),
-        cases=int(answer["cases"]),
-        tensors=_unpack(message.content.array_records["tensors"]),
+        site=_read_text(answer["site"], SITE_NAME),
+        study_hash=_read_text(answer["study_hash"], STUDY_HASH),
+        stage=_read_whole(answer["stage"], MOST_STAGES),
+        round=_read_whole(answer["round"], MOST_ROUNDS),
+        cases=_read_whole(answer["cases"], MOST_COUNTED),
+        tensors=read_arrays(message.content.array_records["tensors"], request.returns),
         metrics={name: float(value) for name, value in metrics.items()},
     )
 
 
+def _read_text(value: object, pattern: re.Pattern[str]) -> str:
+    if not (isinstance(value, str) and pattern.fullmatch(value)):
+        raise ValueError
+    return value
+
+
+def _read_whole(value: object, most: int) -> int:
+    if type(value) is not int or not 0 <= value <= most:  # True is an int, and no number
+        raise ValueError
+    return value
+
+
+def _read_splits(value: Any) -> tuple[str, ...]:
+    splits = tuple(value)
+    if len(set(splits)) != len(splits) or not set(splits) <= set(SPLITS):
+        raise ValueError
+    return splits
+
+
+def _is_number(value: object) -> bool:
+    return isinstance(value, int | float) and not isinstance(value, bool)
+
+
 def _pack(tensors: Tensors) -> ArrayRecord:
     return ArrayRecord({name: Array(np.asarray(array, order="C")) for name, array in tensors.items()})
-
-
-def _unpack(record: ArrayRecord) -> Tensors:
-    return {name: array.numpy() for name, array in record.items()}

@@ -12,7 +12,6 @@ import numpy.typing as npt
 from prostafed.common.compression import decode
 from prostafed.common.errors import CheckpointError
 from prostafed.common.messages import Reply, Request
-from prostafed.common.metrics.cohort import COHORT_KEYS
 from prostafed.common.tensors import Tensors, check_layout, cut
 from prostafed.server.parallel import for_each
 
@@ -54,8 +53,10 @@ class Admitted:
 
 def admit(reply: Reply, request: Request, site: str) -> None:
     """Raise RejectedError unless `reply` answers `request` for `site`."""
-    if (reply.site, reply.study_hash) != (site, request.study_hash):
-        raise RejectedError("WRONG_STUDY", f"the reply names site {reply.site} and study {reply.study_hash[:12]}")
+    if reply.site != site:
+        raise RejectedError("WRONG_NAME", f"the reply names site {reply.site}; mend the name in its site file")
+    if reply.study_hash != request.study_hash:
+        raise RejectedError("WRONG_STUDY", f"the reply is for study {reply.study_hash[:12]}")
     if (reply.stage, reply.round) != (request.stage, request.round):
         raise RejectedError("WRONG_ROUND", f"the reply is for stage {reply.stage}, round {reply.round}")
     if reply.cases < 1 and request.action == "train":
@@ -63,9 +64,8 @@ def admit(reply: Reply, request: Request, site: str) -> None:
 
 
 def read_cohort(metrics: Mapping[str, float]) -> dict[str, float]:
-    """Return the counts of cases among a site's `metrics`; what is no count of the list is left out."""
-    named = {name.removeprefix("cohort/"): value for name, value in metrics.items() if name.startswith("cohort/")}
-    return {name: value for name, value in named.items() if name in COHORT_KEYS and value >= 0 and value.is_integer()}
+    """Return the counts of cases among a site's `metrics`, by "attribute/value"."""
+    return {name.removeprefix("cohort/"): value for name, value in metrics.items() if name.startswith("cohort/")}
 
 
 def admit_update(reply: Reply, sent: Tensors, compress: str, norm_limit: float, history: History) -> Admitted:

@@ -28,7 +28,8 @@ def main(grid: Grid, context: Context) -> None:
             write_run_record(folder, "running")
             study = parse_study(config["study"])
             roll = Roll(grid, study.hash(), study.round.deadline_s)
-            roll.assemble(int(config["sites_expected"]))
+            # In a simulation, which has the folder `sites`, everybody is there from the start.
+            roll.assemble(int(config["sites_expected"]), patient=not config.get("sites"))
             start = Path(config["initial"]) if config.get("initial") else None
             run_stages(study, config["run"], roll, folder, lambda: load_initial(study, start))
         except Exception as error:  # whatever it was, who follows the run is told at once

@@ -15,15 +15,20 @@ from prostafed.common.metrics.histograms import merge_detections, merge_scores
 from prostafed.server.admission import RejectedError
 
 KEYS = frozenset(HISTOGRAM_KEYS)
+MOST_BINNED = 10**6  # cases or candidates of a site: to pool them they are laid out one by one
 
 
 def check_histograms(metrics: Mapping[str, float]) -> None:
-    """Raise RejectedError where the histograms among a site's `metrics` cannot be read."""
+    """Raise RejectedError where the histograms among a site's `metrics` cannot be read, or hold more than a hospital's
+    cases.
+    """
     try:
-        scores_from_floats(metrics)
-        detections_from_floats(metrics)
+        scores, detections = scores_from_floats(metrics), detections_from_floats(metrics)
     except DataError as error:
         raise RejectedError("WRONG_HISTOGRAM", str(error)) from error
+    for cells in (scores, detections.candidates if detections else None):
+        if cells and (counted := sum(cells.positives) + sum(cells.negatives)) > MOST_BINNED:
+            raise RejectedError("WRONG_HISTOGRAM", f"it counts {counted} cases, expected at most {MOST_BINNED}")
 
 
 def pool(by_site: Mapping[str, Mapping[str, float]], seed: int) -> list[dict[str, Any]]:

@@ -33,6 +33,10 @@ class Sites(Protocol):
     def cohorts(self) -> dict[str, dict[str, float]]:
         """What sites chose to tell of their patients: site -> "attribute/value" -> cases."""
 
+    @property
+    def refused(self) -> dict[str, str]:
+        """Who is connected and cannot take part, and why."""
+
     def present(self) -> list[str]:
         """Return the names of the sites that are there now, sorted."""
 
@@ -60,6 +64,14 @@ class Run:
         if number and not self.ledger.holds(aggregated):  # killed after the checkpoint, before this line
             self.ledger.add(aggregated)
         self.ledger.add(Entry(event, stage, number, text=f"sites: {', '.join(self.there)}", model=model))
+        self.refused: dict[str, str] = {}
+        self._note_refusals(stage, number)
+
+    def _note_refusals(self, stage: int, number: int) -> None:
+        """Enter in the ledger who is connected and cannot take part, once for each reason."""
+        for site, why in sorted(self.sites.refused.items() - self.refused.items()):
+            self.ledger.add(Entry("refused", stage, number, site, why))
+        self.refused = dict(self.sites.refused)
 
     def note_arrivals(self, stage: int, number: int) -> None:
         """Ask who is there now, and enter in the ledger who came and who went."""
@@ -68,6 +80,7 @@ class Run:
             for site in sorted(moved):
                 self.ledger.add(Entry(event, stage, number, site))
                 tell(Said(site, event))
+        self._note_refusals(stage, number)
         write_cohorts(self.folder, self.sites.cohorts)
 
     def add_round(self, record: Row, rows: list[Row]) -> None:

@@ -118,7 +118,8 @@ def _try_round(run: Run, plan: StagePlan, number: int, attempt: int) -> Row:
     study, section, standing, started = run.study, plan.section, run.standing, time.monotonic()
     chosen = draw_participants(run.there, study.round.participants, study.seed, plan.number, number, attempt)
     updates = Updates(standing, plan.shared, plan.aggregator, study.round, len(run.there), study.seed)
-    request = Request("train", run.name, study.hash(), plan.number, number, {**standing.tensors, **updates.extra})
+    sent = {**standing.tensors, **updates.extra}
+    request = Request("train", run.name, study.hash(), plan.number, number, sent, returns=updates.returns)
     exchange = run.sites.ask(request, chosen, updates.take, study.round.enough)
     aggregated = bool(exchange.replies) and len(exchange.replies) >= study.round.quorum
     rejected = count_rejections(standing.rejected, exchange)

@@ -6,6 +6,7 @@ from dataclasses import replace
 import numpy as np
 import numpy.typing as npt
 
+from prostafed.common.compression import list_slots
 from prostafed.common.messages import Reply
 from prostafed.common.study import Round
 from prostafed.common.tensors import Tensors
@@ -27,6 +28,7 @@ class Updates:
         self.extra = aggregator.send(combined, standing.memory)
         self._combined, self._seed, self._samples = combined, seed, dict[str, npt.NDArray[np.float64]]()
         self._expected: Tensors = {**combined, **self.extra}
+        self.returns = list_slots(self._expected, section.compress, section.top_fraction)  # what sites may send back
         self._state = aggregator.init(combined, standing.memory, sites)
         self._admitted: dict[str, Admitted] = {}
         self.replies: dict[str, Reply] = {}  # without tensors

@@ -2,6 +2,7 @@
 
 import time
 from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import replace
 from typing import Any
 
 from flwr.app import Error, Message
@@ -71,7 +72,7 @@ class FaultyGrid(LocalGrid):
         if "crash" in happening:
             return cross_wire(identify(Message(Error(SITE_CRASHED, "crash"), reply_to=message)))
         answered = super()._answer(message)
-        reply = unpack_reply(answered)
+        reply = unpack_reply(answered, replace(request, returns=None))
         if not happening or not isinstance(reply, Reply):
             return answered
         spoilt = Reply(**{**vars(reply), "tensors": tamper(happening, request.tensors, reply.tensors, self._compress)})

@@ -31,6 +31,7 @@ def run_local(
         "study": study.canonical(),
         "run": run,
         "out": str(out),
+        "sites": str(site_files[0].parent.parent),
         "initial": str(initial or ""),
     }
     nodes = [{"site": str(path)} for path in site_files]

@@ -2,10 +2,12 @@
 
 import numpy as np
 import pytest
+from flwr.app import Array as FlowerArray
 from hypothesis import given
 from hypothesis import strategies as st
 
-from prostafed.common.compression import RULES, decode, encode
+from prostafed.common.arrays import read_arrays
+from prostafed.common.compression import RULES, decode, encode, list_slots
 from prostafed.common.errors import CheckpointError
 from prostafed.common.tensors import Tensors, check_layout
 
@@ -193,3 +195,25 @@ def test_malformed_payloads_are_refused(rule: str, change: dict[str, np.ndarray 
             payload[name] = array
     with pytest.raises(CheckpointError, match=match):
         decode(sent, payload, rule)
+
+
+@pytest.mark.parametrize("rule", RULES)
+@pytest.mark.parametrize("fraction", [1e-9, 0.3, 1.0])
+def test_what_encode_makes_fits_the_slots_and_a_value_more_does_not(rule: str, fraction: float) -> None:
+    sent = {"a": np.zeros((3, 4), np.float32), "b": np.zeros(5, np.float64), "n": np.array([1], np.int64)}
+    rng = np.random.default_rng(0)
+    for scale in (1e-3, 1e6):  # beyond 65504 float16 has no room
+        trained = {
+            name: (array + rng.normal(size=array.shape) * scale).astype(array.dtype) for name, array in sent.items()
+        }
+        payload, _ = encode(sent, trained, rule, fraction, {})
+        layout = list_slots(sent, rule, fraction)
+        wired = {name: FlowerArray(np.ascontiguousarray(array)) for name, array in payload.items()}
+        read = read_arrays(wired, layout)
+        assert {name: array.tobytes() for name, array in read.items()} == {
+            name: array.tobytes() for name, array in payload.items()
+        }
+        name = min(payload)
+        more = FlowerArray(np.zeros(max(array.size for array in sent.values()) + 1, payload[name].dtype))
+        with pytest.raises(CheckpointError, match="expected"):
+            read_arrays({**wired, name: more}, layout)

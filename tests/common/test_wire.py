@@ -5,6 +5,7 @@ import pytest
 from flwr.app import Message
 from flwr.clientapp import ClientApp
 
+from prostafed.common.compression import list_slots
 from prostafed.common.messages import Refusal, Reply, Request
 from prostafed.common.wire import pack_reply, pack_request, unpack_reply, unpack_request
 from prostafed.simulations.engine.grid import LocalGrid, cross_wire
@@ -39,9 +40,10 @@ def test_request_round_trip() -> None:
 
 
 def test_reply_round_trip() -> None:
-    request = received(pack_request(Request("train"), [7], 60.0)[0])
+    asked = Request("train", returns=list_slots(TENSORS, "none", 1.0))
+    request = received(pack_request(asked, [7], 60.0)[0])
     reply = Reply("north", "abc", 1, 2, 40, TENSORS, {"train/loss": 0.5})
-    read = unpack_reply(received(pack_reply(reply, request)))
+    read = unpack_reply(received(pack_reply(reply, request)), asked)
     assert isinstance(read, Reply)
     assert (read.site, read.study_hash, read.stage, read.round, read.cases) == ("north", "abc", 1, 2, 40)
     assert read.metrics == {"train/loss": 0.5}
@@ -49,5 +51,8 @@ def test_reply_round_trip() -> None:
 
 
 def test_a_refusal_carries_its_code_only() -> None:
-    request = received(pack_request(Request("train"), [7], 60.0)[0])
-    assert unpack_reply(received(pack_reply(Refusal("DataError"), request))) == Refusal("DataError")
+    asked = Request("train")
+    request = received(pack_request(asked, [7], 60.0)[0])
+    assert unpack_reply(received(pack_reply(Refusal("DATA"), request)), asked) == Refusal("DATA")
+    unknown = Refusal("No such file: /scans/Smith^John")
+    assert unpack_reply(received(pack_reply(unknown, request)), asked) == Refusal("UNKNOWN_REFUSAL")

@@ -48,3 +48,10 @@ def test_a_histogram_that_cannot_be_one_is_rejected(value: float) -> None:
     with pytest.raises(RejectedError) as rejected:
         check_histograms(broken)
     assert rejected.value.code == "WRONG_HISTOGRAM"
+
+
+def test_a_histogram_of_more_cases_than_a_hospital_has_is_rejected_before_it_is_laid_out() -> None:
+    sound = send(*draw_site(300))
+    check_histograms(sound)
+    with pytest.raises(RejectedError, match="expected at most 1000000"):
+        check_histograms({**sound, "score_histogram/negative/000": 1e7})

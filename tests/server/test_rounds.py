@@ -8,7 +8,9 @@ import numpy as np
 import pytest
 from flwr.app import ArrayRecord, ConfigRecord, Context, Error, Message, MetricRecord, RecordDict
 from flwr.clientapp import ClientApp
+from flwr.proto.node_pb2 import NodeInfo
 
+from prostafed.common.compression import list_slots
 from prostafed.common.errors import RoundError
 from prostafed.common.messages import Refusal, Reply, Request
 from prostafed.common.wire import pack_reply, unpack_request
@@ -17,7 +19,7 @@ from prostafed.server.rounds import Roll, ask_sites
 from prostafed.simulations.engine.grid import LocalGrid
 
 WEIGHT = {"encoder.weight": np.zeros((2, 2), np.float32)}
-REQUEST = Request("train", "run", "abc", 1, 2, WEIGHT)
+REQUEST = Request("train", "run", "abc", 1, 2, WEIGHT, returns=list_slots(WEIGHT, "none", 1.0))
 GOOD = Reply("", "abc", 1, 2, 5, {"encoder.weight": np.ones((2, 2), np.float32)})
 NONSENSE = RecordDict(
     {
@@ -81,12 +83,14 @@ def crash(message: Message, request: Request) -> Message:
 @pytest.mark.parametrize(
     ("answer", "code"),
     [
-        (replying(Refusal("DataError")), "DataError"),
+        (replying(Refusal("DATA")), "DATA"),
+        (replying(Refusal("FileNotFoundError: /data/Smith^John")), "UNKNOWN_REFUSAL"),
+        (lambda message, request: Message(Error(7**7, "bad"), reply_to=message), "FLOWER_ERROR"),
         (crash, "SITE_CRASHED"),
         (lambda message, request: Message(Error(5, "lost"), reply_to=message), "NODE_LOST"),
         (lambda message, request: Message(RecordDict(), reply_to=message), "MALFORMED"),
         (lambda message, request: Message(NONSENSE, reply_to=message), "MALFORMED"),
-        (good("impostor"), "WRONG_STUDY"),
+        (good("impostor"), "WRONG_NAME"),
         (replying(replace(GOOD, site="bad", study_hash="other")), "WRONG_STUDY"),
         (replying(replace(GOOD, site="bad", round=1)), "WRONG_ROUND"),
         (replying(replace(GOOD, site="bad", cases=0)), "NO_CASES"),
@@ -104,7 +108,8 @@ def test_a_silent_site_is_left_out_at_the_deadline(monkeypatch: pytest.MonkeyPat
     monkeypatch.setattr(rounds, "POLL_S", 0.01)
     exchange, taken = run({"a": good("a"), "b": good("b")}, deadline_s=0.2, silent=("b",))
     assert taken == ["a"]
-    assert exchange.rejections == [{"site": "b", "code": "DEADLINE", "text": "no answer in 0 s"}]
+    late = "no answer in 0.2 s, the deadline_s of the study's [round]; raise it for a slow site"
+    assert exchange.rejections == [{"site": "b", "code": "DEADLINE", "text": late}]
 
 
 def test_a_round_is_closed_when_enough_have_answered(monkeypatch: pytest.MonkeyPatch) -> None:
@@ -136,9 +141,11 @@ def test_an_answer_to_an_earlier_round_is_put_aside_and_said(monkeypatch: pytest
 
 
 def echo(site: str) -> Answer:
-    return lambda message, request: pack_reply(
-        replace(GOOD, site=site, stage=request.stage, round=request.round), message
-    )
+    def answer(message: Message, request: Request) -> Message:
+        tensors = GOOD.tensors if request.action == "train" else {}
+        return pack_reply(replace(GOOD, site=site, stage=request.stage, round=request.round, tensors=tensors), message)
+
+    return answer
 
 
 class ChangingGrid(SilentGrid):
@@ -166,15 +173,62 @@ def test_a_site_that_goes_and_comes_back_is_known_again() -> None:
     assert roll.present() == ["north", "south"]
 
 
-def test_a_node_that_takes_the_name_of_one_that_is_there_is_not_let_in() -> None:
+class EnrolledGrid(ChangingGrid):
+    """A grid whose nodes' keys are enrolled under names."""
+
+    enrolled: tuple[str, ...] = ()
+
+    def get_nodes(self) -> Iterable[NodeInfo]:
+        names = dict(zip(sorted(self._contexts), self.enrolled, strict=True))
+        return [NodeInfo(node_id=node, name=names[node]) for node in self.get_node_ids()]
+
+
+def test_a_name_nobody_enrolled_is_that_of_the_node_that_said_it_first() -> None:
     grid, nodes = make_grid({"first": echo("north"), "second": echo("north")}, ChangingGrid)
     grid.away = frozenset({nodes["second"]})
     roll = Roll(grid, "abc", 5.0)
     roll.assemble(1)
     grid.away = frozenset()
     assert roll.present() == ["north"]
-    grid.away = frozenset({nodes["first"]})  # the first is gone: the name is free, as after a change of machine
+    grid.away = frozenset({nodes["first"]})  # absent is not gone: nobody may stand in for it
+    assert roll.present() == []
+    assert roll.refused == {
+        f"node {nodes['second']}": "SAME_NAME (another node is north; each site needs a name of its own)"
+    }
+    grid.away = frozenset()
+    assert roll.ask(REQUEST, ["north"], lambda site, reply: None).replies == []
     assert roll.present() == ["north"]
+    assert roll.ask(REQUEST, ["north"], lambda site, reply: None).replies == ["north"]
+
+
+@pytest.mark.parametrize("away", [frozenset[str](), frozenset({"north"})])
+def test_an_enrolled_site_cannot_be_another_whether_that_is_there_or_not(away: frozenset[str]) -> None:
+    grid, nodes = make_grid({"thief": echo("north"), "south": echo("south"), "north": echo("north")}, EnrolledGrid)
+    grid.enrolled = ("thief", "south", "north")
+    grid.away = frozenset(nodes[site] for site in away)
+    roll = Roll(grid, "abc", 5.0)
+    roll.assemble(1)
+    here = sorted({"north", "south"} - away)
+    assert roll.present() == here
+    said = "WRONG_NAME (its key is enrolled as thief, its site file says north; mend the one or the other)"
+    assert roll.refused == {"thief": said}
+    grid.away = frozenset()
+    assert roll.present() == ["north", "south"], "nobody was locked out"
+    taken: list[str] = []
+    roll.ask(REQUEST, ["north", "south"], lambda site, reply: taken.append(site))
+    assert sorted(taken) == ["north", "south"]
+
+
+def test_a_hospital_enrolled_with_a_new_key_takes_its_place_once_the_old_one_is_gone() -> None:
+    grid, nodes = make_grid({"old": echo("north"), "new": echo("north")}, EnrolledGrid)
+    grid.enrolled = ("north", "north")
+    roll = Roll(grid, "abc", 5.0)
+    roll.assemble(1)
+    assert roll.present() == ["north"]
+    assert [why[:9] for why in roll.refused.values()] == ["SAME_NAME"]
+    grid.away = frozenset({nodes["old"]})
+    assert roll.present() == ["north"]
+    assert roll.refused == {}
 
 
 def test_sites_are_found_by_their_own_names() -> None:
@@ -184,23 +238,52 @@ def test_sites_are_found_by_their_own_names() -> None:
     assert roll.present() == ["north", "south"]
 
 
-def test_what_a_site_tells_of_its_patients_is_kept_as_far_as_it_is_on_the_list() -> None:
-    told = {"cohort/csPCa/yes": 30.0, "cohort/csPCa/no": -1.0, "cohort/name/Smith": 1.0, "train/loss": 1.0}
+def test_what_a_site_tells_of_its_patients_is_kept() -> None:
+    told = {"cohort/csPCa/yes": 30.0}
     grid, _ = make_grid({"north": replying(Reply("north", "abc", metrics=told)), "south": replying(Reply("south"))})
     roll = Roll(grid, "abc", 5.0)
     roll.assemble(2)
     assert roll.cohorts == {"north": {"csPCa/yes": 30.0}}
 
 
+def test_one_that_refuses_does_not_keep_the_others_from_starting() -> None:
+    grid, nodes = make_grid({"a": replying(Refusal("DATA")), "b": echo("b"), "c": echo("c")})
+    roll = Roll(grid, "abc", 60.0)
+    roll.assemble(2)
+    assert roll.present() == ["b", "c"]
+    assert list(roll.refused) == [f"node {nodes['a']}"]
+    assert roll.refused[f"node {nodes['a']}"].startswith("DATA (the site has no cases")
+
+
+def test_one_that_refused_is_asked_again_until_it_is_ready(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(rounds, "POLL_S", 0.01)
+    monkeypatch.setattr(rounds, "ASK_AGAIN_S", 0.05)
+    answers = iter([Refusal("DATA"), Refusal("DATA"), Reply("b")])
+    grid, _ = make_grid({"a": echo("a"), "b": lambda message, request: pack_reply(next(answers), message)})
+    roll = Roll(grid, "abc", 30.0)
+    roll.assemble(2)
+    assert roll.present() == ["a", "b"]
+    assert roll.refused == {}
+
+
+def test_where_nothing_can_change_nobody_waits_for_the_deadline() -> None:
+    grid, _ = make_grid({"a": echo("a"), "b": replying(Refusal("DATA"))})
+    with pytest.raises(RoundError, match=r"Of 2 sites 1 are ready \(a\)\. node \d+: DATA"):
+        Roll(grid, "abc", 1e9).assemble(2, patient=False)
+
+
 @pytest.mark.parametrize(
     ("answers", "expected", "message"),
     [
-        ({"a": replying(Reply("same")), "b": replying(Reply("same"))}, 2, "SAME_NAME"),
-        ({"a": replying(Reply("a")), "b": replying(Refusal("DataError"))}, 2, "1 are ready.*DataError"),
-        ({"a": replying(Reply("a"))}, 2, "1 of 2 sites were there"),
+        ({"a": replying(Reply("same")), "b": replying(Reply("same"))}, 2, r"1 are ready \(same\).*SAME_NAME"),
+        ({"a": replying(Reply("a")), "b": replying(Refusal("DATA"))}, 2, "1 are ready.*DATA"),
+        ({"a": replying(Reply("a"))}, 2, "1 of 2 sites were there.*deadline_s"),
     ],
 )
-def test_a_federation_that_is_not_complete_is_said(answers: dict[str, Answer], expected: int, message: str) -> None:
+def test_a_federation_that_is_not_complete_at_the_deadline_is_said(
+    monkeypatch: pytest.MonkeyPatch, answers: dict[str, Answer], expected: int, message: str
+) -> None:
+    monkeypatch.setattr(rounds, "POLL_S", 0.01)
     grid, _ = make_grid(answers)
     with pytest.raises(RoundError, match=message):
         Roll(grid, "abc", 0.1).assemble(expected)

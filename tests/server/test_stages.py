@@ -42,6 +42,7 @@ class Sites:
     ) -> None:
         self.before, self.there, self.asked, self.times = before, there, [], 0
         self.cohorts = {"north": {"csPCa/yes": 30.0}}
+        self.refused: dict[str, str] = {}
 
     def present(self) -> list[str]:
         self.times += 1
@@ -374,3 +375,18 @@ def test_a_loss_that_diverges_is_in_the_record_and_told(tmp_path: Path) -> None:
     (said,) = [event for event in told if isinstance(event, Said) and "diverged" in event.text]
     assert said.site == "south"
     assert "1e+12" in said.text
+
+
+def test_who_cannot_take_part_is_in_the_ledger_once_for_each_reason(tmp_path: Path) -> None:
+    sites = Sites()
+    sites.refused = {"west": "DATA (no cases)"}
+
+    def mend(request: Request) -> set[str]:
+        if (request.stage, request.round) == (1, 2):
+            sites.refused = {"west": "STORAGE (no room)"}
+        return set()
+
+    sites.before = mend
+    run(tmp_path, sites)
+    lines = [(line["site"], line["text"]) for line in read_ledger(tmp_path) if line["event"] == "refused"]
+    assert lines == [("west", "DATA (no cases)"), ("west", "STORAGE (no room)")]
