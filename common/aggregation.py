@@ -88,7 +88,9 @@ class ScaffoldParameters(Settings):
 class TrimmedMeanParameters(Settings):
     """Coordinate-wise trimmed mean (Yin et al. 2018)."""
 
-    trimmed_fraction: float = setting(0.2, "share of the sites left out at each end, in [0, 0.5)")
+    trimmed_fraction: float = setting(
+        0.2, "share of the sites left out at each end, in [0, 0.5); of 3 replies or more at least one, unless it is 0"
+    )
 
     def __post_init__(self) -> None:
         """Raise ValueError where a value is out of range."""
@@ -129,7 +131,7 @@ class MultiKrumParameters(KrumParameters):
 class GeometricMedianParameters(Settings):
     """Geometric median (Pillutla, Kakade, Harchaoui 2022, RFA)."""
 
-    iterations: int = setting(10, "of the smoothed Weiszfeld algorithm, at most")
+    iterations: int = setting(100_000, "of the smoothed Weiszfeld algorithm; a round that needs more fails")
     smoothing: float = setting(1e-6, "nu, least distance that is divided by")
 
     def __post_init__(self) -> None:
@@ -195,6 +197,7 @@ class AggregatorEntry:
     rule: SiteRule = ""
     plain_sgd: bool = False  # its mathematics holds for plain SGD at the sites only
     fewest_sites: Callable[[Any], int] = lambda parameters: 1  # replies without which a round cannot be aggregated
+    bears_from: int = 0  # replies from which it can do without a wrong one; of fewer it is but a mean
 
 
 AGGREGATORS: dict[str, AggregatorEntry] = {
@@ -206,11 +209,11 @@ AGGREGATORS: dict[str, AggregatorEntry] = {
     "fedyogi": AggregatorEntry("adaptive", AdamParameters),
     "scaffold": AggregatorEntry("scaffold", ScaffoldParameters, "scaffold", plain_sgd=True),
     "fednova": AggregatorEntry("fednova", plain_sgd=True),
-    "fedmedian": AggregatorEntry("fedmedian"),
-    "trimmed_mean": AggregatorEntry("trimmed_mean", TrimmedMeanParameters),
+    "fedmedian": AggregatorEntry("fedmedian", bears_from=3),
+    "trimmed_mean": AggregatorEntry("trimmed_mean", TrimmedMeanParameters, bears_from=3),
     "krum": AggregatorEntry("krum", KrumParameters, fewest_sites=KrumParameters.fewest_sites),
     "multi_krum": AggregatorEntry("krum", MultiKrumParameters, fewest_sites=KrumParameters.fewest_sites),
-    "geometric_median": AggregatorEntry("geometric_median", GeometricMedianParameters),
+    "geometric_median": AggregatorEntry("geometric_median", GeometricMedianParameters, bears_from=3),
     "l_dawa": AggregatorEntry("l_dawa", LDawaParameters),
     "fedu": AggregatorEntry("fedavg", FeduParameters, "fedu"),
     "fedema": AggregatorEntry("fedavg", FedemaParameters, "fedema"),

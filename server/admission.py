@@ -15,6 +15,8 @@ from prostafed.common.messages import Reply, Request
 from prostafed.common.tensors import Tensors, check_layout, cut
 from prostafed.server.parallel import for_each
 
+NETWORK = "network"
+CONTROL = "control."  # prefix of what scaffold's sites send beside the network
 FEWEST_NORMS = 5  # before the median of fewer updates says what is usual
 
 
@@ -32,12 +34,15 @@ class History:
     they arrive decides nothing.
     """
 
-    norms: tuple[float, ...] = ()
+    norms: Mapping[str, tuple[float, ...]] = field(default_factory=dict)  # by group of tensors
     fingerprints: Mapping[str, tuple[int, ...]] = field(default_factory=dict)  # site -> of each of its payloads
 
     def after(self, admitted: Mapping[str, "Admitted"]) -> "History":
         """Return the history with a round's admitted updates, by site."""
-        norms = self.norms + tuple(admitted[site].norm for site in sorted(admitted))
+        updates = [admitted[site] for site in sorted(admitted)]
+        groups = sorted({group for each in updates for group in each.norms} | self.norms.keys())
+        found = {group: tuple(each.norms[group] for each in updates if group in each.norms) for group in groups}
+        norms = {group: (*self.norms.get(group, ()), *found[group]) for group in groups}
         seen = {site: (*self.fingerprints.get(site, ()), each.fingerprint) for site, each in admitted.items()}
         return History(norms, {**self.fingerprints, **seen})
 
@@ -47,7 +52,7 @@ class Admitted:
     """An update that may be aggregated; `tensors` are whole again, whatever way they travelled."""
 
     tensors: Tensors
-    norm: float  # of the difference to what was sent
+    norms: Mapping[str, float]  # of the difference to what was sent, by group of tensors
     fingerprint: int  # of what travelled
 
 
@@ -72,29 +77,47 @@ def admit_update(reply: Reply, sent: Tensors, compress: str, norm_limit: float, 
     """Return the update `reply` holds; raises RejectedError where it cannot be decoded, has other names, shapes or
     dtypes than `sent`, is not finite, is far larger than usual, or was sent before.
 
-    `norm_limit` times the median norm of `history` is the most that is taken; 0 takes any.
+    `norm_limit` times the median norm of `history` is the most that is taken of each group of tensors; 0 takes any.
     """
     try:
         tensors = decode(sent, reply.tensors, compress)
         check_layout(sent, tensors)
     except CheckpointError as error:
         raise RejectedError("WRONG_TENSORS", str(error)) from error
-    norm = measure_update(tensors, sent)
-    usual = median(history.norms) if norm_limit and len(history.norms) >= FEWEST_NORMS else 0.0
-    if usual and norm > norm_limit * usual:
-        raise RejectedError("TOO_FAR", f"the update's norm is {norm:.3g}, the usual one {usual:.3g}")
+    norms = measure_update(tensors, sent)
+    for group, norm in norms.items():
+        _check_norm(group, norm, norm_limit, history.norms.get(group, ()))
     fingerprint = take_fingerprint(reply.tensors)
-    if norm and fingerprint in history.fingerprints.get(reply.site, ()):
+    if any(norms.values()) and fingerprint in history.fingerprints.get(reply.site, ()):
         raise RejectedError("REPLAYED", "the same tensors were sent in an earlier round")
-    return Admitted(tensors, norm, fingerprint)
+    return Admitted(tensors, norms, fingerprint)
 
 
-def measure_update(tensors: Tensors, sent: Tensors) -> float:
-    """Return the Euclidean norm of tensors - sent over the floating ones; raises RejectedError where one of them holds
-    a value that is not finite.
+def _check_norm(group: str, norm: float, limit: float, before: tuple[float, ...]) -> None:
+    usual = median(before) if limit and len(before) >= FEWEST_NORMS else 0.0
+    if not math.isfinite(norm) or (usual and norm > limit * usual):
+        raise RejectedError(
+            "TOO_FAR",
+            f"its {group} moved by {norm:.3g} (L2 norm of the update); usual are {usual:.3g}, and norm_limit takes "
+            f"{limit:g} times that. Lower the stage's learning_rate if training diverged there, or raise norm_limit",
+        )
+
+
+def measure_update(tensors: Tensors, sent: Tensors) -> dict[str, float]:
+    """Return the Euclidean norm of tensors - sent over the floating ones, of the network and of what scaffold sends
+    beside it apart: control variates are of gradients' size, and one sum would hide either behind the other.
+
+    Raises RejectedError where a tensor holds a value that is not finite.
     """
     floating = [name for name, array in tensors.items() if np.issubdtype(array.dtype, np.floating)]
-    return math.sqrt(sum(for_each(lambda name: _squared_distance(name, tensors[name], sent[name]), floating)))
+    # What comes of a control variate is its change already.
+    starts = {name: np.zeros_like(sent[name]) if name.startswith(CONTROL) else sent[name] for name in floating}
+    squares = for_each(lambda name: _squared_distance(name, tensors[name], starts[name]), floating)
+    sums = {NETWORK: 0.0}
+    for name, squared in zip(floating, squares, strict=True):
+        group = "control variates" if name.startswith(CONTROL) else NETWORK
+        sums[group] = sums.get(group, 0.0) + squared
+    return {group: math.sqrt(total) for group, total in sums.items()}
 
 
 def _squared_distance(name: str, array: npt.NDArray[Any], start: npt.NDArray[Any]) -> float:
@@ -106,7 +129,8 @@ def _squared_distance(name: str, array: npt.NDArray[Any], start: npt.NDArray[Any
         if not np.isfinite(part):  # a value that is not finite, or finite ones whose squares are not
             if not np.isfinite(flat[block]).all():
                 raise RejectedError("NOT_FINITE", f"{name} holds values that are not finite")
-            part = float(np.sum(np.square(difference, dtype=np.float64)))
+            with np.errstate(over="ignore"):
+                part = float(np.sum(np.square(difference, dtype=np.float64)))
         squared += part
     return squared
 

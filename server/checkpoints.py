@@ -65,7 +65,7 @@ def read_standing(folder: Path, study_hash: str, ledger: int | None = None) -> S
             round_number,
             _under(tensors, _GLOBAL),
             _under(tensors, _MEMORY),
-            History(tuple(history["norms"]), seen),
+            History({group: tuple(norms) for group, norms in dict(history["norms"]).items()}, seen),
             json.loads(metadata["rejected"]),
         )
     except (KeyError, TypeError, ValueError) as error:

@@ -4,7 +4,7 @@ who is there now.
 
 import logging
 import time
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence, Set
 from dataclasses import dataclass, field
 from typing import NoReturn
 
@@ -21,6 +21,7 @@ from prostafed.server.admission import RejectedError, admit, read_cohort
 logger = logging.getLogger("prostafed.server")
 POLL_S = 0.2
 ASK_AGAIN_S = 15.0  # a site that is not ready is asked so often, before the first round, whether it is now
+REST_S = 300.0  # and so seldom during a run, as long as nobody comes or goes
 HELLO_S = 60.0  # a site that appears during a run has so long to introduce itself, or is asked again a round later
 REASONS = {  # why a site that was asked gave nothing that can be used
     **REFUSALS,
@@ -67,6 +68,10 @@ class Roll:
         self._here: dict[str, int] = {}
         self.cohorts: dict[str, dict[str, float]] = {}  # site -> what it chose to tell of its patients
         self.refused: dict[str, str] = {}  # site, or node where it has no name -> why it cannot take part
+        self._asked: tuple[Set[int], float] = (
+            set(),
+            0.0,
+        )  # who was there when all were asked last, how long that holds
         self._overdue: dict[str, dict[str, str]] = {}  # message -> whose answer to what it would be
 
     def assemble(self, expected: int, patient: bool = True) -> None:
@@ -91,14 +96,18 @@ class Roll:
 
     def present(self) -> list[str]:
         """Return the names of the sites that are there now, sorted; new ones introduce themselves first."""
-        return self._find_ready(min(HELLO_S, self._deadline_s))
+        nodes, until = self._asked
+        if nodes == list_nodes(self._grid).keys() and time.monotonic() < until:
+            return sorted(self._here)  # the others were asked just now, and a question costs a site a process
+        ready = self._find_ready(min(HELLO_S, self._deadline_s))
+        self._asked = list_nodes(self._grid).keys(), time.monotonic() + REST_S
+        return ready
 
     def _find_ready(self, wait_s: float, enough: int = 0) -> list[str]:
         nodes = list_nodes(self._grid)
         known = nodes.keys() & self._names.keys()
-        self._introduce(
-            {node: nodes[node] for node in sorted(nodes.keys() - known)}, wait_s, max(0, enough - len(known))
-        )
+        new = {node: nodes[node] for node in sorted(nodes.keys() - known)}
+        self._introduce(new, wait_s, max(0, enough - len(known)))
         self._here = {name: node for node, name in self._names.items() if node in nodes}
         return sorted(self._here)
 

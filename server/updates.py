@@ -10,7 +10,7 @@ from prostafed.common.compression import list_slots
 from prostafed.common.messages import Reply
 from prostafed.common.study import Round
 from prostafed.common.tensors import Tensors
-from prostafed.server.admission import Admitted, admit_update
+from prostafed.server.admission import NETWORK, Admitted, RejectedError, admit_update
 from prostafed.server.aggregation.aggregator import Aggregator, Update
 from prostafed.server.checkpoints import Standing
 from prostafed.server.similarity import Likeness, compare_updates, sample_update
@@ -38,15 +38,29 @@ class Updates:
         section = self._section
         admitted = admit_update(reply, self._expected, section.compress, section.norm_limit, self._standing.history)
         steps = int(reply.metrics.get("train/steps", 1))
-        self._state = self._aggregator.add(self._state, Update(site, reply.cases, steps, admitted.tensors))
+        try:
+            self._state = self._aggregator.add(self._state, Update(site, reply.cases, steps, admitted.tensors))
+        except RejectedError as error:
+            raise self._explain(error) from error
         self._admitted[site] = replace(admitted, tensors={})
         self._samples[site] = sample_update(admitted.tensors, self._combined, self._seed)
         self.replies[site] = replace(reply, tensors={})
 
+    def _explain(self, error: RejectedError) -> RejectedError:
+        """Return `error`; of values that are too large, with what is usual and what to do."""
+        if error.code != "TOO_LARGE":
+            return error
+        usual = max((float(np.abs(array).max(initial=0)) for array in self._combined.values()), default=0.0)
+        return RejectedError(
+            error.code,
+            f"{error}; the largest that was sent to it was {usual:.3g}. Training diverged at the site: lower the "
+            "stage's learning_rate",
+        )
+
     @property
     def norms(self) -> Mapping[str, float]:
-        """Norm of each admitted update, by site."""
-        return {site: self._admitted[site].norm for site in sorted(self._admitted)}
+        """Norm of the network's part of each admitted update, by site."""
+        return {site: self._admitted[site].norms[NETWORK] for site in sorted(self._admitted)}
 
     def compare(self) -> Likeness:
         """Return how alike the updates are that were taken."""

@@ -139,8 +139,8 @@ def _check_size(name: str, flat: npt.NDArray[np.floating], weight: float, replie
     if not largest * abs(weight) < LARGEST:  # so written, it holds for NaN as well
         raise RejectedError(
             "TOO_LARGE",
-            f"{name} holds {largest:.3g}, too large to be summed exactly; expected below {LARGEST:.0f} / "
-            f"its weight of {weight:.6g}",
+            f"{name} holds {largest:.3g}, too large for an exact sum; expected below "
+            f"{LARGEST / max(abs(weight), 1 / LARGEST):.3g} at its weight of {weight:.6g}",
         )
 
 

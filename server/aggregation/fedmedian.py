@@ -8,7 +8,7 @@ from prostafed.server.aggregation.robust import Spooled, combine_columns, spool_
 
 def build(name: str, parameters: Settings) -> Aggregator:
     """Return the coordinate-wise median."""
-    return spool_replies(_combine)
+    return spool_replies(_combine, name)
 
 
 def take_median(ordered: Float64) -> Float64:

@@ -12,33 +12,42 @@ from functools import partial
 import numpy as np
 
 from prostafed.common.aggregation import GeometricMedianParameters
+from prostafed.common.errors import RoundError
 from prostafed.common.settings import Settings
 from prostafed.common.tensors import Tensors
 from prostafed.server.aggregation.aggregator import Aggregator, Float64
 from prostafed.server.aggregation.robust import Spooled, average_sites, measure_distances, spool_replies
 
-SETTLED = 1e-9  # change of every weight below which the iteration ends
+SETTLED = 1e-5  # length of the mean of the unit vectors from the median to the sites, 0 at the minimum
 
 
 def build(name: str, parameters: Settings) -> Aggregator:
     """Return the geometric median; `parameters` are GeometricMedianParameters."""
     assert isinstance(parameters, GeometricMedianParameters)
-    return spool_replies(partial(_combine, parameters))
+    return spool_replies(partial(_combine, parameters), name)
 
 
-def weigh(distances: Float64, iterations: int, smoothing: float) -> tuple[Float64, int]:
+def weigh(distances: Float64, most: int, smoothing: float) -> tuple[Float64, int]:
     """Return the weights of the sites in the geometric median, from their squared distances, and the iterations
     taken.
+
+    It has converged where the gradient of the mean distance, which has no unit and lies in [0, 1], is at most SETTLED.
+    Raises RoundError where it has not after `most` iterations.
     """
-    weights, taken, settled = np.full(len(distances), 1 / len(distances)), 0, False
-    while taken < iterations and not settled:
+    weights = np.full(len(distances), 1 / len(distances))
+    for taken in range(1, most + 1):
         pulled = distances @ weights
-        from_median = np.sqrt(np.maximum(pulled - weights @ pulled / 2, 0.0))
-        found = 1 / np.maximum(smoothing, from_median)
-        found /= found.sum()
-        settled = bool(np.abs(found - weights).max() < SETTLED)
-        weights, taken = found, taken + 1
-    return weights, taken
+        inverse = 1 / np.maximum(smoothing, np.sqrt(np.maximum(pulled - weights @ pulled / 2, 0.0)))
+        found = inverse / inverse.sum()
+        moved = found - weights
+        gradient = inverse.mean() * np.sqrt(max(0.0, -float(moved @ distances @ moved) / 2))
+        weights = found
+        if gradient <= SETTLED:
+            return weights, taken
+    raise RoundError(
+        f"The geometric median of {len(distances)} replies had not settled after {most} iterations. Raise iterations "
+        "in the stage's aggregate_parameters, or choose another aggregator."
+    )
 
 
 def _combine(parameters: GeometricMedianParameters, state: Spooled) -> tuple[Tensors, dict[str, float]]:

@@ -20,7 +20,7 @@ from prostafed.server.aggregation.robust import Spooled, average_sites, measure_
 def build(name: str, parameters: Settings) -> Aggregator:
     """Return Krum, or Multi-Krum where `parameters` are MultiKrumParameters."""
     assert isinstance(parameters, KrumParameters)
-    return spool_replies(partial(_combine, name, parameters))
+    return spool_replies(partial(_combine, name, parameters), name)
 
 
 def score(distances: Float64, byzantine: int) -> Float64:

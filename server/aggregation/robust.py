@@ -12,6 +12,8 @@ from dataclasses import dataclass
 
 import numpy as np
 
+from prostafed.common.aggregation import AGGREGATORS
+from prostafed.common.progress import Said, tell
 from prostafed.common.tensors import Tensors
 from prostafed.server.admission import RejectedError
 from prostafed.server.aggregation.aggregator import (
@@ -34,10 +36,15 @@ class Spooled:
     spool: Spool
 
 
-def spool_replies(combine: Callable[[Spooled], tuple[Tensors, dict[str, float]]]) -> Aggregator:
-    """Return the aggregator that keeps all replies and then has `combine` give the new tensors and diagnostics."""
+def spool_replies(combine: Callable[[Spooled], tuple[Tensors, dict[str, float]]], name: str) -> Aggregator:
+    """Return the aggregator `name` that keeps all replies and then has `combine` give the new tensors and diagnostics;
+    it says where so few have answered that it bears no wrong one.
+    """
 
     def finish(state: Spooled) -> Outcome:
+        found, needed = len(state.spool.sites), AGGREGATORS[name].bears_from
+        if 1 < found < needed:  # one alone is itself under any rule
+            tell(Said("round", f"{name} needs {needed} replies to bear a wrong one and had {found}: this is a mean."))
         try:
             tensors, diagnostics = combine(state)
         finally:

@@ -16,7 +16,7 @@ import numpy as np
 from prostafed.common.aggregation import ScaffoldParameters
 from prostafed.common.settings import Settings
 from prostafed.common.tensors import Tensors
-from prostafed.server.admission import RejectedError
+from prostafed.server.admission import CONTROL, RejectedError
 from prostafed.server.aggregation.aggregator import (
     Aggregator,
     Outcome,
@@ -26,8 +26,6 @@ from prostafed.server.aggregation.aggregator import (
     select_floating,
 )
 from prostafed.server.aggregation.exact import ExactSum, add_weighted, open_sum, read_means
-
-PREFIX = "control."
 
 
 @dataclass(frozen=True)
@@ -51,7 +49,7 @@ def read_control(tensors: Tensors, memory: Tensors) -> Tensors:
     """Return c as control.NAME for each floating tensor; zeros in the stage's first round."""
     if memory:
         return memory
-    return {f"{PREFIX}{name}": np.zeros_like(array) for name, array in select_floating(tensors).items()}
+    return {f"{CONTROL}{name}": np.zeros_like(array) for name, array in select_floating(tensors).items()}
 
 
 def _start(tensors: Tensors, memory: Tensors, sites: int = 0) -> Controlled:
@@ -62,13 +60,13 @@ def _start(tensors: Tensors, memory: Tensors, sites: int = 0) -> Controlled:
 def _add(state: Controlled, update: Update) -> Controlled:
     tensors = select_floating(update.tensors)
     for name in tensors:
-        if not name.startswith(PREFIX):
-            control = tensors.get(f"{PREFIX}{name}")
+        if not name.startswith(CONTROL):
+            control = tensors.get(f"{CONTROL}{name}")
             if control is None or control.shape != tensors[name].shape:
                 found = "nothing" if control is None else f"shape {list(control.shape)}"
-                raise RejectedError("WRONG_TENSORS", f"expected {PREFIX}{name} like {name}, found {found}")
-        elif name.removeprefix(PREFIX) not in tensors:
-            raise RejectedError("WRONG_TENSORS", f"{name} came without {name.removeprefix(PREFIX)}")
+                raise RejectedError("WRONG_TENSORS", f"expected {CONTROL}{name} like {name}, found {found}")
+        elif name.removeprefix(CONTROL) not in tensors:
+            raise RejectedError("WRONG_TENSORS", f"{name} came without {name.removeprefix(CONTROL)}")
     once = dict.fromkeys(tensors, Fraction(1))
     return Controlled(state.sent, state.control, state.sites, add_weighted(state.total, tensors, once))
 

@@ -1,5 +1,8 @@
 """The coordinate-wise trimmed mean (Yin et al. 2018): of K values the floor(fraction K) least and as many greatest are
 left out and the others averaged.
+
+Where we differ: of three values or more at least one is left out at each end. A fraction that rounds to nobody, 0.2 of
+4, would be the plain mean under another name. A fraction of 0 asks for that.
 """
 
 from functools import partial
@@ -14,7 +17,7 @@ from prostafed.server.aggregation.robust import Spooled, combine_columns, spool_
 def build(name: str, parameters: Settings) -> Aggregator:
     """Return the trimmed mean; `parameters` are TrimmedMeanParameters."""
     assert isinstance(parameters, TrimmedMeanParameters)
-    return spool_replies(partial(_combine, parameters.trimmed_fraction))
+    return spool_replies(partial(_combine, parameters.trimmed_fraction), name)
 
 
 def trim_mean(fraction: float, ordered: Float64) -> Float64:
@@ -27,7 +30,8 @@ def trim_mean(fraction: float, ordered: Float64) -> Float64:
 
 def count_trimmed(fraction: float, sites: int) -> int:
     """Return how many of `sites` values are left out at each end."""
-    return int(fraction * sites + 1e-9)  # 0.29 of 100 is 29, not the 28 that 28.999999999999996 would give
+    out = int(fraction * sites + 1e-9)  # 0.29 of 100 is 29, not the 28 that 28.999999999999996 would give
+    return max(out, 1) if fraction and sites > 2 else out
 
 
 def _combine(fraction: float, state: Spooled) -> tuple[Tensors, dict[str, float]]:

@@ -2,6 +2,7 @@
 
 from collections.abc import Sequence
 
+from prostafed.common.aggregation import AGGREGATORS
 from prostafed.server.report import tables
 from prostafed.server.report.results import Result
 from prostafed.server.report.run_folder import RunFolder
@@ -18,6 +19,7 @@ def list_notices(run: RunFolder, results: Sequence[Result], unreadable: Sequence
         *_unfinished(run),
         *_failed_rounds(run),
         *_reported(run),
+        *_too_few_to_bear(run),
         *_overlap(run),
         *_left_out(run),
         *_arms_left_out(run),
@@ -38,6 +40,22 @@ def _generated(run: RunFolder) -> list[Notice]:
         return [Notice("generated", "Generated images", text)]
     text = f"The cases of {', '.join(generated)} were made by a computer model of the prostate; the others are real."
     return [Notice("generated", "Partly generated images", text)]
+
+
+def _too_few_to_bear(run: RunFolder) -> list[Notice]:
+    """Rounds that a robust rule combined which could not be robust of so few replies."""
+    needed = {name: entry.bears_from for name, entry in AGGREGATORS.items()}
+    counted = [line for line in run.rounds if line.aggregated and line.arm == "federated"]
+    short = [line for line in counted if len(line.replies) < needed.get(line.aggregate, 0)]
+    return [
+        Notice(
+            "note",
+            f"{name} of too few replies",
+            f"{sum(line.aggregate == name for line in short)} rounds had fewer than {needed[name]} replies: what "
+            f"{name} made of them is a mean, which one wrong site can move at will.",
+        )
+        for name in sorted({line.aggregate for line in short})
+    ]
 
 
 def _overlap(run: RunFolder) -> list[Notice]:

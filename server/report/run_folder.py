@@ -51,6 +51,7 @@ class RoundLine(ExchangeLine):
     method_or_task: str = ""
     reported: tuple[str, ...] = ()
     aggregated: bool = True
+    aggregate: str = ""
     norms: dict[str, float] = {}
     cosines: dict[str, dict[str, float]] = {}
     influence: dict[str, float] = {}

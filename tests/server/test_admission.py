@@ -26,7 +26,7 @@ def changed(**tensors: np.ndarray) -> Tensors:
 
 def test_an_update_that_fits_is_admitted_with_its_norm() -> None:
     admitted = admit(TRAINED)
-    assert admitted.norm == 5.0  # sqrt(1 + 4 + 4 + 16)
+    assert admitted.norms == {"network": 5.0}  # sqrt(1 + 4 + 4 + 16)
     assert admitted.tensors == TRAINED
 
 
@@ -50,7 +50,7 @@ def test_one_that_does_not_fit_is_rejected_with_a_code(tensors: Tensors, code: s
 
 def test_finite_values_with_infinite_squares_are_measured_all_the_same() -> None:
     huge = {"encoder.a": np.full((2, 2), 1e30, np.float32)}
-    assert measure_update(huge, SENT) == pytest.approx(2e30)
+    assert measure_update(huge, SENT) == pytest.approx({"network": 2e30})
 
 
 @pytest.mark.parametrize(
@@ -66,16 +66,51 @@ def test_finite_values_with_infinite_squares_are_measured_all_the_same() -> None
 )
 def test_an_update_far_larger_than_usual_is_rejected(norms: tuple[float, ...], limit: float, taken: bool) -> None:
     if taken:
-        admit(TRAINED, limit, History(norms))
+        admit(TRAINED, limit, History({"network": norms}))
         return
     with pytest.raises(RejectedError) as rejected:
-        admit(TRAINED, limit, History(norms))
-    assert (rejected.value.code, str(rejected.value)) == ("TOO_FAR", "the update's norm is 5, the usual one 0.4")
+        admit(TRAINED, limit, History({"network": norms}))
+    assert (rejected.value.code, str(rejected.value)) == (
+        "TOO_FAR",
+        "its network moved by 5 (L2 norm of the update); usual are 0.4, and norm_limit takes 10 times that. Lower the "
+        "stage's learning_rate if training diverged there, or raise norm_limit",
+    )
+
+
+def test_a_norm_beyond_all_numbers_is_rejected_whatever_is_usual() -> None:
+    sent = {"encoder.a": np.zeros(2)}
+    with pytest.raises(RejectedError) as rejected:
+        admit_update(Reply("north", tensors={"encoder.a": np.full(2, 1e300)}), sent, "none", 0.0, NONE)
+    assert rejected.value.code == "TOO_FAR"
+
+
+SCAFFOLD: Tensors = {"encoder.a": np.ones(4, np.float32), "control.encoder.a": np.full(4, 100, np.float32)}
+
+
+def scaffold(network: float, control: float, history: History = NONE) -> Admitted:
+    """An update that moves four values of the network and of the control variate by so much each."""
+    tensors = {
+        "encoder.a": SCAFFOLD["encoder.a"] + np.float32(network), "control.encoder.a": np.full(4, control, np.float32)
+    }  # fmt: skip
+    return admit_update(Reply("north", cases=5, tensors=tensors), SCAFFOLD, "none", 10.0, history)
+
+
+def test_control_variates_hide_no_update_and_no_update_hides_them() -> None:
+    usual = scaffold(0.5, -300.0)
+    assert usual.norms == {"network": 1.0, "control variates": 600.0}  # of the change that came, not from what was sent
+    history = NONE
+    for _ in range(5):
+        history = history.after({"north": replace(usual, fingerprint=0)})
+    scaffold(4.5, 2000.0, history)
+    for network, control, group in ((-25.0, 300.0, "network"), (0.5, 15000.0, "control variates")):
+        with pytest.raises(RejectedError, match=f"its {group} moved by") as rejected:
+            scaffold(network, control, history)
+        assert rejected.value.code == "TOO_FAR"
 
 
 def test_the_same_update_is_not_taken_again_in_a_later_round() -> None:
     history = History().after({"north": admit(TRAINED)})
-    assert history.norms == (5.0,)
+    assert history.norms == {"network": (5.0,)}
     with pytest.raises(RejectedError) as rejected:
         admit(TRAINED, history=history)
     assert rejected.value.code == "REPLAYED"
@@ -86,12 +121,12 @@ def test_the_same_update_is_not_taken_again_in_a_later_round() -> None:
 
 def test_an_encoder_that_stays_as_it_is_is_no_replay() -> None:
     frozen = replace(admit(SENT), tensors={})
-    assert frozen.norm == 0.0
+    assert frozen.norms == {"network": 0.0}
     admit(SENT, history=History().after({"north": frozen}))
 
 
 def test_history_does_not_depend_on_the_order_of_arrival() -> None:
-    first, second = replace(admit(TRAINED), norm=1.0), replace(admit(TRAINED), norm=2.0)
+    first, second = (replace(admit(TRAINED), norms={"network": norm}) for norm in (1.0, 2.0))
     assert History().after({"a": first, "b": second}) == History().after({"b": second, "a": first})
 
 

@@ -15,7 +15,7 @@ STANDING = Standing(
     round=7,
     tensors={"encoder.w": np.arange(4, dtype=np.float32)},
     memory={"control.encoder.w": np.ones(4, np.float32), "rounds": np.array(7)},
-    history=History((1.5, 2.5), {"north": (123, 2**62)}),
+    history=History({"network": (1.5, 2.5)}, {"north": (123, 2**62)}),
     rejected={"south": 2},
 )
 

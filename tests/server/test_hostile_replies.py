@@ -210,6 +210,17 @@ def test_what_is_no_answer_costs_that_answer(mutate: Mutation, code: str) -> Non
     assert rejection(mutate) == code
 
 
+def test_what_diverged_is_told_in_figures_and_what_to_do() -> None:
+    exchange, cases, tensors = run_round(with_array(Array(np.full((2, 3), 1e30, np.float32))))
+    check_round(exchange, cases, tensors, "none")
+    (entry,) = exchange.rejections
+    assert entry["code"] == "TOO_LARGE"
+    assert entry["text"] == (
+        "encoder.w holds 1e+30, too large for an exact sum; expected below 4.19e+05 at its weight of 5; the largest "
+        "that was sent to it was 5. Training diverged at the site: lower the stage's learning_rate"
+    )
+
+
 @pytest.mark.parametrize("name", ["places.encoder.w", "values.encoder.w"])
 def test_more_values_than_topk_sends(name: str) -> None:
     more = np.arange(2, dtype=np.int32 if name.startswith("places") else np.float16)  # of 6 values 5 % is 1

@@ -266,6 +266,23 @@ def test_one_that_refused_is_asked_again_until_it_is_ready(monkeypatch: pytest.M
     assert roll.refused == {}
 
 
+def test_one_that_refuses_is_not_asked_again_in_every_round() -> None:
+    asked: list[str] = []
+
+    def refuse(message: Message, request: Request) -> Message:
+        asked.append(request.action)
+        return pack_reply(Refusal("DATA"), message)
+
+    grid, nodes = make_grid({"a": echo("a"), "b": refuse, "c": echo("c")}, ChangingGrid)
+    roll = Roll(grid, "abc", 5.0)
+    for _ in range(3):
+        assert roll.present() == ["a", "c"]
+    assert (len(asked), list(roll.refused)) == (1, [f"node {nodes['b']}"])
+    grid.away = frozenset({nodes["c"]})  # somebody goes: who is there is asked anew
+    assert roll.present() == ["a"]
+    assert len(asked) == 2
+
+
 def test_where_nothing_can_change_nobody_waits_for_the_deadline() -> None:
     grid, _ = make_grid({"a": echo("a"), "b": replying(Refusal("DATA"))})
     with pytest.raises(RoundError, match=r"Of 2 sites 1 are ready \(a\)\. node \d+: DATA"):
