@@ -128,7 +128,8 @@ def _squared_distance(name: str, array: npt.NDArray[Any], start: npt.NDArray[Any
             part = float(np.dot(difference, difference))
         if not np.isfinite(part):  # a value that is not finite, or finite ones whose squares are not
             if not np.isfinite(flat[block]).all():
-                raise RejectedError("NOT_FINITE", f"{name} holds values that are not finite")
+                text = f"{name} holds values that are not finite; if training diverged, lower the stage's learning_rate"
+                raise RejectedError("NOT_FINITE", text)
             with np.errstate(over="ignore"):
                 part = float(np.sum(np.square(difference, dtype=np.float64)))
         squared += part

@@ -116,7 +116,7 @@ def prepare_prostafed(sites: int, parameters: int) -> "Callable[[], Tensors]":
     def run() -> "Tensors":
         nodes = {f"site-{site:03}": site for site in range(sites)}
         updates = Updates(Standing(tensors=tensors), frozenset(tensors), aggregator, Round(), sites, seed=0)
-        request = Request("train", "run", "study", 1, 1, tensors)
+        request = Request("train", "run", "study", 1, 1, tensors, returns=updates.returns)
         exchange, _ = ask_sites(make_grid(sites, answer), nodes, request, DEADLINE_S, updates.take)
         assert len(exchange.replies) == sites, exchange.rejections
         standing, _ = updates.finish(1, 1)
