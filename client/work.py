@@ -2,7 +2,7 @@
 
 import json
 from collections.abc import Sequence
-from dataclasses import asdict
+from dataclasses import asdict, replace
 from functools import lru_cache
 from pathlib import Path
 
@@ -73,7 +73,7 @@ def _describe_machine(workplace: Workplace, request: Request) -> Machine:
         divisible = build_method(stage.method, stage.method_parameters()).decomposes_per_sample
     if site.processes > 1 and not divisible:
         say_once("processes is not used: this stage's loss compares the cases of a batch with each other.")
-    return Machine(site.precision, site.micro_batch, site.compile, ranks=site.processes if divisible else 1)
+    return replace(workplace.machine, ranks=site.processes if divisible else 1)
 
 
 @lru_cache(maxsize=16)
@@ -106,6 +106,7 @@ def evaluate(workplace: Workplace, request: Request) -> Reply:
             stage.batch_size,
             workplace.device,
             study.data.size,
+            workplace.machine,
         )
         _write_predictions(predictions_file(workplace.site, request, split), predictions)
         cases += len(predictions)

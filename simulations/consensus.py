@@ -72,7 +72,9 @@ def predict_together(study: Study, networks: Sequence[nn.ModuleDict], workplace:
     chosen = [index for index in workplace.splits["test"] if task.usable(cases.records[index])]
     sums: dict[int, npt.NDArray[np.float64]] = {}
     for network in networks:
-        for index, found in predict(network, task, cases, chosen, stage.batch_size, workplace.device, data.size):
+        for index, found in predict(
+            network, task, cases, chosen, stage.batch_size, workplace.device, data.size, workplace.machine
+        ):
             sums[index] = sums.get(index, 0.0) + found.astype(np.float64)
     return [
         task.assess(mean.astype(np.float32), cases.records[index], cases.load(index)[1], data.spacing_mm)

@@ -83,7 +83,8 @@ def _detect(study: Study, arm: ArmRun, workplace: Workplace, index: int) -> npt.
     tensors = read_standing(arm.folder, arm.study.hash()).tensors  # all that is sent; the model is what was trained
     request = Request("evaluate", arm.run, study.hash(), number, stage.rounds, tensors)
     network = load_network(workplace, request, stage.rounds)
-    _, prediction = next(iter(predict(network, build_task(stage.task), workplace.cases, [index], 1, workplace.device)))
+    task, cases, machine = build_task(stage.task), workplace.cases, workplace.machine
+    _, prediction = next(iter(predict(network, task, cases, [index], 1, workplace.device, machine=machine)))
     return prediction if prediction.ndim == 3 else None
 
 

@@ -8,6 +8,7 @@ import torch
 
 from prostafed.client.gate import admit_cases
 from prostafed.client.site import Site, read_site
+from prostafed.client.training.machine import Machine
 from prostafed.common.imaging.case_folder import CaseFolder, open_case_folder
 from prostafed.common.imaging.folds import Splits, read_splits
 from prostafed.common.study import Study, parse_study
@@ -23,6 +24,11 @@ class Workplace:
     cases: CaseFolder
     splits: Splits
     device: torch.device
+
+    @property
+    def machine(self) -> Machine:
+        """How the site's networks run, in one process."""
+        return Machine(self.site.precision, self.site.micro_batch, self.site.compile)
 
 
 @lru_cache(maxsize=64)

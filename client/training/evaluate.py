@@ -10,6 +10,7 @@ from monai.inferers import sliding_window_inference
 from torch import Tensor, nn
 
 from prostafed.client.training.batches import load_batch
+from prostafed.client.training.machine import USUAL_MACHINE, Machine, choose_dtype, halve
 from prostafed.common.imaging.cases import Cases
 from prostafed.common.metrics.predictions import CasePrediction
 from prostafed.common.tasks.task import Task
@@ -24,17 +25,27 @@ def predict(
     batch_size: int,
     device: torch.device,
     window: tuple[int, int, int] | None = None,
+    machine: Machine = USUAL_MACHINE,
 ) -> Iterator[tuple[int, npt.NDArray[np.float32]]]:
     """Yield (index, prediction) for each of the `chosen` cases.
 
-    A task of maps goes through volumes larger than `window`, voxels (z, y, x), part by part.
+    A task of maps goes through volumes larger than `window`, voxels (z, y, x), part by part. Precision and cases at
+    once are those of training on this `machine`; what does not fit into the GPU's memory is passed in halves from then
+    on. Raises DataError where a single case does not fit.
     """
     network.to(device).eval()
-    for start in range(0, len(chosen), batch_size):
-        batch = chosen[start : start + batch_size]
-        images, _, _ = load_batch(cases, batch, device)
-        for index, logits in zip(batch, _logits(network, task, images, window), strict=True):
-            yield index, task.predict(logits)
+    dtype, at_once, done = choose_dtype(machine.precision, device), machine.micro_batch or batch_size, 0
+    while done < len(chosen):
+        batch = chosen[done : done + at_once]
+        try:
+            images, _, _ = load_batch(cases, batch, device)
+            with torch.autocast(device.type, dtype, enabled=dtype != torch.float32):
+                found = [task.predict(logits) for logits in _logits(network, task, images, window)]
+        except torch.OutOfMemoryError as error:
+            at_once = halve(len(batch), error)
+            continue
+        yield from zip(batch, found, strict=True)
+        done += len(batch)
 
 
 def _logits(network: nn.ModuleDict, task: Task, images: Tensor, window: tuple[int, int, int] | None) -> Tensor:
@@ -60,10 +71,11 @@ def assess(
     batch_size: int,
     device: torch.device,
     window: tuple[int, int, int] | None = None,
+    machine: Machine = USUAL_MACHINE,
 ) -> list[CasePrediction]:
-    """Return what the network says of those of the `chosen` cases whose truth is known; `window` as in `predict`."""
+    """Return what the network says of those of the `chosen` cases whose truth is known; all else as in `predict`."""
     usable = [index for index in chosen if task.usable(cases.records[index])]
     return [
         task.assess(prediction, cases.records[index], cases.load(index)[1], spacing_mm)
-        for index, prediction in predict(network, task, cases, usable, batch_size, device, window)
+        for index, prediction in predict(network, task, cases, usable, batch_size, device, window, machine)
     ]

@@ -51,7 +51,7 @@ def finetune(
         seen = apply_augmentation(hide_sequences(images, hideable, generator), drawn)
 
         def part_loss(part: slice) -> Tensor:
-            return task.loss(task.outputs(network, seen[part]), task.targets(records[part], moved[part]))
+            return task.loss(task.outputs(network, seen[part]), task.targets(records[part], moved[part])).mean()
 
         return part_loss
 

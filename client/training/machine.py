@@ -8,7 +8,7 @@ from typing import Literal
 import torch
 from torch import distributed, nn
 
-from prostafed.common.errors import ConfigurationError
+from prostafed.common.errors import ConfigurationError, DataError
 
 Precision = Literal["auto", "float32", "bf16", "fp16"]
 
@@ -24,6 +24,9 @@ class Machine:
     compile: bool = False
     rank: int = 0
     ranks: int = 1
+
+
+USUAL_MACHINE = Machine()
 
 
 def choose_dtype(precision: Precision, device: torch.device) -> torch.dtype:
@@ -50,6 +53,17 @@ def set_memory_order(network: nn.Module, order: torch.memory_format) -> None:
     for parameter in network.parameters():
         if parameter.is_cuda and parameter.dim() == 5:
             parameter.data = parameter.data.contiguous(memory_format=order)
+
+
+def halve(at_once: int, error: torch.OutOfMemoryError) -> int:
+    """Return half of how many cases did not fit into the GPU's memory, and say so; raises DataError for one case."""
+    if at_once < 2:
+        raise DataError(
+            "A single case does not fit into the GPU's memory. Free it of other programs, or give the site another "
+            'device: a larger GPU, or "cpu".'
+        ) from error
+    logger.warning("%d cases at once do not fit into the GPU's memory; going on with %d.", at_once, at_once // 2)
+    return at_once // 2
 
 
 def compile_groups(network: nn.Module) -> None:

@@ -1,6 +1,5 @@
 """One optimiser step on a site's machine: a batch in as many parts as fit, in the machine's precision."""
 
-import logging
 import math
 from collections.abc import Callable
 from itertools import pairwise
@@ -9,7 +8,7 @@ from typing import Any
 import torch
 from torch import Generator, Tensor, nn
 
-from prostafed.client.training.machine import Machine, choose_dtype, say_once, sum_gradients, sum_over_ranks
+from prostafed.client.training.machine import Machine, choose_dtype, halve, say_once, sum_gradients, sum_over_ranks
 from prostafed.common.errors import DataError
 
 # A part of a batch -> its loss
@@ -21,8 +20,6 @@ BatchLoss = Callable[[list[int], Generator], PartLoss]
 Adjust = Callable[[nn.Module], None]
 
 CLIP_NORM = 5.0
-
-logger = logging.getLogger("prostafed.training")
 
 
 class Stepper:
@@ -37,7 +34,7 @@ class Stepper:
         divisible: bool,
         adjust: Adjust | None,
     ) -> None:
-        """`divisible`: the loss is a mean over cases, (nearly) the same whatever parts a batch is passed in."""
+        """`divisible`: the loss is a mean over cases, the same whatever parts a batch is passed in."""
         if machine.micro_batch and not divisible:
             say_once("micro_batch is not used: this stage's loss compares the cases of a batch with each other.")
         assert divisible or machine.ranks == 1
@@ -60,7 +57,12 @@ class Stepper:
                 loss = self._add_up(batch_loss(batch, generator), mine, len(batch))
                 return sum_over_ranks(loss, self._machine, self._device)
             except torch.OutOfMemoryError as error:
-                self._at_once = _halve(min(self._at_once or 1, mine.stop - mine.start), error)
+                if self._at_once is None:
+                    raise DataError(
+                        "A batch does not fit into the GPU's memory, and this stage's loss compares its cases with "
+                        "each other. Lower the stage's batch_size."
+                    ) from error
+                self._at_once = halve(min(self._at_once, mine.stop - mine.start), error)
                 generator.set_state(drawn)  # the step is taken again from its beginning
 
     def _add_up(self, part_loss: PartLoss, mine: slice, count: int) -> float:
@@ -102,11 +104,3 @@ def split_evenly(start: int, stop: int, parts: int) -> list[slice]:
     size, larger = divmod(stop - start, parts)
     edges = [start + size * number + min(number, larger) for number in range(parts + 1)]
     return [slice(first, last) for first, last in pairwise(edges)]
-
-
-def _halve(at_once: int, error: torch.OutOfMemoryError) -> int:
-    """Return half of what did not fit, and say so; raises DataError where it cannot be halved."""
-    if at_once < 2:
-        raise DataError("A batch does not fit into the GPU's memory. Lower the stage's batch_size.") from error
-    logger.warning("%d cases at once do not fit into the GPU's memory; going on with %d.", at_once, at_once // 2)
-    return at_once // 2

@@ -22,27 +22,25 @@ ANNOTATIONS = ("gland", "zones")
 
 
 def anatomy_loss(logits: Tensor, target: Tensor) -> Tensor:
-    """Return the sum of cross-entropy and soft Dice loss for the gland and for the zones, each over the cases that
-    have it.
+    """Return what each case costs, (batch,): cross-entropy and soft Dice loss for the gland and for the zones, each
+    where the case has it.
 
     `logits` (batch, 3, z, y, x): outside, PZ, TZ. `target` (batch, ANNOTATIONS, z, y, x): gland 0/1 and zones 0/PZ/TZ,
     UNKNOWN throughout where a case lacks one. The gland is PZ or TZ, so that its probability is their sum: the marginal
     loss of Shi et al. 2021 (Marginal loss and exclusion loss for partially supervised multi-organ segmentation, there
-    for a merged background), which lets a case without zones teach where the zones end. Dice is over the whole batch, a
-    mean over PZ and TZ. A batch without either gives 0.
+    for a merged background), which lets a case without zones teach where the zones end. Cross-entropy is a mean over
+    voxels, Dice one over PZ and TZ. A case without either costs 0.
     """
     log_p = log_softmax(logits, dim=1)
-    with_gland, with_zones = (target.flatten(start_dim=2)[:, :, 0] != UNKNOWN).unbind(dim=1)
-    loss = logits.sum() * 0
-    if with_gland.any():
-        inside, outside = log_p[with_gland, 1:].logsumexp(dim=1), log_p[with_gland, 0]
-        gland = target[with_gland, 0] > 0
-        loss = loss - torch.where(gland, inside, outside).mean() + soft_dice_loss(inside.exp(), gland)
-    if with_zones.any():
-        of_zones, zones = log_p[with_zones], target[with_zones, 1].long()
-        overlap = [soft_dice_loss(of_zones[:, zone].exp(), zones == zone) for zone in (PZ, TZ)]
-        loss = loss + nll_loss(of_zones, zones) + torch.stack(overlap).mean()
-    return loss
+    inside, outside = log_p[:, 1:].logsumexp(dim=1), log_p[:, 0]
+    gland, zones = target[:, 0] > 0, target[:, 1].long()
+    of_gland = soft_dice_loss(inside.exp(), gland) - torch.where(gland, inside, outside).flatten(start_dim=1).mean(
+        dim=1
+    )
+    overlap = [soft_dice_loss(log_p[:, zone].exp(), zones == zone) for zone in (PZ, TZ)]
+    entropy = nll_loss(log_p, zones.clamp_min(0), reduction="none").flatten(start_dim=1).mean(dim=1)
+    losses = torch.stack([of_gland, entropy + torch.stack(overlap).mean(dim=0)], dim=1)
+    return torch.where(target.flatten(start_dim=2)[:, :, 0] == UNKNOWN, 0.0, losses).sum(dim=1)
 
 
 def segment(zones: npt.NDArray[np.float32]) -> npt.NDArray[np.uint8]:

@@ -29,8 +29,8 @@ def build() -> Task:
         targets=_targets,
         maps=False,
         outputs=_outputs,
-        loss=lambda logits, target: binary_cross_entropy_with_logits(logits, target.to(logits)),
-        predict=lambda logit: logit.sigmoid().float().numpy(force=True),
+        loss=lambda logits, target: binary_cross_entropy_with_logits(logits, target.to(logits), reduction="none"),
+        predict=lambda logit: logit.float().sigmoid().numpy(force=True),
         assess=_assess,
     )
 

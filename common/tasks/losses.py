@@ -1,14 +1,15 @@
-"""Losses that tasks have in common."""
+"""Losses that tasks have in common: one value per case, which depends on that case alone."""
 
 from torch import Tensor
 
 
-def soft_dice_loss(probability: Tensor, target: Tensor) -> Tensor:
-    """Return 1 - soft Dice over the whole batch, so that cases without the structure count only through false
-    positives.
+def soft_dice_loss(probability: Tensor, target: Tensor, smooth: Tensor | float = 1.0) -> Tensor:
+    """Return 1 - soft Dice of each case, (batch,): 1 - (2 sum p t + s) / (sum p + sum t + s), sums over its voxels.
 
-    `probability` and `target` of one shape, in [0, 1]. (2 sum p t + 1) / (sum p + sum t + 1): Milletari et al. 2016
-    square in the denominator, which we do not; the 1 makes an empty batch with an empty answer perfect.
+    `probability` and `target` (batch, ...) of one shape, in [0, 1]; `smooth`, s > 0, one or one per case, in voxels.
+    Milletari et al. 2016 square in the denominator, which we do not; s makes an empty answer to an empty case perfect.
+    Sums over a whole batch would make the loss, and what it teaches, hang on which cases share a batch, a part of it or
+    a process: no sum over parts would give it back.
     """
-    overlap = 2 * (probability * target).sum() + 1
-    return 1 - overlap / (probability.sum() + target.sum() + 1)
+    p, t = probability.flatten(start_dim=1), target.flatten(start_dim=1)
+    return 1 - (2 * (p * t).sum(dim=1) + smooth) / (p.sum(dim=1) + t.sum(dim=1) + smooth)

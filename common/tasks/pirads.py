@@ -24,14 +24,13 @@ def count_votes(reads: Sequence[int]) -> list[float]:
 
 
 def ordinal_loss(logits: Tensor, votes: Tensor) -> Tensor:
-    """Return -sum_k [v_k log p_k + (1 - v_k) log(1 - p_k)], mean over cases, with p_k = sigmoid of the logit that the
-    grade reaches threshold k.
+    """Return what each case costs, (batch,): -sum_k [v_k log p_k + (1 - v_k) log(1 - p_k)], with p_k = sigmoid of the
+    logit that the grade reaches threshold k.
 
     `logits` and `votes` (batch, thresholds), votes in [0, 1]. The CORAL loss (Cao, Mirjalili, Raschka 2020) with the
     share of votes where theirs has 0 or 1, which is its mean over a case's readers.
     """
-    entropy = binary_cross_entropy_with_logits(logits, votes, reduction="none")
-    return entropy.sum(dim=1).mean()
+    return binary_cross_entropy_with_logits(logits, votes, reduction="none").sum(dim=1)
 
 
 def ranked_probability_score(cumulative: npt.ArrayLike, votes: npt.ArrayLike) -> float:
@@ -56,7 +55,7 @@ def build() -> Task:
         maps=False,
         outputs=_outputs,
         loss=lambda logits, votes: ordinal_loss(logits.float(), votes.to(logits.device)),
-        predict=lambda logits: logits.sigmoid().float().numpy(force=True),
+        predict=lambda logits: logits.float().sigmoid().numpy(force=True),
         assess=_assess,
     )
 

@@ -21,7 +21,8 @@ class Task:
     targets   (records, masks (batch, MASKS, z, y, x)) -> target
     maps      whether logits are maps, (batch, channel, z, y, x) on the images' own grid; else (batch, ...)
     outputs   (network, images (batch, sequence, z, y, x)) -> logits
-    loss      (logits, target) -> scalar
+    loss      (logits, target) -> what each case costs, (batch,). It depends on that case alone, so that a batch's mean
+              is the same in whatever parts and processes it is passed, and a site's objective is that of its cases
     predict   logits of one case -> prediction in [0, 1]: probabilities, a map (z, y, x) or maps (channel, z, y, x)
     assess    (prediction, record, masks, spacing_mm) -> what is compared over cases
     """

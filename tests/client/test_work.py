@@ -1,9 +1,12 @@
 """A site's answers, without a server."""
 
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
 import pytest
+import torch
+from torch import Tensor, nn
 
 from prostafed.client import work
 from prostafed.common.configuration import parse
@@ -12,6 +15,7 @@ from prostafed.common.imaging.cases import CaseRecord, Grid
 from prostafed.common.messages import Request
 from prostafed.common.study import Study
 from prostafed.common.study.network import build_stage_network
+from prostafed.common.tasks.task import Task
 from prostafed.common.tensors import read_tensors, select_groups
 
 SEQUENCES, GRID = ("t2w", "adc", "hbv"), Grid((3.0, 1.0, 1.0), (4, 16, 16))
@@ -54,3 +58,26 @@ def test_a_site_that_never_trained_can_be_evaluated(site_file: Path, study: Stud
     assert reply.metrics["test/n"] == len(place.splits["test"]) == 2
     assert len(work.predictions_file(place.site, request, "test").read_text().splitlines()) == 2
     assert not reply.tensors
+
+
+def test_an_evaluation_runs_as_the_site_file_says(
+    site_file: Path, study: Study, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    site_file.write_text('name = "north"\nmicro_batch = 1\nprecision = "bf16"\n')
+    place, seen = work.open_workplace(site_file, study.canonical()), []
+    build = work.build_task
+
+    def build_watched(name: str) -> Task:
+        task = build(name)
+
+        def outputs(network: nn.ModuleDict, images: Tensor) -> Tensor:
+            logits = task.outputs(network, images)
+            seen.append((len(images), logits.dtype))
+            return logits
+
+        return replace(task, outputs=outputs)
+
+    monkeypatch.setattr(work, "build_task", build_watched)
+    sent = select_groups(read_tensors(build_stage_network(study, 1)), ["encoder"])
+    work.evaluate(place, Request("evaluate", "run", study.hash(), 1, 1, sent, ("test",)))
+    assert seen == [(1, torch.bfloat16)] * 2

@@ -8,18 +8,21 @@ import torch
 from torch import Tensor, nn
 
 from prostafed.client.training.evaluate import assess, predict
+from prostafed.client.training.machine import Machine
+from prostafed.common.errors import DataError
 from prostafed.common.imaging.cases import CaseRecord, CasesInMemory
 from prostafed.common.metrics.predictions import CasePrediction
 from prostafed.common.models.network import build_network
-from prostafed.common.tasks import build_task
+from prostafed.common.tasks import TASKS, build_task
+from prostafed.common.tasks.task import Task
 
 WINDOW, LARGE = (4, 16, 16), (4, 24, 40)
 CPU = torch.device("cpu")
 
 
-def make_cases(size: tuple[int, int, int]) -> CasesInMemory:
+def make_cases(size: tuple[int, int, int], count: int = 3) -> CasesInMemory:
     rng = np.random.default_rng(0)
-    records = tuple(CaseRecord(f"c{i}", f"p{i}", cspca=bool(i % 2), masks=("lesion", "gland")) for i in range(3))
+    records = tuple(CaseRecord(f"c{i}", f"p{i}", cspca=bool(i % 2), masks=("lesion", "gland")) for i in range(count))
     arrays = ((rng.normal(size=(3, *size)).astype(np.float16), np.zeros((3, *size), np.uint8)) for _ in records)
     return CasesInMemory(records, tuple(arrays))
 
@@ -77,3 +80,62 @@ def test_cases_without_truth_are_left_out() -> None:
     )
     said = assess(nn.ModuleDict(), task, unknown, range(3), (3.0, 1.0, 1.0), 2, CPU)
     assert [(case.case_id, case.score) for case in said] == [("c1", 0.5), ("c2", 0.5)]
+
+
+def watch(sizes: list[int], dtypes: list[torch.dtype], room: int) -> Task:
+    """A task whose network has memory for `room` cases."""
+
+    def outputs(network: nn.ModuleDict, images: Tensor) -> Tensor:
+        sizes.append(len(images))
+        if sizes[-1] > room:
+            raise torch.OutOfMemoryError("CUDA out of memory")
+        logits: Tensor = network["head"](images.float().mean(dim=(2, 3, 4)))
+        dtypes.append(logits.dtype)
+        return logits[:, 0]
+
+    return replace(build_task("classify"), outputs=outputs)
+
+
+def score(machine: Machine, room: int = 9) -> tuple[list[int], set[torch.dtype], dict[int, float]]:
+    torch.manual_seed(0)
+    sizes: list[int] = []
+    dtypes: list[torch.dtype] = []
+    cases, network = make_cases(WINDOW, 7), nn.ModuleDict({"head": nn.Linear(3, 1)})
+    found = dict(predict(network, watch(sizes, dtypes, room), cases, range(7), 6, CPU, machine=machine))
+    return sizes, set(dtypes), {index: float(prediction) for index, prediction in found.items()}
+
+
+@pytest.mark.parametrize(
+    ("micro_batch", "room", "expected"),
+    [
+        (0, 9, [6, 1]),
+        (3, 9, [3, 3, 1]),
+        (0, 4, [6, 3, 3, 1]),
+        (0, 1, [6, 3, 1, 1, 1, 1, 1, 1, 1]),
+        (3, 2, [3, *[1] * 7]),
+    ],
+)
+def test_cases_at_once_are_those_of_training_and_what_does_not_fit_is_halved(
+    micro_batch: int, room: int, expected: list[int]
+) -> None:
+    sizes, _, found = score(Machine(micro_batch=micro_batch), room)
+    assert sizes == expected
+    assert found == pytest.approx(score(Machine())[2], abs=1e-6), "every case once, in the same order"
+
+
+def test_a_case_that_does_not_fit_is_said() -> None:
+    with pytest.raises(DataError, match="A single case does not fit into the GPU's memory"):
+        score(Machine(), room=0)
+
+
+def test_predictions_are_in_the_precision_of_training_and_their_probabilities_have_all_digits() -> None:
+    plain, half = score(Machine()), score(Machine(precision="bf16"))
+    assert (plain[1], half[1]) == ({torch.float32}, {torch.bfloat16})
+    assert half[2] == pytest.approx(plain[2], abs=0.01)
+    for name in TASKS:
+        logits = (
+            torch.full((3, 1, 1, 1), 0.3).bfloat16() if build_task(name).maps else torch.tensor([0.3] * 3).bfloat16()
+        )
+        said = build_task(name).predict(logits if name != "classify" else logits[0])
+        exact = build_task(name).predict((logits if name != "classify" else logits[0]).float())
+        np.testing.assert_array_equal(said, exact, err_msg=name)

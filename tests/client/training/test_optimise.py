@@ -105,9 +105,12 @@ def test_a_step_that_is_taken_again_draws_the_same() -> None:
     assert drawn[0] == drawn[1] != drawn[2]
 
 
-@pytest.mark.parametrize(("room", "divisible"), [(4, False), (0, True)])
-def test_what_cannot_be_halved_is_said(room: int, divisible: bool) -> None:
-    with pytest.raises(DataError, match="Lower the stage's batch_size"):
+@pytest.mark.parametrize(
+    ("room", "divisible", "said"),
+    [(4, False, "Lower the stage's batch_size"), (0, True, "A single case does not fit into the GPU's memory")],
+)
+def test_what_cannot_be_halved_is_said(room: int, divisible: bool, said: str) -> None:
+    with pytest.raises(DataError, match=said):
         train_in_little_memory(room, divisible)
 
 

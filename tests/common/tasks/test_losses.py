@@ -9,7 +9,7 @@ import torch
 from torch import Tensor
 
 from prostafed.common.tasks.anatomy import PZ, TZ, UNKNOWN, anatomy_loss
-from prostafed.common.tasks.lesion import FOCUS, LESION_WEIGHT, focal_loss
+from prostafed.common.tasks.lesion import FOCUS, LESION_WEIGHT, PRIOR, focal_loss, lesion_loss
 from prostafed.common.tasks.losses import soft_dice_loss
 from prostafed.common.tasks.pirads import THRESHOLDS, count_votes, ordinal_loss
 
@@ -35,25 +35,24 @@ def slow_dice(probability: list[float], truth: list[bool]) -> float:
 
 
 def slow_anatomy(logits: Tensor, target: Tensor) -> float:
-    """Voxel after voxel."""
+    """One case (channel, z, y, x), voxel after voxel."""
     gland_p, gland_truth, gland_entropy = [], [], []
     zone_p: dict[int, list[float]] = {PZ: [], TZ: []}
     zone_truth: dict[int, list[bool]] = {PZ: [], TZ: []}
     zone_entropy = []
-    for case in range(len(logits)):
-        for voxel in np.ndindex(SIZE):
-            p = np.exp(logits[(case, slice(None), *voxel)].numpy())
-            p = p / p.sum()
-            gland, zone = (int(target[(case, row, *voxel)]) for row in range(2))
-            if gland != UNKNOWN:
-                gland_p.append(p[PZ] + p[TZ])
-                gland_truth.append(bool(gland))
-                gland_entropy.append(-math.log(gland_p[-1] if gland else p[0]))
-            if zone != UNKNOWN:
-                zone_entropy.append(-math.log(p[zone]))
-                for each in (PZ, TZ):
-                    zone_p[each].append(p[each])
-                    zone_truth[each].append(zone == each)
+    for voxel in np.ndindex(SIZE):
+        p = np.exp(logits[(slice(None), *voxel)].numpy())
+        p = p / p.sum()
+        gland, zone = (int(target[(row, *voxel)]) for row in range(2))
+        if gland != UNKNOWN:
+            gland_p.append(p[PZ] + p[TZ])
+            gland_truth.append(bool(gland))
+            gland_entropy.append(-math.log(gland_p[-1] if gland else p[0]))
+        if zone != UNKNOWN:
+            zone_entropy.append(-math.log(p[zone]))
+            for each in (PZ, TZ):
+                zone_p[each].append(p[each])
+                zone_truth[each].append(zone == each)
     loss = 0.0
     if gland_p:
         loss += float(np.mean(gland_entropy)) + slow_dice(gland_p, gland_truth)
@@ -63,19 +62,16 @@ def slow_anatomy(logits: Tensor, target: Tensor) -> float:
     return loss
 
 
-def slow_ordinal(logits: Tensor, reads: list[tuple[int, ...]]) -> float:
-    """CORAL's loss of every reader's own score, a mean over a case's readers, then over cases."""
-    cases = []
-    for row, scores in zip(logits.tolist(), reads, strict=True):
-        readers = []
-        for score in scores:
-            terms = []
-            for logit, threshold in zip(row, THRESHOLDS, strict=True):
-                p = 1 / (1 + math.exp(-logit))
-                terms.append(-math.log(p if score >= threshold else 1 - p))
-            readers.append(sum(terms))
-        cases.append(sum(readers) / len(readers))
-    return sum(cases) / len(cases)
+def slow_ordinal(logits: list[float], reads: tuple[int, ...]) -> float:
+    """CORAL's loss of every reader's own score, a mean over the case's readers."""
+    readers = []
+    for score in reads:
+        terms = []
+        for logit, threshold in zip(logits, THRESHOLDS, strict=True):
+            p = 1 / (1 + math.exp(-logit))
+            terms.append(-math.log(p if score >= threshold else 1 - p))
+        readers.append(sum(terms))
+    return sum(readers) / len(readers)
 
 
 def draw_anatomy(seed: int, known: list[tuple[bool, bool]]) -> Tensor:
@@ -91,7 +87,7 @@ def draw_anatomy(seed: int, known: list[tuple[bool, bool]]) -> Tensor:
 
 
 def test_focal_loss_by_hand() -> None:
-    logits = torch.tensor([[math.log(3.0), math.log(3.0)]])  # probability 3/4
+    logits = torch.tensor([[math.log(3.0), math.log(3.0)]])  # one case of two voxels, probability 3/4
     target = torch.tensor([[1.0, 0.0]])
     hit = LESION_WEIGHT * (1 / 4) * -math.log(3 / 4)
     miss = (1 - LESION_WEIGHT) * (3 / 4) * -math.log(1 / 4)
@@ -99,16 +95,31 @@ def test_focal_loss_by_hand() -> None:
 
 
 def test_dice_loss_by_hand() -> None:
-    probability = torch.tensor([1 / 2, 1 / 2, 0.0])
-    assert soft_dice_loss(probability, torch.tensor([1.0, 0.0, 0.0])).item() == pytest.approx(1 - 2 / 3)
-    assert soft_dice_loss(probability, torch.zeros(3)).item() == pytest.approx(1 - 1 / 2)
+    probability = torch.tensor([[1 / 2, 1 / 2, 0.0]] * 2)
+    target = torch.tensor([[1.0, 0.0, 0.0], [0.0, 0.0, 0.0]])
+    assert soft_dice_loss(probability, target).tolist() == pytest.approx([1 - 2 / 3, 1 - 1 / 2])
+    assert soft_dice_loss(probability, target, torch.tensor([1.0, 3.0])).tolist() == pytest.approx(
+        [1 - 2 / 3, 1 - 3 / 4]
+    )
 
 
 def test_dice_loss_is_nothing_when_right_and_nearly_one_when_wrong() -> None:
-    target = (torch.arange(1000) < 100).float()
+    target = (torch.arange(1000) < 100).float()[None]
     assert soft_dice_loss(target, target).item() == 0
     assert soft_dice_loss(1 - target, target).item() == pytest.approx(1 - 1 / 1001)
-    assert soft_dice_loss(torch.zeros(5), torch.zeros(5)).item() == 0, "nothing there, nothing found"
+    assert soft_dice_loss(torch.zeros(1, 5), torch.zeros(1, 5)).item() == 0, "nothing there, nothing found"
+
+
+def test_a_false_positive_costs_a_case_without_a_lesion_what_it_does_beside_one_that_is_found() -> None:
+    """Of the usual size, here 20 of 2,000 voxels; but for the 1 in numerator and denominator."""
+    lesion, stray = torch.zeros(2, 1, 2, 100, 10), torch.zeros(2, 1, 2, 100, 10)
+    lesion[0, 0, 0, :2] = 1
+    stray[:, 0, 1, 0] = 1
+    assert PRIOR * lesion[0].numel() == lesion[0].sum() == 20
+    logits = 40 * (2 * (lesion + stray).clamp_max(1) - 1)
+    beside, alone = (lesion_loss(logits, lesion) - focal_loss(logits, lesion)).tolist()
+    assert beside == pytest.approx(1 - 41 / 51)
+    assert alone == pytest.approx(1 - 40 / 50)
 
 
 def test_anatomy_loss_by_hand() -> None:
@@ -133,14 +144,16 @@ READS: list[tuple[int, ...]] = [(1,), (5, 4, 3), (2, 2), (3,), (4, 5)]
 @pytest.mark.parametrize("seed", range(5))
 def test_every_loss_is_that_of_its_reference(seed: int) -> None:
     logits, target = 3 * draw(seed, 4, 1, *SIZE), (draw(seed + 50, 4, 1, *SIZE) > 0.5).double()
-    assert focal_loss(logits, target).item() == pytest.approx(slow_focal(logits, target), abs=1e-6)
-    expected = slow_dice(logits.sigmoid().flatten().tolist(), target.flatten().bool().tolist())
-    assert soft_dice_loss(logits.sigmoid(), target).item() == pytest.approx(expected, abs=1e-6)
-    for known in (KNOWN, KNOWN[1:2], KNOWN[2:3], KNOWN[:1]):
-        logits, anatomy = 3 * draw(seed, len(known), 3, *SIZE), draw_anatomy(seed, known)
-        assert anatomy_loss(logits, anatomy).item() == pytest.approx(slow_anatomy(logits, anatomy), abs=1e-6)
+    cases = list(zip(logits, target, strict=True))
+    assert focal_loss(logits, target).tolist() == pytest.approx([slow_focal(*case) for case in cases], abs=1e-6)
+    expected = [slow_dice(p.sigmoid().flatten().tolist(), truth.flatten().bool().tolist()) for p, truth in cases]
+    assert soft_dice_loss(logits.sigmoid(), target).tolist() == pytest.approx(expected, abs=1e-6)
+    logits, target = 3 * draw(seed, len(KNOWN), 3, *SIZE), draw_anatomy(seed, KNOWN)
+    expected = [slow_anatomy(*case) for case in zip(logits, target, strict=True)]
+    assert anatomy_loss(logits, target).tolist() == pytest.approx(expected, abs=1e-6)
     logits, votes = 3 * draw(seed, 5, 3), torch.tensor([count_votes(reads) for reads in READS], dtype=torch.float64)
-    assert ordinal_loss(logits, votes).item() == pytest.approx(slow_ordinal(logits, READS), abs=1e-6)
+    expected = [slow_ordinal(*case) for case in zip(logits.tolist(), READS, strict=True)]
+    assert ordinal_loss(logits, votes).tolist() == pytest.approx(expected, abs=1e-6)
 
 
 @pytest.mark.parametrize(
@@ -148,6 +161,7 @@ def test_every_loss_is_that_of_its_reference(seed: int) -> None:
     [
         (lambda logits: focal_loss(logits, (draw(9, 4, 1, *SIZE) > 0).double()), (4, 1, *SIZE)),
         (lambda logits: soft_dice_loss(logits.sigmoid(), (draw(9, 4, 1, *SIZE) > 0).double()), (4, 1, *SIZE)),
+        (lambda logits: lesion_loss(logits, (draw(9, 4, 1, *SIZE) > 1.5).double()), (4, 1, *SIZE)),
         (lambda logits: anatomy_loss(logits, draw_anatomy(9, KNOWN)), (4, 3, *SIZE)),
         (lambda logits: ordinal_loss(logits, draw(9, 5, 3).sigmoid()), (5, 3)),
     ],
@@ -159,7 +173,7 @@ def test_gradients_are_those_of_finite_differences(loss: Callable[[Tensor], Tens
 @pytest.mark.parametrize("known", [[(False, False)], [(False, False), (True, False)], [(False, True)] * 2])
 def test_anatomy_is_finite_whatever_a_batch_lacks(known: list[tuple[bool, bool]]) -> None:
     logits = (80 * draw(0, len(known), 3, *SIZE)).requires_grad_()
-    loss = anatomy_loss(logits, draw_anatomy(0, known))
+    loss = anatomy_loss(logits, draw_anatomy(0, known)).sum()
     loss.backward()
     assert torch.isfinite(loss)
     assert logits.grad is not None
@@ -170,6 +184,6 @@ def test_anatomy_is_finite_whatever_a_batch_lacks(known: list[tuple[bool, bool]]
 def test_the_order_of_cases_does_not_matter() -> None:
     order = torch.tensor([2, 0, 3, 1])
     logits, target = draw(0, 4, 3, *SIZE), draw_anatomy(0, KNOWN)
-    assert anatomy_loss(logits[order], target[order]).item() == pytest.approx(anatomy_loss(logits, target).item())
+    assert torch.equal(anatomy_loss(logits[order], target[order]), anatomy_loss(logits, target)[order])
     logits, votes = draw(0, 4, 3), draw(1, 4, 3).sigmoid()
-    assert ordinal_loss(logits[order], votes[order]).item() == pytest.approx(ordinal_loss(logits, votes).item())
+    assert torch.equal(ordinal_loss(logits[order], votes[order]), ordinal_loss(logits, votes)[order])

@@ -83,13 +83,13 @@ class TestEveryTask:
         task, network = make(name)
         images, masks = make_toy()
         optimiser, target = torch.optim.Adam(network.parameters(), lr=1e-2), task.targets(RECORDS, masks)
-        first = task.loss(task.outputs(network, images), target).item()
+        first = task.loss(task.outputs(network, images), target).mean().item()
         for _ in range(30):
             optimiser.zero_grad()
-            task.loss(task.outputs(network, images), target).backward()
+            task.loss(task.outputs(network, images), target).mean().backward()
             optimiser.step()
         outputs = task.outputs(network, images).detach()
-        assert task.loss(outputs, target).item() < 0.7 * first
+        assert task.loss(outputs, target).mean().item() < 0.7 * first
         said = [
             task.assess(task.predict(logits), record, mask, SPACING)
             for logits, record, mask in zip(outputs, RECORDS, masks.to(torch.uint8).numpy(), strict=True)
@@ -116,7 +116,7 @@ class TestEveryTask:
         images, masks = make_toy()
         for count in (1, 2):
             target = task.targets([RECORDS[known]] * count, masks[[known] * count])
-            loss = task.loss(task.outputs(network, images[:count]), target)
+            loss = task.loss(task.outputs(network, images[:count]), target).mean()
             loss.backward()
             assert torch.isfinite(loss)
             assert all(p.grad is None or torch.isfinite(p.grad).all() for p in network.parameters())
@@ -125,16 +125,16 @@ class TestEveryTask:
         task, network = make(name)
         images, masks = make_toy()
         target = task.targets(RECORDS, masks)
-        exact = task.loss(task.outputs(network, images), target).item()
+        exact = task.loss(task.outputs(network, images), target).mean().item()
         with torch.autocast("cpu", dtype=torch.bfloat16):
-            loss = task.loss(task.outputs(network, images), target)
+            loss = task.loss(task.outputs(network, images), target).mean()
         assert loss.item() == pytest.approx(exact, rel=0.05)
 
     def test_a_missing_sequence_is_borne(self, name: str) -> None:
         task, network = make(name)
         images, masks = make_toy()
         images[:, 1] = 0
-        assert torch.isfinite(task.loss(task.outputs(network, images), task.targets(RECORDS, masks)))
+        assert torch.isfinite(task.loss(task.outputs(network, images), task.targets(RECORDS, masks))).all()
 
     def test_every_metric_it_is_judged_by_is_measured_and_has_a_name(self, name: str) -> None:
         task, network = make(name)
