@@ -93,6 +93,19 @@ def test_a_stage_without_sharing_is_evaluated_with_the_sites_own_network(tmp_pat
     assert kept.tensors.keys() == network.keys()
 
 
+@pytest.mark.parametrize("method", ["byol", "moco"])
+@pytest.mark.parametrize("number", [1, 3])
+def test_targets_of_a_site_that_is_new_start_training_equal_to_what_it_received(
+    method: str, number: int, tmp_path: Path
+) -> None:
+    study = make_study({**BYOL, "method": method})
+    sent = shifted(initial(study))
+    start = read_tensors(begin_round(open_site(tmp_path, study), ask(study, number, sent)).network)
+    targets = {name: array for name, array in start.items() if name.startswith("target_")}
+    assert targets.keys() == {f"target_{name}" for name in sent}
+    assert all(np.array_equal(array, sent[name.removeprefix("target_")]) for name, array in targets.items())
+
+
 @pytest.fixture
 def study() -> Study:
     return make_study(FINETUNE)

@@ -7,14 +7,16 @@ from typing import Any
 import numpy as np
 import pytest
 import torch
-from torch import nn
+from torch import Tensor, nn
 
 from prostafed.client import work
 from prostafed.client.rounds import phases
+from prostafed.client.training import finetune as finetuning
 from prostafed.client.training.finetune import Tuning, decay_layers, finetune
 from prostafed.client.training.optimise import Course, Optimisation, TrainingRecord
 from prostafed.common.aggregation import NoParameters
 from prostafed.common.configuration import parse
+from prostafed.common.imaging.augment import Augmentation, apply_augmentation, apply_geometry, draw_augmentation
 from prostafed.common.imaging.case_folder import write_case
 from prostafed.common.imaging.cases import CaseRecord, CasesInMemory, Grid
 from prostafed.common.messages import Request
@@ -127,6 +129,40 @@ def test_no_decay_is_plain_training(cases: CasesInMemory) -> None:
     plain, almost = train(cases, Tuning())[1], train(cases, Tuning(layer_decay=1 - 1e-12))[1]
     for name, array in plain.items():
         np.testing.assert_allclose(array, almost[name], atol=1e-6)
+
+
+def test_images_are_augmented_anew_in_every_epoch_and_masks_move_along(monkeypatch: pytest.MonkeyPatch) -> None:
+    rng = np.random.default_rng(0)
+    image, masks = rng.normal(size=(3, *SIZE)).astype(np.float16), rng.integers(0, 3, (3, *SIZE)).astype(np.uint8)
+    cases = CasesInMemory((CaseRecord("c", "p", cspca=True, masks=("lesion",)),), ((image, masks),))
+    drawn: list[Augmentation] = []
+    seen: list[Tensor] = []
+    learnt: list[Tensor] = []
+
+    def draw(*arguments: Any) -> Augmentation:
+        drawn.append(draw_augmentation(*arguments))
+        return drawn[-1]
+
+    def outputs(network: nn.ModuleDict, images: Tensor) -> Tensor:
+        seen.append(images)
+        return network["head"].weight.sum() * images[:, 0]  # type: ignore[no-any-return, operator, union-attr]
+
+    def targets(records: object, masks: Tensor) -> Tensor:
+        learnt.append(masks)
+        return masks
+
+    monkeypatch.setattr(finetuning, "draw_augmentation", draw)
+    task = replace(build_task("lesion"), outputs=outputs, targets=targets, loss=lambda logits, _: logits.mean()[None])
+    network = nn.ModuleDict({"encoder": nn.Identity(), "head": nn.Linear(1, 1)})
+    finetune(network, task, cases, [0], SPACING, replace(SETTINGS, epochs=3), CPU, lambda *_: None)
+    given, whole = torch.from_numpy(image)[None].float(), torch.from_numpy(masks)[None].float()
+    assert len(drawn) == 3
+    assert len({tuple(images.flatten().tolist()) for images in [given, *seen]}) == 4
+    for draws, images, moved in zip(drawn, seen, learnt, strict=True):
+        assert torch.equal(images, apply_augmentation(given, draws))
+        assert torch.equal(moved, apply_geometry(whole, draws, mode="nearest"))
+        assert not torch.equal(moved, whole)
+        assert set(moved.unique().tolist()) == {0.0, 1.0, 2.0}, "no mask between two labels"
 
 
 def make_study(**keys: Any) -> Study:
