@@ -3,7 +3,7 @@
 from pathlib import Path
 from typing import Literal
 
-from pydantic import Field
+from pydantic import Field, model_validator
 
 from prostafed.common.configuration import Section, read_toml
 from prostafed.common.errors import ConfigurationError
@@ -36,7 +36,12 @@ class Site(Section):
         description="CSV of case_id, split (train, validation, test); by default drawn from the study's split_seed",
     )
     memory: Path = Field(Path("memory"), strict=False, description="folder for what the site keeps between rounds")
-    device: str = Field("auto", pattern=r"^(auto|cpu|cuda(:\d+)?)$", description="auto, cpu, cuda or cuda:N")
+    device: str = Field(
+        "auto",
+        pattern=r"^(auto|cpu|cuda|cuda:\d+(,cuda:\d+)*)$",
+        description="auto, cpu, cuda or cuda:N; with several processes a GPU for each, as in cuda:0,cuda:2, where cuda "
+        "and auto stand for the first ones",
+    )
     threads: int = Field(0, ge=0, description="CPU threads for training; 0 leaves it to torch")
     precision: Literal["auto", "float32", "bf16", "fp16"] = Field(
         "auto",
@@ -72,6 +77,21 @@ class Site(Section):
         (), description="vendors of its scanners, told with share_cohort only"
     )
     server: Server | None = Field(None, description="how the coordinator is reached; not needed in a simulation")
+
+    @property
+    def devices(self) -> tuple[str, ...]:
+        """What it trains on: auto, cpu or cuda alone, or numbered GPUs, one for each of `processes`."""
+        return tuple(self.device.split(","))
+
+    @model_validator(mode="after")
+    def _a_gpu_for_each_process(self) -> "Site":
+        numbered = {name for name in self.devices if ":" in name}
+        if numbered and (len(numbered) != self.processes or len(numbered) != len(self.devices)):
+            raise ValueError(
+                f"processes is {self.processes}, and device grants {len(numbered)} GPUs ({self.device}). Name one for "
+                'each process, as in device = "cuda:0,cuda:2" for two.'
+            )
+        return self
 
 
 def read_settings(path: Path) -> Site:

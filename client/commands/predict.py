@@ -34,7 +34,7 @@ def predict(
     from prostafed.client.predict.run import PredictRequest, predict_site
 
     with showing("Predicting") as on_study:
-        found = predict_site(PredictRequest(folder, out, bundle, secret, settings.device, uses), on_study)
+        found = predict_site(PredictRequest(folder, out, bundle, secret, settings.devices[0], uses), on_study)
     print_json(found) if as_json else print(show_predictions(found, out))
     said = [*found["findings"], *(each for study in found["studies"] for each in study["findings"])]
     if any(each["severity"] == "F" for each in said):

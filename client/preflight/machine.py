@@ -52,18 +52,20 @@ def check_device(situation: Situation) -> Iterator[Result]:
     """The GPU, if the site file asks for one or one is there."""
     import torch  # seconds: only where it is needed
 
-    device = situation.site.device
-    count = torch.cuda.device_count() if torch.cuda.is_available() else 0
-    index = int(device.partition(":")[2] or 0)
-    if device == "cpu" or (device == "auto" and not count):
+    site, count = situation.site, torch.cuda.device_count() if torch.cuda.is_available() else 0
+    if site.device == "cpu" or (site.device == "auto" and not count):
         found = "a GPU is there and not used" if count else "no GPU is there"
         yield Result(f"Training will run on the CPU ({found}): expect hours where a GPU takes minutes.")
-    elif index >= count:
-        yield Result(
-            f"The site file asks for {device}; {count} GPUs can be used.",
-            'Install the NVIDIA driver that fits this release of torch, or set device = "cpu" or "auto".',
-        )
-    else:
+        return
+    for rank in range(site.processes):
+        index = int(site.devices[rank].partition(":")[2]) if ":" in site.device else rank
+        if index >= count:
+            yield Result(
+                f"The site file asks for cuda:{index}; {count} GPUs can be used.",
+                'Install the NVIDIA driver that fits this release of torch, or set device = "cpu" or "auto", '
+                "or lower processes.",
+            )
+            return
         memory = torch.cuda.get_device_properties(index).total_memory / _GB
         text = f"{torch.cuda.get_device_name(index)} with {memory:.0f} GB will be used"
         fix = "Name another GPU in the site file (device), or take part in small studies only."

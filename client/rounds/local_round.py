@@ -67,6 +67,11 @@ def _train_phases(
             machine=machine,
             adjust=phase.adjust,
             optimiser=unpack_state(start.kept.optimiser, phase.name) if stage.keep_optimiser else None,
+            scaler={
+                key.removeprefix(f"{phase.name}/"): array.item()
+                for key, array in start.kept.scaler.items()
+                if key.startswith(f"{phase.name}/")
+            },
             start=partial.get("state") if partial.get("phase") == phase.name else None,
             on_state=functools.partial(save, phase.name) if every_s else None,
             every_s=every_s,
@@ -107,5 +112,8 @@ def _conclude(
         rule=outcome.kept,
         optimiser=pack_states({name: each.optimiser for name, each in records.items()}) if stage.keep_optimiser else {},
         residual=residual,
+        scaler={
+            f"{name}/{key}": np.array(value) for name, each in records.items() for key, value in each.scaler.items()
+        },
     )
     return release(reply, list_payload(layout, section.compress)), memory

@@ -36,6 +36,7 @@ class Memory:
     rule: Tensors = field(default_factory=dict)  # of the aggregator's rule: control variates, drift, own predictor
     optimiser: Tensors = field(default_factory=dict)  # where the study keeps it
     residual: Tensors = field(default_factory=dict)  # what compression left out so far
+    scaler: Tensors = field(default_factory=dict)  # float16's loss scale, by phase
 
 
 def stage_folder(memory: Path, run: str, stage: int) -> Path:

@@ -2,6 +2,7 @@
 
 import os
 import tempfile
+from collections.abc import Sequence
 from dataclasses import replace
 from pathlib import Path
 
@@ -18,21 +19,19 @@ from prostafed.common.messages import Reply, Request
 
 
 def train_together(workplace: Workplace, request: Request, folder: Path, digest: str, machine: Machine) -> Reply:
-    """Train one round in `machine.ranks` processes, on as many GPUs where the site trains on them; return its answer.
+    """Train one round in `machine.ranks` processes, each on a GPU the site file grants where it trains on GPUs; return
+    its answer.
 
     Gradients are summed over the processes, so the round is the one a single process trains but for rounding. Each
     process reads and augments the whole batch and passes its part through the network: what is drawn at random is then
     the same however many there are. They find each other through a file, on this machine only, and progress is not
-    told step by step. Raises ConfigurationError for more processes than GPUs, DataError where one of them fails.
+    told step by step. Raises ConfigurationError for GPUs that are not there, DataError where a process fails.
     """
-    if workplace.device.type == "cuda" and machine.ranks > torch.cuda.device_count():
-        raise ConfigurationError(
-            f"processes is {machine.ranks}, but there are {torch.cuda.device_count()} GPUs. Lower it in the site file."
-        )
+    devices = grant_devices(workplace, machine.ranks)
     with tempfile.TemporaryDirectory(prefix="pf-") as scratch:
         meeting = Path(scratch) / "meeting"
         try:
-            spawn(_join, (workplace, request, folder, digest, machine, meeting), machine.ranks)  # type: ignore[no-untyped-call]
+            spawn(_join, (workplace, request, folder, digest, machine, meeting, devices), machine.ranks)  # type: ignore[no-untyped-call]
         except ProcessException as error:
             reason = str(error).strip().splitlines()[-1]
             raise DataError(f"One of the site's {machine.ranks} training processes ended: {reason}") from error
@@ -41,14 +40,38 @@ def train_together(workplace: Workplace, request: Request, folder: Path, digest:
     return reply
 
 
+def grant_devices(workplace: Workplace, ranks: int) -> tuple[torch.device, ...]:
+    """Return the device of each of `ranks` processes: the GPUs the site file numbers, else the first ones, or the CPU.
+
+    Raises ConfigurationError for one that is not there.
+    """
+    if workplace.device.type != "cuda":
+        return (workplace.device,) * ranks
+    numbered = [torch.device(name) for name in workplace.site.devices if ":" in name]
+    devices = tuple(numbered or (torch.device("cuda", rank) for rank in range(ranks)))
+    there = torch.cuda.device_count()
+    if missing := [device for device in devices if (device.index or 0) >= there]:
+        raise ConfigurationError(
+            f"The site file's device and processes ({workplace.site.device}, {ranks}) ask for {missing[0]}, and there "
+            f"are {there} GPUs, counted from cuda:0. Name others, or lower processes."
+        )
+    return devices
+
+
 def _join(
-    rank: int, workplace: Workplace, request: Request, folder: Path, digest: str, machine: Machine, meeting: Path
+    rank: int,
+    workplace: Workplace,
+    request: Request,
+    folder: Path,
+    digest: str,
+    machine: Machine,
+    meeting: Path,
+    devices: Sequence[torch.device],
 ) -> None:
     os.environ |= {"GLOO_SOCKET_IFNAME": "lo", "NCCL_SOCKET_IFNAME": "lo"}
-    device, threads = workplace.device, workplace.site.threads or max(1, (os.cpu_count() or 1) // machine.ranks)
+    device, threads = devices[rank], workplace.site.threads or max(1, (os.cpu_count() or 1) // machine.ranks)
     torch.set_num_threads(threads)
     if device.type == "cuda":
-        device = torch.device("cuda", rank)
         torch.cuda.set_device(device)
     distributed.init_process_group(
         "nccl" if device.type == "cuda" else "gloo",

@@ -39,7 +39,7 @@ def open_workplace(site_file: Path, canonical: str) -> Workplace:
     cases = admit_cases(indexed, study.data)
     if site.threads:
         torch.set_num_threads(site.threads)
-    name = ("cuda" if torch.cuda.is_available() else "cpu") if site.device == "auto" else site.device
+    name = ("cuda" if torch.cuda.is_available() else "cpu") if site.device == "auto" else site.devices[0]
     if site.splits:
         kept_out = {record.case_id for record in indexed.records} - {record.case_id for record in cases.records}
         splits = read_splits(site.splits, cases.records, kept_out)

@@ -7,7 +7,6 @@ import torch
 from torch import Generator, Tensor, nn
 
 from prostafed.client.training.batches import load_batch
-from prostafed.client.training.machine import place
 from prostafed.client.training.optimise import PLAIN, Course, OnStep, Optimisation, TrainingRecord, optimise
 from prostafed.client.training.optimiser import ParameterGroup
 from prostafed.client.training.stepper import PartLoss
@@ -55,7 +54,7 @@ def finetune(
 
         return part_loss
 
-    place(network, device)
+    network.to(device)
     for name, group in network.items():
         group.requires_grad_(not (tuning.frozen if name == "encoder" else tuning.frozen_heads))
     groups = None

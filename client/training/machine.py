@@ -42,19 +42,6 @@ def choose_dtype(precision: Precision, device: torch.device) -> torch.dtype:
     return {"float32": torch.float32, "bf16": torch.bfloat16, "fp16": torch.float16}[precision]
 
 
-def place(network: nn.Module, device: torch.device) -> None:
-    """Move `network` to `device`; on a GPU 3D convolutions get the memory order they are fastest in, channels last."""
-    network.to(device)
-    set_memory_order(network, torch.channels_last_3d)
-
-
-def set_memory_order(network: nn.Module, order: torch.memory_format) -> None:
-    """Lay out the weights of 3D convolutions that are on a GPU in `order`; no value changes."""
-    for parameter in network.parameters():
-        if parameter.is_cuda and parameter.dim() == 5:
-            parameter.data = parameter.data.contiguous(memory_format=order)
-
-
 def halve(at_once: int, error: torch.OutOfMemoryError) -> int:
     """Return half of how many cases did not fit into the GPU's memory, and say so; raises DataError for one case."""
     if at_once < 2:

@@ -14,7 +14,7 @@ import torch
 from torch import Generator, nn
 
 from prostafed.client.training.batches import split_batches
-from prostafed.client.training.machine import Machine, compile_groups, set_memory_order
+from prostafed.client.training.machine import Machine, compile_groups
 from prostafed.client.training.optimiser import (
     OptimiserState,
     ParameterGroup,
@@ -52,6 +52,7 @@ class Course:
     machine: Machine = field(default_factory=Machine)
     adjust: Adjust | None = None  # what a rule adds to the gradients
     optimiser: OptimiserState | None = None  # of the round before; None starts anew
+    scaler: Mapping[str, float] = field(default_factory=dict)  # float16's loss scale after the round before
     start: State | None = None  # a state of this round, to go on from
     on_state: Callable[[State], None] | None = None
     every_s: float = math.inf  # seconds from one state handed out to the next
@@ -63,7 +64,7 @@ PLAIN = Course()
 @dataclass(frozen=True)
 class TrainingRecord:
     """What a round of training gave: mean loss over its last epoch, cases per epoch, optimiser steps, seconds; learning
-    rate by name of each parameter that was open to training, and the optimiser's state.
+    rate by name of each parameter that was open to training, the optimiser's state, and that of float16's loss scale.
     """
 
     loss: float
@@ -72,6 +73,7 @@ class TrainingRecord:
     seconds: float
     rates: Mapping[str, float] = field(default_factory=dict)
     optimiser: OptimiserState = field(default_factory=dict, compare=False, repr=False)
+    scaler: Mapping[str, float] = field(default_factory=dict)
 
 
 @dataclass
@@ -114,7 +116,7 @@ def optimise(
     if course.machine.compile:
         compile_groups(network)
     optimiser = make_optimiser(network, settings.optimiser, settings.learning_rate, settings.weight_decay, groups)
-    stepper = Stepper(network, optimiser, course.machine, settings.batch_size, divisible, course.adjust)
+    stepper = Stepper(network, optimiser, course.machine, settings.batch_size, divisible, course.adjust, course.scaler)
     standing, generator = _Standing(), Generator()
     if course.optimiser:
         load_state(optimiser, course.optimiser)
@@ -133,12 +135,11 @@ def optimise(
         else:
             standing.losses = []
         for batch in batches[standing.done :]:
-            loss = stepper.backward(batch, batch_loss, generator)
+            loss = stepper.step(batch, batch_loss, generator)
             if not math.isfinite(loss):
                 raise DataError(
                     f"The loss became {loss} at step {standing.steps + 1}. Lower the stage's learning_rate."
                 )
-            stepper.update()
             standing.steps, standing.done = standing.steps + 1, standing.done + 1
             standing.losses += [loss] * len(batch)
             on_step(standing.steps, total, sum(standing.losses) / len(standing.losses))
@@ -148,10 +149,9 @@ def optimise(
                 course.on_state(_describe(network, optimiser, stepper, generator, standing))
                 handed_out = time.monotonic()
         standing.epoch, standing.done = standing.epoch + 1, 0
-    set_memory_order(network, torch.contiguous_format)
     loss = sum(standing.losses) / len(standing.losses)
     rates, state = read_rates(network, optimiser), optimiser.state_dict()["state"]
-    return TrainingRecord(loss, case_count, standing.steps, standing.seconds, rates, state)
+    return TrainingRecord(loss, case_count, standing.steps, standing.seconds, rates, state, stepper.state()["scaler"])
 
 
 def _describe(

@@ -6,7 +6,6 @@ import torch
 from torch import Generator, Tensor, nn
 
 from prostafed.client.training.batches import load_batch
-from prostafed.client.training.machine import place
 from prostafed.client.training.optimise import PLAIN, Course, OnStep, Optimisation, TrainingRecord, optimise
 from prostafed.client.training.stepper import PartLoss
 from prostafed.common.imaging.augment import hide_sequences
@@ -51,6 +50,6 @@ def pretrain(
             method.advance(network, latest)
         on_step(step, steps, loss)
 
-    place(network, device)
+    network.to(device)
     divisible = method.decomposes_per_sample
     return optimise(network, batch_loss, len(chosen), settings, after_step, divisible=divisible, course=course)

@@ -1,8 +1,9 @@
 """One optimiser step on a site's machine: a batch in as many parts as fit, in the machine's precision."""
 
 import math
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from itertools import pairwise
+from types import MappingProxyType
 from typing import Any
 
 import torch
@@ -33,8 +34,11 @@ class Stepper:
         batch_size: int,
         divisible: bool,
         adjust: Adjust | None,
+        scaler: Mapping[str, float] = MappingProxyType({}),
     ) -> None:
-        """`divisible`: the loss is a mean over cases, the same whatever parts a batch is passed in."""
+        """`divisible`: the loss is a mean over cases, the same whatever parts a batch is passed in. `scaler`: the loss
+        scale's state after the round before, empty in the first.
+        """
         if machine.micro_batch and not divisible:
             say_once("micro_batch is not used: this stage's loss compares the cases of a batch with each other.")
         assert divisible or machine.ranks == 1
@@ -43,6 +47,24 @@ class Stepper:
         self._device = next(network.parameters()).device
         self._dtype = choose_dtype(machine.precision, self._device)
         self._scaler = torch.amp.GradScaler(self._device.type, enabled=self._dtype == torch.float16)
+        if scaler and self._scaler.is_enabled():
+            self._scaler.load_state_dict(dict(scaler))
+        self._scaler.scale(torch.zeros((), device=self._device))  # a process without a case scales nothing of its own
+
+    def step(self, batch: list[int], batch_loss: BatchLoss, generator: Generator) -> float:
+        """Take the step of a batch and return its loss; with one that is not finite no step is taken.
+
+        Where gradients overflow float16 the step is taken again with a lower loss scale, so that every step counted was
+        taken. Raises DataError where none fits; else as `backward`.
+        """
+        drawn = generator.get_state()
+        while True:
+            loss = self.backward(batch, batch_loss, generator)
+            if not math.isfinite(loss) or self.update():
+                return loss
+            if self._scaler.get_scale() < 1:
+                raise DataError('Gradients overflow float16. Set precision = "float32" in the site file.')
+            generator.set_state(drawn)
 
     def backward(self, batch: list[int], batch_loss: BatchLoss, generator: Generator) -> float:
         """Set the gradients to those of a batch and return its loss; not finite, the gradients are of no use.
@@ -79,8 +101,11 @@ class Stepper:
             self._scaler.scale(loss * share).backward()  # type: ignore[no-untyped-call]
         return total
 
-    def update(self) -> None:
-        """Take the step: gradients of all processes, what a rule adds, clipping, optimiser."""
+    def update(self) -> bool:
+        """Take the step: gradients of all processes, what a rule adds, clipping, optimiser. Return whether it was
+        taken: gradients that overflow float16 lower the loss scale instead.
+        """
+        scale = self._scaler.get_scale()
         sum_gradients(self._network, self._machine)
         self._scaler.unscale_(self._optimiser)
         if self._adjust is not None:
@@ -88,6 +113,7 @@ class Stepper:
         nn.utils.clip_grad_norm_(self._network.parameters(), max_norm=CLIP_NORM)
         self._scaler.step(self._optimiser)
         self._scaler.update()
+        return self._scaler.get_scale() >= scale
 
     def state(self) -> dict[str, Any]:
         """Return what the steps so far have taught about the machine."""

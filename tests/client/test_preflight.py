@@ -170,7 +170,15 @@ class TestMachine:
 
     @pytest.mark.parametrize(
         ("device", "gpus", "ok"),
-        [("auto", 0, True), ("cpu", 0, True), ("cuda", 0, False), ("cuda:1", 1, False), ("cuda:1", 2, True)],
+        [
+            ("auto", 0, [True]),
+            ("cpu", 0, [True]),
+            ("cuda", 0, [False]),
+            ("cuda:1", 1, [False]),
+            ("cuda:1", 2, [True]),
+            ("cuda:2,cuda:0", 3, [True, True]),
+            ("cuda:0,cuda:2", 2, [True, False]),
+        ],
     )
     def test_the_gpu_that_is_asked_for(self, situation, monkeypatch, device, gpus, ok):
         import torch
@@ -180,7 +188,8 @@ class TestMachine:
         monkeypatch.setattr(torch.cuda, "device_count", lambda: gpus)
         monkeypatch.setattr(torch.cuda, "get_device_properties", lambda index: memory)
         monkeypatch.setattr(torch.cuda, "get_device_name", lambda index: "GPU")
-        assert ask("device", change(situation, device=device))[0].ok is ok
+        asked = change(situation, device=device, processes=device.count(",") + 1)
+        assert [result.ok for result in ask("device", asked)] == ok
 
     def test_a_clock_that_is_behind(self, situation):
         assert ask("clock", situation)[0].ok

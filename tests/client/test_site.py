@@ -59,3 +59,21 @@ def test_what_the_machine_does_is_said_in_the_file(tmp_path):
     for line in ('precision = "int8"', "micro_batch = -1", "processes = 0", "checkpoint_minutes = -1.0"):
         with pytest.raises(ConfigurationError):
             read_settings(write(tmp_path, f'name = "north"\n{line}\n'))
+
+
+@pytest.mark.parametrize(
+    ("device", "processes"),
+    [("cuda:1", 2), ("cuda:0,cuda:1", 1), ("cuda:1,cuda:1", 2), ("cuda:0,cuda:1", 3)],
+)
+def test_numbered_gpus_are_one_for_each_process(tmp_path, device, processes):
+    with pytest.raises(ConfigurationError, match="Name one for each process"):
+        read_settings(write(tmp_path, f'name = "north"\ndevice = "{device}"\nprocesses = {processes}\n'))
+
+
+def test_a_list_of_gpus_is_read(tmp_path):
+    assert read_settings(write(tmp_path, 'name = "north"\n')).devices == ("auto",)
+    site = read_settings(write(tmp_path, 'name = "north"\ndevice = "cuda:0,cuda:2"\nprocesses = 2\n'))
+    assert site.devices == ("cuda:0", "cuda:2")
+    for device in ("cuda,cuda:1", "cpu,cuda:1", "cuda:0,"):
+        with pytest.raises(ConfigurationError, match="device"):
+            read_settings(write(tmp_path, f'name = "north"\ndevice = "{device}"\nprocesses = 2\n'))

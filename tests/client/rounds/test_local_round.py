@@ -8,12 +8,14 @@ from typing import Any
 
 import numpy as np
 import pytest
+import torch
 
 from prostafed.client import work
 from prostafed.client.rounds import local_round
 from prostafed.client.rounds.memory import recall, stage_folder
 from prostafed.client.rounds.phases import list_phases
 from prostafed.client.rounds.starting import begin_round
+from prostafed.client.training import stepper
 from prostafed.client.training.finetune import Tuning
 from prostafed.common.compression import decode
 from prostafed.common.study import Study
@@ -274,3 +276,18 @@ def test_an_optimiser_is_kept_where_the_study_says_so(tmp_path: Path) -> None:
             later = recall(folder_of(place), 2, study.hash())
             assert later is not None
             assert later.optimiser["shared/0/step"] == 8
+
+
+def test_the_loss_scale_of_float16_is_kept_for_the_next_round(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(stepper, "choose_dtype", lambda precision, device: torch.float16)
+    study, scaled = make_study(DITTO), []
+    place = open_site(tmp_path, study)
+    monkeypatch.setattr(torch.amp.GradScaler, "load_state_dict", lambda self, state: scaled.append(state))
+    work.train(place, ask(study))
+    kept = recall(folder_of(place), 1, study.hash())
+    assert kept is not None
+    assert not scaled
+    work.train(place, ask(study, 2))
+    names = ("scale", "growth_factor", "backoff_factor", "growth_interval", "_growth_tracker")
+    assert set(kept.scaler) == {f"{phase}/{name}" for phase in ("shared", "personal") for name in names}
+    assert scaled == [{name: kept.scaler[f"{phase}/{name}"] for name in names} for phase in ("shared", "personal")]

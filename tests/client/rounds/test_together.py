@@ -55,9 +55,29 @@ def test_what_ended_a_process_is_said(tmp_path: Path, monkeypatch: pytest.Monkey
         work.train(open_site(tmp_path, make_study(FINETUNE), "processes = 2"), ask(make_study(FINETUNE)))
 
 
-def test_there_is_a_gpu_for_each_process(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    study = make_study(FINETUNE)
-    place = open_site(tmp_path, study, 'device = "cuda"')
-    monkeypatch.setattr(torch.cuda, "device_count", lambda: 1)
-    with pytest.raises(ConfigurationError, match="processes is 2, but there are 1 GPUs"):
+@pytest.mark.parametrize(
+    ("device", "there", "expected"),
+    [
+        ("cuda", 2, ["cuda:0", "cuda:1"]),
+        ("auto", 2, ["cuda:0", "cuda:1"]),
+        ("cuda:3,cuda:1", 4, ["cuda:3", "cuda:1"]),
+        ("cuda:3,cuda:1", 3, "ask for cuda:3, and there are 3 GPUs"),
+        ("cuda", 1, "ask for cuda:1, and there are 1 GPUs"),
+        ("cpu", 4, ["cpu", "cpu"]),
+    ],
+)
+def test_processes_take_the_gpus_that_the_site_grants_and_no_others(
+    device: str, there: int, expected: list[str] | str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(torch.cuda, "device_count", lambda: there)
+    monkeypatch.setattr(torch.cuda, "is_available", lambda: True)
+    study, given = make_study(FINETUNE), []
+    place = open_site(tmp_path, study, f'device = "{device}"\nprocesses = 2')
+    monkeypatch.setattr(together, "find_answer", lambda *_: "answered")
+    monkeypatch.setattr(together, "spawn", lambda _, arguments, ranks: given.extend([*arguments[-1], ranks]))
+    if isinstance(expected, str):
+        with pytest.raises(ConfigurationError, match=expected):
+            together.train_together(place, ask(study), tmp_path, "digest", Machine(ranks=2))
+    else:
         together.train_together(place, ask(study), tmp_path, "digest", Machine(ranks=2))
+        assert given == [*map(torch.device, expected), 2]

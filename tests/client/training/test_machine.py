@@ -4,7 +4,7 @@ import pytest
 import torch
 from torch import nn
 
-from prostafed.client.training.machine import Machine, choose_dtype, compile_groups, place, say_once
+from prostafed.client.training.machine import Machine, choose_dtype, compile_groups, say_once
 from prostafed.client.training.optimise import Course, Optimisation, optimise
 from prostafed.common.errors import ConfigurationError
 
@@ -65,24 +65,6 @@ def test_compiling_renames_nothing() -> None:
     names = list(network.state_dict())
     compile_groups(network)
     assert list(network.state_dict()) == names
-
-
-def test_on_a_cpu_weights_stay_as_they_lie() -> None:
-    network = nn.Conv3d(2, 2, 3)
-    place(network, CPU)
-    assert network.weight.is_contiguous()
-
-
-@pytest.mark.gpu
-def test_on_a_gpu_3d_kernels_lie_channels_last_until_the_round_is_over() -> None:
-    network = nn.ModuleDict({"encoder": nn.Conv3d(2, 2, 3)})
-    place(network, GPU)
-    weight = network["encoder"].weight
-    assert weight.is_contiguous(memory_format=torch.channels_last_3d)  # type: ignore[operator]
-    images = torch.rand(2, 2, 5, 5, 5, device=GPU)
-    optimise(network, lambda *_: lambda part: network["encoder"](images[part]).mean(), 2,
-             Optimisation(1, 2, 1e-2, 0.0, 1), lambda *_: None)  # fmt: skip
-    assert network["encoder"].weight.is_contiguous()  # type: ignore[operator]
 
 
 def test_a_sentence_is_said_once(caplog: pytest.LogCaptureFixture) -> None:
