@@ -3,6 +3,7 @@
 ProstafedError
 ├── ConfigurationError   a study, federation or site file, or a command's arguments        exit code 2
 ├── DataError            an image, a mask, a table or a case folder                         exit code 1
+│   └── DivergedError    training that ran away: a loss far above where it began            exit code 1
 ├── CheckpointError      tensors that do not fit the model or the study they are loaded for  exit code 1
 ├── RequestError         a request of the server that is none, at a site                      exit code 1
 └── RoundError           a round that could not be aggregated                                exit code 1
@@ -26,6 +27,10 @@ class ConfigurationError(ProstafedError):
 
 class DataError(ProstafedError):
     """An image, a mask, a table or a case folder cannot be used."""
+
+
+class DivergedError(DataError):
+    """A round of training whose loss is not finite, or far above where it began: nothing of it is sent."""
 
 
 class CheckpointError(ProstafedError):

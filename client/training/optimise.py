@@ -23,7 +23,7 @@ from prostafed.client.training.optimiser import (
     read_rates,
 )
 from prostafed.client.training.stepper import Adjust, BatchLoss, Stepper
-from prostafed.common.errors import DataError
+from prostafed.common.errors import DataError, DivergedError
 from prostafed.common.seeding import derive_seed
 
 # (steps done, steps in all, mean loss so far)
@@ -59,6 +59,9 @@ class Course:
 
 
 PLAIN = Course()
+# Every loss here begins at a few at most: a hundred times that is no rough patch, and weights of such a round would
+# spoil the mean of all sites.
+DIVERGED = 100.0
 
 
 @dataclass(frozen=True)
@@ -85,6 +88,7 @@ class _Standing:
     steps: int = 0
     seconds: float = 0.0
     losses: list[float] = field(default_factory=list)  # one per case
+    first: float | None = None  # loss of the first step
 
 
 def decayed(learning_rate: float, round_number: int, rounds: int) -> float:
@@ -103,8 +107,10 @@ def optimise(
     divisible: bool = False,
     course: Course = PLAIN,
 ) -> TrainingRecord:
-    """Train `network` in place and return its record; raises DataError where no case can be used, the loss is not
-    finite, or a batch does not fit into the GPU's memory.
+    """Train `network` in place and return its record.
+
+    Raises DataError where no case can be used or a batch does not fit into the GPU's memory, DivergedError where the
+    loss is not finite, or an epoch's mean is more than DIVERGED times the larger of 1 and that of the first step.
 
     `groups`: parameters with learning rates of their own; by default all of the network's with that of `settings`.
     `divisible`: the loss is (nearly) a mean over cases, so that a batch may pass in parts whose gradients are added up.
@@ -137,9 +143,10 @@ def optimise(
         for batch in batches[standing.done :]:
             loss = stepper.step(batch, batch_loss, generator)
             if not math.isfinite(loss):
-                raise DataError(
+                raise DivergedError(
                     f"The loss became {loss} at step {standing.steps + 1}. Lower the stage's learning_rate."
                 )
+            standing.first = loss if standing.first is None else standing.first
             standing.steps, standing.done = standing.steps + 1, standing.done + 1
             standing.losses += [loss] * len(batch)
             on_step(standing.steps, total, sum(standing.losses) / len(standing.losses))
@@ -148,10 +155,20 @@ def optimise(
             if course.on_state is not None and now - handed_out >= course.every_s:
                 course.on_state(_describe(network, optimiser, stepper, generator, standing))
                 handed_out = time.monotonic()
+        _check_course(standing)
         standing.epoch, standing.done = standing.epoch + 1, 0
     loss = sum(standing.losses) / len(standing.losses)
     rates, state = read_rates(network, optimiser), optimiser.state_dict()["state"]
     return TrainingRecord(loss, case_count, standing.steps, standing.seconds, rates, state, stepper.state()["scaler"])
+
+
+def _check_course(standing: _Standing) -> None:
+    mean, first = sum(standing.losses) / len(standing.losses), standing.first or 0.0
+    if mean > DIVERGED * max(1.0, first):
+        raise DivergedError(
+            f"The loss rose from {first:.3g} at the round's first step to {mean:.3g} in epoch {standing.epoch + 1}: "
+            "training diverged, and nothing is sent. Lower the stage's learning_rate."
+        )
 
 
 def _describe(

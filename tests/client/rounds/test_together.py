@@ -12,7 +12,7 @@ from prostafed.client import work
 from prostafed.client.rounds import together
 from prostafed.client.rounds.memory import recall, stage_folder
 from prostafed.client.training.machine import Machine, say_once
-from prostafed.common.errors import ConfigurationError, DataError
+from prostafed.common.errors import ConfigurationError, DataError, DivergedError
 from tests.client.tiny_site import BYOL, FINETUNE, ask, make_study, open_site
 
 SGD = {"optimiser": "sgd", "learning_rate": 0.1}  # AdamW divides by gradients near 0, and would blow up their rounding
@@ -46,12 +46,14 @@ def test_a_loss_that_compares_cases_is_trained_by_one_process_and_that_is_said(
     assert "processes is not used" in caplog.text
 
 
-def test_what_ended_a_process_is_said(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+@pytest.mark.parametrize("kind", [DataError, DivergedError])
+def test_what_ended_a_process_is_said(kind: type[DataError], tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     def fail(*_: object) -> None:
-        raise ProcessRaisedException("Traceback ...\nDataError: The loss became nan at step 1.\n", 1, 99)
+        raise ProcessRaisedException(f"Traceback ...\n{kind.__name__}: The loss became nan at step 1.\n", 1, 99)
 
     monkeypatch.setattr(together, "spawn", fail)
-    with pytest.raises(DataError, match="One of the site's 2 training processes ended: DataError: The loss became nan"):
+    said = f"One of the site's 2 training processes ended: {kind.__name__}: The loss became nan"
+    with pytest.raises(kind, match=said):
         work.train(open_site(tmp_path, make_study(FINETUNE), "processes = 2"), ask(make_study(FINETUNE)))
 
 

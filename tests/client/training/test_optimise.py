@@ -7,9 +7,9 @@ import pytest
 import torch
 from torch import Generator, nn
 
-from prostafed.client.training.optimise import Course, Optimisation, State, decayed, optimise
+from prostafed.client.training.optimise import DIVERGED, Course, Optimisation, State, decayed, optimise
 from prostafed.client.training.stepper import PartLoss
-from prostafed.common.errors import DataError
+from prostafed.common.errors import DataError, DivergedError
 
 SETTINGS = Optimisation(epochs=2, batch_size=4, learning_rate=1e-2, weight_decay=0.0, seed=1)
 
@@ -57,6 +57,36 @@ def test_no_case_and_a_loss_that_is_not_finite_are_said() -> None:
         optimise(network, lambda *_: lambda part: torch.zeros(()), 0, SETTINGS, lambda *_: None)
     with pytest.raises(DataError, match="Lower the stage's learning_rate"):
         optimise(network, lambda *_: lambda part: network.weight.sum() * math.nan, 2, SETTINGS, lambda *_: None)
+
+
+@pytest.mark.parametrize("begins", [0.5, 40.0, -3.0])
+def test_a_loss_that_runs_away_is_said_and_a_rough_patch_is_not(begins: float) -> None:
+    def run(peak: float, at: int) -> float:
+        network, passes = nn.Linear(1, 1), iter(range(4))
+        losses = [peak if number == at else begins for number in range(4)]
+
+        def batch_loss(batch: list[int], generator: Generator) -> PartLoss:
+            loss = losses[next(passes)]
+            return lambda part: network.weight.sum() * 0 + loss
+
+        return optimise(network, batch_loss, 6, SETTINGS, lambda *_: None).loss
+
+    bound = DIVERGED * max(1.0, begins)  # of the mean of an epoch, here of two steps
+    assert run(1.9 * bound, at=3) > begins
+    for at in (1, 2, 3):
+        with pytest.raises(
+            DivergedError, match=rf"rose from {begins:.3g} .* in epoch {1 + at // 2}: training diverged"
+        ):
+            run(2.2 * bound, at)
+
+
+def test_a_learning_rate_far_too_high_is_said() -> None:
+    torch.manual_seed(0)
+    network, data = nn.Linear(3, 1), torch.randn(8, 3)
+    settings = Optimisation(8, 4, 10.0, 0.0, 1, "sgd")
+    with pytest.raises(DivergedError, match="Lower the stage's learning_rate"):
+        optimise(network, lambda batch, _: lambda part: (network(data[batch][part]) ** 2).mean(), 8, settings,
+                 lambda *_: None)  # fmt: skip
 
 
 def train_in_little_memory(room: int, divisible: bool) -> tuple[nn.Linear, list[int], float]:
