@@ -1,38 +1,63 @@
 """The site's ClientApp: the shell around `work.py`. It is installed at the site; a run brings a study, never code."""
 
 import logging
+from contextlib import suppress
 from pathlib import Path
 
 from flwr.app import Context, Message
 from flwr.clientapp import ClientApp
 
+from prostafed.client.release import refuse
 from prostafed.client.work import Workplace, evaluate, introduce, open_workplace, train
-from prostafed.common.errors import ProstafedError
-from prostafed.common.messages import Refusal, Reply
+from prostafed.common.errors import ProstafedError, RequestError
+from prostafed.common.messages import Reply, Request
 from prostafed.common.progress import Said, tell
-from prostafed.common.wire import pack_reply, unpack_request
+from prostafed.common.wire import MESSAGE_TYPES, pack_reply, unpack_request
 
 logger = logging.getLogger("prostafed.site")
-app = ClientApp()
+
+
+class SiteApp(ClientApp):
+    """A ClientApp that lets no exception out: Flower would send its text, which can hold a patient's name."""
+
+    def __call__(self, message: Message, context: Context) -> Message:
+        """Answer one request. What went wrong is logged here at the site; only its kind is sent."""
+        try:
+            if message.metadata.message_type not in MESSAGE_TYPES.values():
+                raise RequestError("The coordinator sent a message of a kind that this release does not know.")
+            return super().__call__(message, context)
+        except KeyboardInterrupt:
+            raise  # Ctrl-C ends the process
+        except BaseException as error:
+            if isinstance(error, SystemExit) and not isinstance(error.code, str):
+                raise  # so does a signal, and neither says anything
+            _note(error, context)
+            return pack_reply(refuse(error), message)
+
+
+app = SiteApp()
 
 
 @app.query("hello")
 @app.train("round")
 @app.evaluate("round")
 def answer(message: Message, context: Context) -> Message:
-    """Answer one request. What went wrong is logged here at the site; only its kind is sent."""
-    site_file = find_site_file(context)
+    """Return the answer to one request."""
+    request = _read(message)
+    workplace = open_workplace(find_site_file(context), str(context.run_config["study"]))
+    return pack_reply(_answer(request, workplace), message)
+
+
+def _read(message: Message) -> Request:
     try:
-        reply: Reply | Refusal = _answer(message, open_workplace(site_file, str(context.run_config["study"])))
-    except ProstafedError as error:
-        logger.error("%s", error)
-        tell(Said(site_file.parent.name, str(error)))
-        reply = Refusal(type(error).__name__)
-    return pack_reply(reply, message)
+        return unpack_request(message)
+    except (MemoryError, ProstafedError):
+        raise
+    except Exception as error:  # whatever comes by wire is not the site's failure
+        raise RequestError("The coordinator sent a request that cannot be read.") from error
 
 
-def _answer(message: Message, workplace: Workplace) -> Reply:
-    request = unpack_request(message)
+def _answer(request: Request, workplace: Workplace) -> Reply:
     match request.action:
         case "train":
             return train(workplace, request)
@@ -40,6 +65,13 @@ def _answer(message: Message, workplace: Workplace) -> Reply:
             return evaluate(workplace, request)
         case _:
             return introduce(workplace)
+
+
+def _note(error: BaseException, context: Context) -> None:
+    """Log what went wrong, where nobody foresaw it with its traceback, and say it to whoever watches here."""
+    with suppress(Exception):  # the request is answered, whatever comes of this
+        logger.error("%s", error, exc_info=None if isinstance(error, ProstafedError) else error)
+        tell(Said(find_site_file(context).parent.name, str(error) or type(error).__name__))
 
 
 def find_site_file(context: Context) -> Path:

@@ -3,10 +3,11 @@
 from collections.abc import Collection, Iterable, Mapping
 
 import numpy as np
+import torch
 
 from prostafed.common.compression import PLACES, VALUES
 from prostafed.common.errors import ProstafedError
-from prostafed.common.messages import Reply
+from prostafed.common.messages import REFUSALS, Refusal, Reply
 from prostafed.common.metrics.released import is_released
 from prostafed.common.tensors import Tensors
 
@@ -15,6 +16,8 @@ BESIDE = {"scaffold": "control."}  # rule of a site -> prefix of what it sends b
 
 class ReleaseError(ProstafedError):
     """Something that must not leave the site was about to."""
+
+    code = "RELEASE"
 
 
 def list_update(network: Tensors, shared: Iterable[str], rule: str) -> Tensors:
@@ -55,6 +58,17 @@ def release(reply: Reply, names: Collection[str]) -> Reply:
         raise ReleaseError(f"What is about to leave is not what the study sends, e.g. {odd[0]}. Nothing was sent.")
     _check_metrics(reply.metrics)
     return reply
+
+
+def refuse(error: BaseException) -> Refusal:
+    """Return what may be said of a failure: one of the codes of REFUSALS, whatever was raised."""
+    if isinstance(error, ProstafedError):
+        code = error.code
+    elif isinstance(error, MemoryError | torch.OutOfMemoryError):
+        code = "MEMORY"
+    else:
+        code = "STORAGE" if isinstance(error, OSError) else "INTERNAL"
+    return Refusal(code if code in REFUSALS else "INTERNAL")
 
 
 def _check_metrics(metrics: Mapping[str, float]) -> None:

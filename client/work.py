@@ -16,8 +16,9 @@ from prostafed.client.site import Site
 from prostafed.client.training.evaluate import assess
 from prostafed.client.training.machine import Machine, say_once
 from prostafed.common.aggregation import AGGREGATORS
-from prostafed.common.errors import CheckpointError, DataError
+from prostafed.common.errors import CheckpointError, RequestError
 from prostafed.common.files import make_folder, write_text
+from prostafed.common.imaging.folds import SPLITS
 from prostafed.common.messages import Reply, Request
 from prostafed.common.metrics.cohort import count_cohort
 from prostafed.common.metrics.histogram_floats import detections_to_floats, scores_to_floats
@@ -92,8 +93,7 @@ def evaluate(workplace: Workplace, request: Request) -> Reply:
     study = workplace.study
     _check_request(study, request)
     stage = study.stage[request.stage - 1]
-    if not isinstance(stage, Finetune):
-        raise DataError(f"Stage {request.stage} is self-supervised: there is nothing to evaluate.")
+    assert isinstance(stage, Finetune), "checked"
     network = load_network(workplace, request, request.round)
     task, metrics, cases = build_task(stage.task), {}, 0
     for split in request.splits:
@@ -142,9 +142,27 @@ def _write_predictions(path: Path, predictions: Sequence[CasePrediction]) -> Non
 
 
 def _check_request(study: Study, request: Request) -> None:
+    """Raise CheckpointError for another study's request, RequestError for a stage, round or split the study has not.
+
+    Of the test patients nothing is told before a stage's last round.
+    """
     if request.study_hash != study.hash():
         raise CheckpointError(
             "The request names another study than the one this run was started with. Start the run again."
         )
     if not 1 <= request.stage <= len(study.stage):
-        raise CheckpointError(f"The request names stage {request.stage}; the study has {len(study.stage)}.")
+        raise RequestError(f"The request names stage {request.stage}; the study has {len(study.stage)}.")
+    stage = study.stage[request.stage - 1]
+    if not 1 <= request.round <= stage.rounds:
+        raise RequestError(f"The request names round {request.round}; stage {request.stage} has {stage.rounds}.")
+    if request.action != "evaluate":
+        return
+    if not isinstance(stage, Finetune):
+        raise RequestError(f"Stage {request.stage} is self-supervised: there is nothing to evaluate.")
+    asked = list(request.splits)
+    if not asked or sorted(asked) != sorted(set(asked) & set(SPLITS)):
+        raise RequestError(f"The request names the splits {asked}; they are among {list(SPLITS)}, each once.")
+    if "test" in asked and request.round != stage.rounds:
+        raise RequestError(
+            f"The request asks for test patients in round {request.round}; they are for the last one, {stage.rounds}."
+        )

@@ -5,7 +5,8 @@ ProstafedError
 ├── DataError            an image, a mask, a table or a case folder                         exit code 1
 │   └── DivergedError    training that ran away: a loss far above where it began            exit code 1
 ├── CheckpointError      tensors that do not fit the model or the study they are loaded for  exit code 1
-├── RequestError         a request of the server that is none, at a site                      exit code 1
+├── RequestError         a request that a site does not answer                               exit code 1
+│   └── AlreadyToldError another one about test patients of whom the site has told           exit code 1
 └── RoundError           a round that could not be aggregated                                exit code 1
 """
 
@@ -14,31 +15,47 @@ from collections.abc import Iterable
 
 
 class ProstafedError(Exception):
-    """Base of every error raised on purpose; `exit_code` is what a command ends with."""
+    """Base of every error raised on purpose; `exit_code` is what a command ends with, `code` all that a site sends."""
 
     exit_code = 1
+    code = "INTERNAL"  # among messages.REFUSALS
 
 
 class ConfigurationError(ProstafedError):
     """A file or argument written by a person is wrong."""
 
     exit_code = 2
+    code = "CONFIGURATION"
 
 
 class DataError(ProstafedError):
     """An image, a mask, a table or a case folder cannot be used."""
 
+    code = "DATA"
+
 
 class DivergedError(DataError):
     """A round of training whose loss is not finite, or far above where it began: nothing of it is sent."""
+
+    code = "DIVERGED"
 
 
 class CheckpointError(ProstafedError):
     """Tensors do not fit the model or the study they are loaded for."""
 
+    code = "CHECKPOINT"
+
 
 class RequestError(ProstafedError):
-    """What came to a site is no request of a server of this release."""
+    """A request is none that a site answers: damaged, or for a stage, round or split the study does not have."""
+
+    code = "UNKNOWN_REQUEST"
+
+
+class AlreadyToldError(RequestError):
+    """A request asks for test patients of whom the site has told already, with another model."""
+
+    code = "TEST_TOLD"
 
 
 class RoundError(ProstafedError):

@@ -224,7 +224,7 @@ def test_a_strong_pull_holds_the_personal_network_to_the_global_one(tmp_path: Pa
     distances = []
     for pull in (1e-6, 1e3):
         study, place, _ = run_two({**DITTO, "aggregate_parameters": {"pull": pull}, "optimiser": "sgd",
-                                   "learning_rate": 1e-3, "rounds": 1}, tmp_path / str(pull))  # fmt: skip
+                                   "learning_rate": 1e-3, "rounds": 2}, tmp_path / str(pull))  # fmt: skip
         kept = recall(folder_of(place), 1, study.hash())
         assert kept is not None
         distances.append(sum(float(np.abs(kept.personal[n] - array).sum()) for n, array in initial(study).items()))
