@@ -66,12 +66,15 @@ class Site(Section):
         description="minutes between checkpoints inside a round, from which an interrupted one goes on; 0: none",
     )
     minimum_cell: int = Field(
-        10, ge=1, description="patients below which no cell of a histogram leaves the site; small ones are joined"
+        10,
+        ge=1,
+        description="patients below which no count, metric or cell of a histogram leaves the site; what is withheld is "
+        "said to be, small cells are joined",
     )
     share_cohort: bool = Field(
         False,
-        description="whether the coordinator is told the scanners' vendors and how many cases have which diagnosis, "
-        "PI-RADS, age, PSA, volume and sequences, in classes, cells below minimum_cell hidden",
+        description="whether the coordinator is told the scanners' vendors and how many patients have which "
+        "diagnosis, PI-RADS, age, PSA, volume and sequences, in classes, cells below minimum_cell hidden",
     )
     scanners: tuple[Literal["siemens", "ge", "philips", "uih", "other"], ...] = Field(
         (), description="vendors of its scanners, told with share_cohort only"

@@ -11,8 +11,10 @@ from prostafed.client.rounds.local_round import train_round
 from prostafed.client.rounds.memory import find_answer, stage_folder, tidy
 from prostafed.client.rounds.starting import load_network
 from prostafed.client.rounds.together import train_together
+from prostafed.client.rounds.told import tell_once
 from prostafed.client.rounds.workplace import Workplace, open_workplace
 from prostafed.client.site import Site
+from prostafed.client.telling import describe, list_told_splits
 from prostafed.client.training.evaluate import assess
 from prostafed.client.training.machine import Machine, say_once
 from prostafed.common.aggregation import AGGREGATORS
@@ -21,11 +23,9 @@ from prostafed.common.files import make_folder, write_text
 from prostafed.common.imaging.folds import SPLITS
 from prostafed.common.messages import Reply, Request
 from prostafed.common.metrics.cohort import count_cohort
-from prostafed.common.metrics.histogram_floats import detections_to_floats, scores_to_floats
-from prostafed.common.metrics.histograms import bin_detections, bin_predictions
 from prostafed.common.metrics.predictions import CasePrediction
 from prostafed.common.metrics.released import COHORT
-from prostafed.common.metrics.summary import summarise
+from prostafed.common.metrics.summary import N
 from prostafed.common.seeding import derive_seed
 from prostafed.common.ssl import build_method
 from prostafed.common.study import Finetune, Pretrain, Study, parse_study
@@ -37,15 +37,14 @@ __all__ = ["Workplace", "evaluate", "introduce", "load_network", "open_workplace
 
 
 def introduce(workplace: Workplace) -> Reply:
-    """Return the site's name and number of training cases, and, where its site file says so, who its patients are."""
+    """Return the site's name and, where its site file says so, who its patients are."""
     site, study = workplace.site, workplace.study
     counts: dict[str, float] = {}
     if site.share_cohort:
         vendors = {f"scanner/{vendor}": 1.0 for vendor in site.scanners}
         counts = count_cohort(workplace.cases.records, site.minimum_cell) | vendors
     told = {f"{COHORT}/{name}": count for name, count in counts.items()}
-    reply = Reply(site.name, study.hash(), cases=len(workplace.splits["train"]), metrics=told)
-    return release(reply, ())
+    return release(Reply(site.name, study.hash(), metrics=told), ())
 
 
 def train(workplace: Workplace, request: Request) -> Reply:
@@ -88,14 +87,25 @@ def _list_names(canonical: str, number: int) -> frozenset[str]:
 
 def evaluate(workplace: Workplace, request: Request) -> Reply:
     """Evaluate what was sent, with the heads kept after this round; predictions stay at the site, their summary
-    leaves.
+    leaves. About the test patients one model is answered, and no other.
     """
-    study = workplace.study
-    _check_request(study, request)
+    _check_request(workplace.study, request)
+    if "test" not in request.splits:
+        return release(_evaluate(workplace, request), ())
+    digest = hash_tensors(request.tensors)
+    return release(tell_once(workplace.site.memory, request, digest, lambda: _evaluate(workplace, request)), ())
+
+
+def _evaluate(workplace: Workplace, request: Request) -> Reply:
+    study, site = workplace.study, workplace.site
     stage = study.stage[request.stage - 1]
     assert isinstance(stage, Finetune), "checked"
     network = load_network(workplace, request, request.round)
-    task, metrics, cases = build_task(stage.task), {}, 0
+    task, metrics, cases = build_task(stage.task), dict[str, float](), 0
+    records, seed = workplace.cases.records, derive_seed(study.seed, request.stage, site.name, "bootstrap")
+    telling = frozenset(SPLITS)  # of the diagnoses of whose patients the site tells
+    if site.share_cohort:
+        telling = list_told_splits(records, workplace.splits, task.usable, site.minimum_cell)
     for split in request.splits:
         predictions = assess(
             network,
@@ -108,27 +118,11 @@ def evaluate(workplace: Workplace, request: Request) -> Reply:
             study.data.size,
             workplace.machine,
         )
-        _write_predictions(predictions_file(workplace.site, request, split), predictions)
-        cases += len(predictions)
-        summary = summarise(predictions, derive_seed(study.seed, request.stage, workplace.site.name, "bootstrap"))
-        metrics[f"{split}/n"] = float(len(predictions))
-        labels = [prediction.label for prediction in predictions if prediction.label is not None]
-        if labels:  # a task that does not judge csPCa counts none
-            metrics[f"{split}/positives"] = float(sum(labels))
-        if split == "test":  # asked for once, in the last round: histograms of several rounds would tell more
-            summary |= bin_for_server(predictions, workplace.site.minimum_cell)
-        metrics.update({f"{split}/{name}": value for name, value in summary.items()})
-    reply = Reply(workplace.site.name, request.study_hash, request.stage, request.round, cases, metrics=metrics)
-    return release(reply, ())
-
-
-def bin_for_server(predictions: Sequence[CasePrediction], minimum: int) -> dict[str, float]:
-    """Return histograms of scores and of lesion candidates, every cell of at least `minimum` patients, by name; nothing
-    where there are too few patients.
-    """
-    scores, detections = bin_predictions(predictions, minimum), bin_detections(predictions, minimum)
-    named = scores_to_floats(scores) if scores else {}
-    return named | (detections_to_floats(detections) if detections else {})
+        _write_predictions(predictions_file(site, request, split), predictions)
+        told = describe(predictions, seed, site.minimum_cell, diagnoses=split in telling, histograms=split == "test")
+        cases += int(told.get(N, 0))
+        metrics |= {f"{split}/{name}": value for name, value in told.items()}
+    return Reply(site.name, request.study_hash, request.stage, request.round, cases, metrics=metrics)
 
 
 def predictions_file(site: Site, request: Request, split: str) -> Path:

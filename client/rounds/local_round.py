@@ -20,6 +20,8 @@ from prostafed.client.training.rules.rule import Trained
 from prostafed.common.aggregation import AGGREGATORS
 from prostafed.common.compression import encode
 from prostafed.common.messages import Reply, Request
+from prostafed.common.metrics.small_cells import is_small
+from prostafed.common.metrics.summary import LOSS, WITHHELD
 from prostafed.common.tensors import read_tensors
 
 
@@ -101,10 +103,9 @@ def _conclude(
     payload, residual = encode(
         {**start.given.shared, **baseline}, sent, section.compress, section.top_fraction, start.kept.residual
     )
-    metrics = {"train/loss": record.loss, "train/steps": float(record.steps)}
-    generated = sum(workplace.cases.records[index].source == "phantom" for index in workplace.splits["train"])
-    if generated:  # said wherever their results go: no report may take them for patients
-        metrics["train/generated"] = float(generated)
+    metrics = {"train/steps": float(record.steps), **_tell_loss(workplace, request, record.loss)}
+    if any(workplace.cases.records[index].source == "phantom" for index in workplace.splits["train"]):
+        metrics["train/generated"] = 1.0  # said wherever their results go: no report may take them for patients
     reply = Reply(workplace.site.name, request.study_hash, request.stage, request.round, record.cases, payload, metrics)
     memory = Memory(
         tensors={name: array for name, array in ended.items() if name not in update},
@@ -117,3 +118,12 @@ def _conclude(
         },
     )
     return release(reply, list_payload(layout, section.compress)), memory
+
+
+def _tell_loss(workplace: Workplace, request: Request, loss: float) -> dict[str, float]:
+    """Return the mean loss, or, of too few patients, that it is withheld."""
+    patients = {workplace.cases.records[index].patient_id for index in choose_cases(workplace, request)}
+    minimum = workplace.site.minimum_cell
+    if is_small([len(patients)], minimum):
+        return {f"train/{WITHHELD}/{LOSS}": float(minimum)}
+    return {f"train/{LOSS}": loss}

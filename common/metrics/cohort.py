@@ -1,7 +1,8 @@
 """Who a site's patients are, in counts it may choose to tell: a table per attribute, small cells hidden.
 
-Each table is told once per study, of all admitted cases; a count below the minimum, and as many others as it takes that
-it cannot be had by subtraction, is left out (`small_cells.suppress`).
+Each table is told once per study, of all admitted patients; a count below the minimum, and as many others as it takes
+that it cannot be had by subtraction, is left out (`small_cells.suppress`). A patient with several studies counts once
+per value.
 """
 
 from collections.abc import Callable, Mapping, Sequence
@@ -14,6 +15,7 @@ AGES = ((0, "under 55"), (55, "55 to 64"), (65, "65 to 74"), (75, "75 and over")
 PSA = ((0, "under 4"), (4, "4 to 10"), (10, "10 to 20"), (20, "20 and over"))  # ng/ml
 VOLUMES = ((0, "under 40"), (40, "40 to 80"), (80, "80 and over"))  # ml
 UNKNOWN = "unknown"
+CSPCA = "csPCa"
 
 
 def _banded(value: float | None, bands: Sequence[tuple[float, str]]) -> str:
@@ -29,7 +31,7 @@ def _pirads(record: CaseRecord) -> str:
 
 
 ATTRIBUTES: dict[str, tuple[Callable[[CaseRecord], str], tuple[str, ...]]] = {  # name -> (of a record, its values)
-    "csPCa": (_cspca, ("yes", "no", UNKNOWN)),
+    CSPCA: (_cspca, ("yes", "no", UNKNOWN)),
     "PI-RADS": (_pirads, ("1", "2", "3", "4", "5", UNKNOWN)),
     "age": (lambda record: _banded(record.age, AGES), (*(name for _, name in AGES), UNKNOWN)),
     "PSA": (lambda record: _banded(record.psa, PSA), (*(name for _, name in PSA), UNKNOWN)),
@@ -47,13 +49,19 @@ COHORT_KEYS = frozenset(
 
 
 def count_cohort(records: Sequence[CaseRecord], minimum: int = MINIMUM) -> dict[str, float]:
-    """Return "attribute/value" -> cases, hidden ones left out; keys are among COHORT_KEYS."""
+    """Return "attribute/value" -> patients, hidden ones left out; keys are among COHORT_KEYS."""
     told: dict[str, float] = {}
-    for name, (of, values) in ATTRIBUTES.items():
-        found = [of(record) for record in records]
-        counts = suppress({value: found.count(value) for value in values}, minimum)
+    for name in ATTRIBUTES:
+        counts = suppress(count_patients(records, name), minimum)
         told |= {f"{name}/{value}": float(count) for value, count in counts.items() if count is not None}
     return told
+
+
+def count_patients(records: Sequence[CaseRecord], attribute: str) -> dict[str, int]:
+    """Return how many patients have each value of one of ATTRIBUTES; whoever has several studies may have several."""
+    of, values = ATTRIBUTES[attribute]
+    found = {(of(record), record.patient_id) for record in records}
+    return {value: sum(each == value for each, _ in found) for value in values}
 
 
 def measure_shift(first: Mapping[str, float], second: Mapping[str, float]) -> dict[str, float]:

@@ -8,7 +8,7 @@ from functools import cache
 from prostafed.common.imaging.folds import SPLITS
 from prostafed.common.metrics.cohort import COHORT_KEYS
 from prostafed.common.metrics.histogram_floats import HISTOGRAM_KEYS
-from prostafed.common.metrics.summary import STATISTICS
+from prostafed.common.metrics.summary import STATISTICS, WITHHELD_KEYS
 
 COHORT = "cohort"  # in the place of a split: counts of cases by attribute
 MOST_COUNTED = 10**7  # cases, steps, candidates
@@ -39,7 +39,7 @@ _UNITS = {  # of the statistics that are not a fraction, by the end of their nam
 
 @cache
 def _ranges() -> dict[str, Range]:
-    counted = ("steps", "generated", "n", "positives", *HISTOGRAM_KEYS)
+    counted = ("steps", "generated", "n", "positives", *WITHHELD_KEYS, *HISTOGRAM_KEYS)
     ranges = {"loss": Range(-_LARGEST_LOSS, _LARGEST_LOSS)} | dict.fromkeys(counted, _COUNT)
     for statistic in STATISTICS:
         kind = next((unit for end, unit in _UNITS.items() if statistic.endswith(end)), _FRACTION)

@@ -2,11 +2,12 @@
 enough.
 
 The threshold rule of statistical disclosure control (Hundepool et al. 2012, "Statistical Disclosure Control", chapter
-5), for counts. It does not protect against tables that differ by a few patients: publish a table once per cohort.
+5), for counts. It does not protect against tables that differ by a few patients: publish a table once per cohort, and
+tables of parts of it through `list_tellable`.
 """
 
 from bisect import bisect_left
-from collections.abc import Hashable, Mapping, Sequence
+from collections.abc import Hashable, Iterable, Mapping, Sequence
 
 import numpy as np
 import numpy.typing as npt
@@ -33,6 +34,28 @@ def suppress(counts: Mapping[str, int], minimum: int = MINIMUM) -> dict[str, int
                 break
             hidden.add(name)
     return {name: None if name in hidden else count for name, count in counts.items()}
+
+
+def is_small(counts: Iterable[int], minimum: int = MINIMUM) -> bool:
+    """Return whether one of `counts` must not be told; if none, all of them may be, and what follows from them."""
+    return any(0 < count < minimum for count in counts)
+
+
+def list_tellable(
+    parts: Mapping[str, Mapping[str, int]], whole: Mapping[str, int], minimum: int = MINIMUM
+) -> frozenset[str]:
+    """Return the names of those `parts` of a cohort whose tables may be told beside the table `whole` of all of it.
+
+    Parts have no patient in common. In none of the told ones is a count small, nor in what is left of the whole without
+    any of them; where that does not hold for all, the first ones come first.
+    """
+    rest, told = dict(whole), set[str]()
+    for name, counts in parts.items():
+        left = {value: rest[value] - count for value, count in counts.items()}
+        if not is_small([*counts.values(), *left.values()], minimum):
+            rest |= left
+            told.add(name)
+    return frozenset(told)
 
 
 def join_bins(

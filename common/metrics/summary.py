@@ -1,6 +1,14 @@
-"""What a site says of its predictions: aggregates with intervals, nothing per case."""
+"""What a site says of its predictions: aggregates with intervals, nothing per case, and nothing of few patients.
 
-from collections.abc import Sequence
+A statistic is withheld where one of the groups it counts or compares is of fewer than the minimum of patients, one
+after the other: all of them ("n"); those with csPCa, without, and of unknown diagnosis ("positives"); those with and
+without a lesion ("lesions"); those who have a measure (its own name). A group of nobody is no small group. The size of
+both classes matters, not that of all patients alone: the AUROC is a whole number of pairs over their product, and the
+Brier score of a network that always says the same is the share of positives, so that either gives the smaller count
+away.
+"""
+
+from collections.abc import Collection, Iterable, Sequence
 
 import numpy as np
 
@@ -10,6 +18,7 @@ from prostafed.common.metrics.detection import LESION_AP, LESION_SENSITIVITY, PI
 from prostafed.common.metrics.diagnosis import AUROC, AVERAGE_PRECISION, BRIER
 from prostafed.common.metrics.predictions import CasePrediction
 from prostafed.common.metrics.ranking import ratio
+from prostafed.common.metrics.small_cells import is_small
 from prostafed.common.metrics.statistic import FloatArray, Statistic, require_finite
 from prostafed.common.metrics.structures import STRUCTURE_MEASURES
 
@@ -46,15 +55,50 @@ STATISTICS = CASE_STATISTICS | LESION_STATISTICS | MEASURE_STATISTICS
 SUMMARY_KEYS = tuple(f"{name}{end}" for name in STATISTICS for end in ("", "_low", "_high"))
 
 
-def summarise(predictions: Sequence[CasePrediction], seed: int) -> dict[str, float]:
-    """Return every statistic that the cases define, with its 95 % interval as NAME_low and NAME_high.
+N, POSITIVES, LESIONS, LOSS = "n", "positives", "lesions", "loss"
+WITHHELD = "withheld"  # before what is withheld; in the place of its value stands the minimum of patients
+WITHHELD_KEYS = tuple(f"{WITHHELD}/{name}" for name in (N, POSITIVES, LESIONS, LOSS, *MEASURES))
+GROUPS_OF: dict[str, tuple[str, ...]] = {
+    LOSS: (LOSS,),
+    **dict.fromkeys(CASE_STATISTICS, (N, POSITIVES)),
+    **dict.fromkeys(LESION_STATISTICS, (N, LESIONS)),
+    "picai_score": (N, POSITIVES, LESIONS),
+    **{name: (N, name) for name in MEASURES},
+}
+
+
+def find_small(predictions: Sequence[CasePrediction], minimum: int) -> frozenset[str]:
+    """Return the groups, by the names in GROUPS_OF, of which one is of fewer than `minimum` patients, but not nobody;
+    "n" alone where all are: then it is not even told whether the others are.
+    """
+
+    def few(*groups: Iterable[CasePrediction]) -> bool:
+        return is_small([len({each.patient_id for each in group}) for group in groups], minimum)
+
+    if few(predictions):
+        return frozenset({N})
+    unknown = [each for each in predictions if None in (each.label, each.score)]
+    known = [each for each in predictions if None not in (each.label, each.score)]
+    of_label = [[each for each in known if each.label is label] for label in (True, False)]
+    of_lesions = [[each for each in predictions if bool(each.lesions) is has] for has in (True, False)]
+    small = {name for name in MEASURES if few([each for each in predictions if name in each.measures])}
+    if known and few(*of_label, unknown):
+        small.add(POSITIVES)
+    if few(*of_lesions):
+        small.add(LESIONS)
+    return frozenset(small)
+
+
+def summarise(predictions: Sequence[CasePrediction], seed: int, small: Collection[str] = ()) -> dict[str, float]:
+    """Return every statistic that the cases define and no `small` group touches, with its 95 % interval as NAME_low and
+    NAME_high.
 
     Keys are among SUMMARY_KEYS; what is undefined is absent, so no value is NaN: lesion statistics stand only where a
     case has a lesion, means of a measure only where a case has it.
     """
     summary: dict[str, float] = {}
     for name, statistic in STATISTICS.items():
-        value = statistic(predictions)
+        value = None if set(GROUPS_OF[name]) & set(small) else statistic(predictions)
         if value is None:
             continue
         summary[name] = value

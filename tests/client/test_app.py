@@ -82,7 +82,7 @@ STEPS = {
     "prostafed.client.rounds.local_round.remember": "train",
     "prostafed.client.rounds.local_round.keep_answer": "train",
     "prostafed.client.work.assess": "evaluate",
-    "prostafed.client.work.summarise": "evaluate",
+    "prostafed.client.work.describe": "evaluate",
     "prostafed.client.work.release": "evaluate",
     "prostafed.client.app.pack_reply": "evaluate",
 }

@@ -46,7 +46,7 @@ def site_file(tmp_path: Path) -> Path:
         image = rng.normal(size=(3, *GRID.size)).astype(np.float16)
         write_case(tmp_path / "cases", record, image, np.zeros((3, *GRID.size), np.uint8), GRID, SEQUENCES)
     path = tmp_path / "site.toml"
-    path.write_text('name = "north"\n')
+    path.write_text('name = "north"\nminimum_cell = 1\n')
     return path
 
 

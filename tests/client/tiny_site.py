@@ -23,7 +23,9 @@ BYOL = {"kind": "pretrain", "method": "byol", "rounds": 3, "epochs": 2, "batch_s
 
 
 def write_site(folder: Path, settings: str = "", cases: int = 10) -> Path:
-    """Write a site called north, every second case with csPCa, and return its site file."""
+    """Write a site called north, every second case with csPCa, and return its site file; unless `settings` say
+    otherwise it tells of however few patients it has.
+    """
     (folder / "cases").mkdir(parents=True)
     rng = np.random.default_rng(0)
     for number in range(cases):
@@ -38,7 +40,8 @@ def write_site(folder: Path, settings: str = "", cases: int = 10) -> Path:
         image = rng.normal(size=(3, *GRID.size)).astype(np.float16)
         write_case(folder / "cases", record, image, np.zeros((3, *GRID.size), np.uint8), GRID, SEQUENCES)
     path = folder / "site.toml"
-    path.write_text(f'name = "north"\nthreads = 1\n{settings}\n')
+    minimum = "" if "minimum_cell" in settings else "minimum_cell = 1\n"
+    path.write_text(f'name = "north"\nthreads = 1\n{minimum}{settings}\n')
     return path
 
 

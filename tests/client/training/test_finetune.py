@@ -188,7 +188,7 @@ def sites(tmp_path: Path) -> list[Path]:
         for index in range(20):
             record, image, masks = make_case(100 * number + index)
             write_case(folder / "cases", record, image, masks, Grid(SPACING, SIZE), SEQUENCES)
-        (folder / "site.toml").write_text(f'name = "{name}"\n')
+        (folder / "site.toml").write_text(f'name = "{name}"\nminimum_cell = 1\n')
         files.append(folder / "site.toml")
     return files
 
@@ -271,7 +271,7 @@ def test_the_study_says_how_many_labels_a_site_uses(
 
 @pytest.mark.parametrize(("task", "counted"), [("classify", True), ("pirads", True), ("anatomy", False)])
 def test_a_task_that_does_not_judge_cancer_counts_none(sites: list[Path], task: str, counted: bool) -> None:
-    study = make_study(task=task)
+    study = make_study(task=task, rounds=1)
     tensors = select_groups(read_tensors(build_stage_network(study, 1)), ("encoder",))
     place, request = (
         work.open_workplace(sites[0], study.canonical()),

@@ -1,0 +1,56 @@
+"""What a site tells of its predictions: counts, statistics, histograms; of few patients, only that they are few."""
+
+from collections.abc import Callable, Mapping, Sequence
+
+from prostafed.common.imaging.cases import CaseRecord
+from prostafed.common.imaging.folds import SPLITS
+from prostafed.common.metrics.cohort import CSPCA, UNKNOWN, count_patients
+from prostafed.common.metrics.histogram_floats import detections_to_floats, scores_to_floats
+from prostafed.common.metrics.histograms import bin_detections, bin_predictions
+from prostafed.common.metrics.predictions import CasePrediction
+from prostafed.common.metrics.small_cells import list_tellable
+from prostafed.common.metrics.summary import LESIONS, POSITIVES, WITHHELD, N, find_small, summarise
+
+
+def describe(
+    predictions: Sequence[CasePrediction], seed: int, minimum: int, *, diagnoses: bool = True, histograms: bool = False
+) -> dict[str, float]:
+    """Return what may be told of `predictions`, by name: "n" cases, "positives" of them, statistics with their
+    intervals and, where asked for, histograms; "withheld/GROUP" -> `minimum` where a group of patients is too small.
+
+    Without `diagnoses` nothing is told that gives away how many patients have csPCa.
+    """
+    small = find_small(predictions, minimum)
+    labels = [each.label for each in predictions if each.label is not None]
+    if labels and not diagnoses and N not in small:
+        small |= {POSITIVES}
+    told = {f"{WITHHELD}/{group}": float(minimum) for group in sorted(small)}
+    if N in small:
+        return told
+    told[N] = float(len(predictions))
+    if labels and POSITIVES not in small:  # a task that does not judge csPCa counts none
+        told[POSITIVES] = float(sum(labels))
+    told |= summarise(predictions, seed, small)
+    if histograms and POSITIVES not in small and (scores := bin_predictions(predictions, minimum)):
+        told |= scores_to_floats(scores)
+    if histograms and LESIONS not in small and (detections := bin_detections(predictions, minimum)):
+        told |= detections_to_floats(detections)
+    return told
+
+
+def list_told_splits(
+    records: Sequence[CaseRecord],
+    splits: Mapping[str, Sequence[int]],
+    judges: Callable[[CaseRecord], bool],
+    minimum: int,
+) -> frozenset[str]:
+    """Return the splits of whose diagnoses a site may tell that tells how many of all its patients, `records`, have
+    csPCa: those whom a task `judges` in them, taken away from all, leave no few patients behind. The test split comes
+    first. `splits` holds indices of `records`.
+    """
+    parts = {}
+    for split in reversed(SPLITS):
+        judged = [records[index] for index in splits[split] if judges(records[index])]
+        counts = count_patients(judged, CSPCA)
+        parts[split] = {value: counts[value] for value in counts if value != UNKNOWN}
+    return list_tellable(parts, count_patients(records, CSPCA), minimum)
