@@ -19,6 +19,12 @@ class EmulatedSite(Section):
 
     name: str = Field(pattern=SITE_NAME, description="stable name: lower case, digits, hyphens")
     faults: tuple[Fault, ...] = Field((), description="what goes wrong there; tables")
+    minimum_cell: int = Field(
+        1,
+        ge=1,
+        description="patients below which the site tells nothing of them; a hospital's is 10, but who simulates has "
+        "all the cases anyway",
+    )
 
 
 class PhantomSite(EmulatedSite):

@@ -47,6 +47,7 @@ class Hospital:
     fingerprint: str
     left_out: tuple[str, ...]  # one sentence per study that could not be used
     faults: tuple[Fault, ...] = ()
+    minimum_cell: int = 1  # patients below which it tells nothing of them
 
 
 def prepare_hospital(site: SimulatedSite, study: Study, cache: Path, on_case: OnCase) -> Hospital:
@@ -73,7 +74,8 @@ def prepare_hospital(site: SimulatedSite, study: Study, cache: Path, on_case: On
 def _open(site: SimulatedSite, study: Study, folder: Path, fingerprint: str, left_out: tuple[str, ...]) -> Hospital:
     cases = admit_cases(open_case_folder(folder), study.data)
     generated = any(record.source == "phantom" for record in cases.records)
-    return Hospital(site.name, "phantom" if generated else site.source, cases, fingerprint, left_out, site.faults)
+    source = "phantom" if generated else site.source
+    return Hospital(site.name, source, cases, fingerprint, left_out, site.faults, site.minimum_cell)
 
 
 def combine_fingerprints(hospitals: Sequence[Hospital]) -> str:
@@ -86,7 +88,8 @@ def write_site_folder(folder: Path, hospital: Hospital) -> Path:
     """Write the site folder of `hospital` and return its site file."""
     make_folder(folder)
     cases = json.dumps(str(hospital.cases.folder.resolve()))
-    write_text(folder / "site.toml", f'name = "{hospital.name}"\ncases = {cases}\nshare_cohort = true\n')
+    settings = f"share_cohort = true\nminimum_cell = {hospital.minimum_cell}"
+    write_text(folder / "site.toml", f'name = "{hospital.name}"\ncases = {cases}\n{settings}\n')
     return folder / "site.toml"
 
 
@@ -98,7 +101,7 @@ def write_flipped_cases(folder: Path, hospital: Hospital, study: Study) -> None:
     for index, record in enumerate(records):
         named = flip_labels(record) if index in training else record
         write_case(cases, named, *hospital.cases.load(index), hospital.cases.grid, hospital.cases.sequences)
-    write_text(folder / "site.toml", f'name = "{hospital.name}"\ncases = "cases"\nsplits = "splits.csv"\n')
+    _write_own_site(folder, hospital.name, hospital.minimum_cell)
     write_splits(folder / "splits.csv", records, splits)
 
 
@@ -122,7 +125,12 @@ def write_pooled_folder(folder: Path, hospitals: Sequence[Hospital], study: Stud
         for split in set(sides.values())
     }
     write_splits(folder / "splits.csv", pooled.records, {"train": [], "validation": [], "test": [], **union})
-    write_text(folder / "site.toml", f'name = "{POOLED}"\ncases = "cases"\nsplits = "splits.csv"\n')
+    return _write_own_site(folder, POOLED, max(hospital.minimum_cell for hospital in hospitals))
+
+
+def _write_own_site(folder: Path, name: str, minimum_cell: int) -> Path:
+    settings = f'splits = "splits.csv"\nminimum_cell = {minimum_cell}'
+    write_text(folder / "site.toml", f'name = "{name}"\ncases = "cases"\n{settings}\n')
     return folder / "site.toml"
 
 
@@ -182,7 +190,7 @@ def _generate_one(arguments: dict[str, Any], index: int) -> tuple[CaseRecord, Im
 def _cache_key(site: PhantomSite | DatasetSite, study: Study) -> str:
     """A key of everything the cases depend on; a new release prepares them again."""
     parts = {
-        "site": site.model_dump(mode="json", exclude={"faults"}),
+        "site": site.model_dump(mode="json", exclude={"faults", "minimum_cell"}),
         "data": study.data.model_dump(mode="json", include={"sequences", "allow_missing", "spacing_mm", "size"}),
         "release": read_versions()["prostafed"],
         "files": None if isinstance(site, PhantomSite) else _list_files(site.root),

@@ -77,12 +77,13 @@ def _describe_results(results: Sequence[Result], stage: int) -> str:
         (
             metric_of(result.metric).label,
             result.site if result.scope == "site" else "mean over sites",
-            f"{result.value:.3f}",
+            f"withheld: {result.withheld}" if result.value is None else f"{result.value:.3f}",
             "not known" if result.low is None or result.high is None else f"{result.low:.3f} to {result.high:.3f}",
             say_count(result.cases),
         )
         for result in results
-        if (result.stage, result.arm) == (stage, "federated") and result.scope != "worst" and result.value is not None
+        if (result.stage, result.arm) == (stage, "federated") and result.scope != "worst"
+        if result.value is not None or result.withheld
     ]
     if not rows:
         return "No result: the run was not tested, or on too few test patients to tell csPCa from its absence."

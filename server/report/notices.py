@@ -9,6 +9,7 @@ from prostafed.server.report.run_folder import RunFolder
 from prostafed.server.report.shortcomings import Notice, list_shortcomings
 from prostafed.server.report.verdict import MIN_PER_CLASS, all_generated, judged, scarce_sites
 from prostafed.server.report.vocabulary import arm_of
+from prostafed.server.report.withheld import list_withheld
 
 
 def list_notices(run: RunFolder, results: Sequence[Result], unreadable: Sequence[str]) -> list[Notice]:
@@ -24,6 +25,7 @@ def list_notices(run: RunFolder, results: Sequence[Result], unreadable: Sequence
         *_left_out(run),
         *_arms_left_out(run),
         *_few_patients(run, results),
+        *_withheld(run),
         *_unreadable(unreadable),
     ]
 
@@ -131,6 +133,11 @@ def _few_patients(run: RunFolder, results: Sequence[Result]) -> list[Notice]:
         "Intervals from so few are too narrow, so no difference between arms counts as shown."
     )
     return [Notice("note", "Few test patients", text)]
+
+
+def _withheld(run: RunFolder) -> list[Notice]:
+    said = "; ".join(f"{site} ({', '.join(texts)})" for site, texts in list_withheld(run).items())
+    return [Notice("note", "Withheld", f"Sites keep to themselves what rests on few patients: {said}.")] if said else []
 
 
 def _unreadable(names: Sequence[str]) -> list[Notice]:

@@ -148,7 +148,7 @@ def _metric_tables(results: Sequence[Result]) -> list[MetricTable]:
     found = []
     for stage, metric in dict.fromkeys((result.stage, result.metric) for result in results):
         chosen = [result for result in results if (result.stage, result.metric) == (stage, metric)]
-        if all(result.value is None for result in chosen):
+        if all(result.value is None and not result.withheld for result in chosen):
             continue
         lines: list[tuple[str, dict[str, Result]]] = []
         for site in dict.fromkeys(result.site for result in chosen if result.scope == "site"):

@@ -10,10 +10,11 @@ from prostafed.common.metrics.bootstrap import bootstrap, percentile_interval
 from prostafed.common.metrics.predictions import CasePrediction
 from prostafed.common.metrics.statistic import FloatArray
 from prostafed.common.metrics.structures import STRUCTURE_MEASURES
-from prostafed.common.metrics.summary import STATISTICS
+from prostafed.common.metrics.summary import STATISTICS, WITHHELD, N
 from prostafed.common.seeding import derive_seed
 from prostafed.server.report.run_folder import RunFolder
 from prostafed.server.report.vocabulary import metric_of, order_arms
+from prostafed.server.report.withheld import say_why
 
 CASE_METRICS = ("auroc", "average_precision", "brier")
 LESION_METRICS = ("picai_score", "auroc", "lesion_ap", "lesion_sensitivity")
@@ -36,11 +37,14 @@ class Result:
     patients: int | None = None
     cases: int | None = None
     positives: int | None = None
+    withheld: str = ""  # why a site did not tell it: "fewer than 10 patients"
     resamples: FloatArray | None = None  # of the bootstrap, the same patients in the same order in every arm
 
     def as_row(self) -> dict[str, Any]:
         """Return the result as plain values."""
-        return {each.name: getattr(self, each.name) for each in fields(self) if each.name != "resamples"}
+        return {
+            each.name: getattr(self, each.name) for each in fields(self) if each.name not in ("resamples", "withheld")
+        }
 
 
 def list_sites(run: RunFolder) -> list[str]:
@@ -108,12 +112,12 @@ def _from_predictions(
     labels = [prediction.label for prediction in predictions if prediction.label is not None]
     positives = sum(labels) if labels else None
     return Result(
-        stage, task, metric, arm, "site", site, value, low, high, patients, len(predictions), positives, resamples
+        stage, task, metric, arm, "site", site, value, low, high, patients, len(predictions), positives, "", resamples
     )
 
 
 def _from_metrics(run: RunFolder, key: tuple[int, str, str, str], site: str) -> Result | None:
-    """What a hospital sent: its value and interval, not its patients."""
+    """What a hospital sent: its value and interval, or why it withheld them; not its patients."""
     stage, task, metric, arm = key
     lines = [
         line for line in run.metrics if (line.stage, line.arm, line.site, line.split) == (stage, arm, site, "test")
@@ -122,10 +126,11 @@ def _from_metrics(run: RunFolder, key: tuple[int, str, str, str], site: str) -> 
     values = {line.metric: line.value for line in lines if line.round == last}
     if not values:
         return None
-    cases = max(line.n for line in lines)
+    cases = None if f"{WITHHELD}/{N}" in values else max(line.n for line in lines)
     positives = int(values["positives"]) if "positives" in values else None
     low, high = values.get(f"{metric}_low"), values.get(f"{metric}_high")
-    return Result(stage, task, metric, arm, "site", site, values.get(metric), low, high, None, cases, positives)
+    value, withheld = values.get(metric), say_why(metric, values)
+    return Result(stage, task, metric, arm, "site", site, value, low, high, None, cases, positives, withheld)
 
 
 def _defined_everywhere(arms: Sequence[Sequence[Result]]) -> set[str]:

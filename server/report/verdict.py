@@ -96,7 +96,7 @@ def write_verdict(run: RunFolder, results: Sequence[Result]) -> str:
     """Return the one sentence a reader should take away."""
     arms = judged(run, results)
     if not arms:
-        return _nothing_to_judge(run)
+        return _nothing_to_judge(run, results)
     best = max(arms, key=lambda result: result.value or 0.0)
     where = f"over {best.site.count(',') + 1} sites" if best.scope == "mean" else f"at {best.site}"
     reached = f"{'mean ' if best.scope == 'mean' else ''}{metric_of(best.metric).label} {where} of {format_value(best)}"
@@ -159,9 +159,11 @@ def _join(texts: Sequence[str]) -> str:
     return " and ".join([", ".join(texts[:-1]), texts[-1]] if len(texts) > 1 else texts)
 
 
-def _nothing_to_judge(run: RunFolder) -> str:
+def _nothing_to_judge(run: RunFolder, results: Sequence[Result]) -> str:
     if not any(stage.get("kind") == "finetune" for stage in run.stages):
         return "This run only pretrained an encoder: without a supervised stage there is no diagnosis to score."
+    if any(result.withheld for result in results):
+        return "This run has no test result: what rests on too few patients stays at the sites."
     if run.record.state == "finished":
         return "This run has no test result: no site had labelled test patients of both kinds."
     return "This run has no test result yet: arms are compared after the last round."

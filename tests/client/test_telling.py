@@ -83,10 +83,14 @@ def test_what_rests_on_few_patients_is_withheld_with_a_word(
     told = describe(predictions, 0, HOSPITAL, histograms=True)
     assert statistics(told) == expected
     assert withheld(told) == dict.fromkeys(missing, 10.0)
-    assert ("positives" in told) == bool("positives" not in missing and any(each.label is not None for each in predictions))
+    assert ("positives" in told) == bool(
+        "positives" not in missing and any(each.label is not None for each in predictions)
+    )
     assert any(name.startswith("score_histogram") for name in told) == ("positives" in told)
     assert any(name.startswith("detection_histogram") for name in told) == bool(LESIONED & expected)
-    assert {name.removesuffix("_low").removesuffix("_high") for name in told if name.endswith(("_low", "_high"))} <= expected
+    assert {
+        name.removesuffix("_low").removesuffix("_high") for name in told if name.endswith(("_low", "_high"))
+    } <= expected
     release(Reply("north", metrics={f"test/{name}": value for name, value in told.items()}), ())
 
 

@@ -20,7 +20,12 @@ from prostafed.simulations.federation import (
     Promise12Site,
     Prostate158Site,
 )
-from prostafed.simulations.hospitals import prepare_hospital, write_pooled_folder, write_site_folder
+from prostafed.simulations.hospitals import (
+    prepare_hospital,
+    write_flipped_cases,
+    write_pooled_folder,
+    write_site_folder,
+)
 from tests.simulations.datasets import layouts
 
 
@@ -34,6 +39,21 @@ def test_prepared_cases_are_taken_from_the_cache(study: Study, federation: Feder
     assert (kept.fingerprint, generated) == (first.fingerprint, []), "patients are the federation's, not the study's"
     other = prepare_hospital(federation.site[0].model_copy(update={"seed": 9}), study, cache, lambda *_: None)
     assert other.fingerprint != first.fingerprint
+
+
+def test_an_emulated_hospital_tells_of_however_few_unless_its_federation_says_otherwise(
+    study: Study, tmp_path: Path
+) -> None:
+    site = PhantomSite(source="phantom", name="north", cases=4)
+    for minimum, asked in ((1, site), (10, site.model_copy(update={"minimum_cell": 10}))):
+        hospital = prepare_hospital(asked, study, tmp_path / "cache", lambda *_: None)
+        assert len(list((tmp_path / "cache" / "cases").iterdir())) == 1, "its cases are the same"
+        pooled = write_pooled_folder(tmp_path / f"pooled-{minimum}", [hospital], study)
+        folder = tmp_path / f"north-{minimum}"
+        assert read_site(write_site_folder(folder, hospital)).minimum_cell == minimum
+        assert read_site(pooled).minimum_cell == minimum
+        write_flipped_cases(folder, hospital, study)
+        assert read_site(folder / "site.toml").minimum_cell == minimum
 
 
 def test_an_interrupted_hospital_goes_on_to_the_same_cases(study: Study, tmp_path: Path) -> None:

@@ -11,7 +11,7 @@ from typing import Any
 import numpy as np
 import pytest
 
-from prostafed.common.errors import CheckpointError, ConfigurationError, RoundError
+from prostafed.common.errors import CheckpointError, ConfigurationError, DataError, RoundError
 from prostafed.common.imaging.case_folder import write_case
 from prostafed.common.models.checkpoint import read_checkpoint
 from prostafed.common.progress import Event, RoundDone, Step
@@ -147,11 +147,11 @@ def test_a_missing_site_stops_the_run_below_quorum(
     from prostafed.client import work
 
     def refuse(*arguments: object) -> None:
-        raise work.DataError("this hospital has no power")
+        raise DataError("this hospital has no power")
 
     monkeypatch.setattr(work, "train_round", refuse)
     said: list[Event] = []
-    with pytest.raises(RoundError, match=r"quorum 1.*north: DataError"):
+    with pytest.raises(RoundError, match=r"quorum 1.*north: DATA"):
         run_simulation(
             Simulation(study, federation, tmp_path / "run", cache),
             resume=False,

@@ -1,5 +1,6 @@
 """Of the test patients a site tells once: what differences of several answers would give away is not answered."""
 
+from contextlib import suppress
 from dataclasses import replace
 from pathlib import Path
 
@@ -35,10 +36,8 @@ def study() -> Study:
 def test_five_models_get_one_answer(tmp_path: Path, study: Study) -> None:
     place, answered = open_site(tmp_path, study, "share_cohort = true"), []
     for number in range(5):
-        try:
+        with suppress(AlreadyToldError):
             answered.append(work.evaluate(place, ask_test(study, shifted(initial(study), number))))
-        except AlreadyToldError as error:
-            assert "another model" in str(error)
     assert len(answered) == 1
     assert "test/brier" in answered[0].metrics, "a control: it was answered"
 
@@ -88,5 +87,5 @@ def test_what_failed_was_not_told_and_other_splits_are_another_request(tmp_path:
             tell_once(tmp_path, changed, "other", lambda: reply)
     (file,) = (tmp_path / "told").glob("*.json")
     file.write_text(file.read_text()[:20])
-    with pytest.raises(ValueError, match="Unterminated|Expecting"):  # a damaged file is no leave to tell again
+    with pytest.raises(ValueError, match=r"Unterminated|Expecting"):  # a damaged file is no leave to tell again
         tell_once(tmp_path, request, "other", lambda: reply)
