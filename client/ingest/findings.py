@@ -37,11 +37,15 @@ CODES: dict[str, str] = {
     "SEVERAL_T2_AX": "W",
     "COLOUR_SKIPPED": "W",
     "ADC_UNITS": "S",
-    "BAD_RESCALE": "S",
+    "BAD_RESCALE": "SF",
+    "INVERTED": "SF",
     "NO_ADC": "FW",
     "NO_HBV": "FW",
     "NO_BVALUE": "S",
     "B_VALUES_WRONG": "S",
+    "MIXED_DIFFUSION": "S",  # b-values left out of a fit: another echo time, repetition time or place
+    "FRAME_OF_REFERENCE": "W",  # positions of ADC or high b are not those of the T2W
+    "ASK_MAP": "W",  # a derived diffusion series that may be an ADC map
     "MOSAIC": "W",
     "NO_DECODER": "FS",
     "LOSSY": "W",

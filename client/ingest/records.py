@@ -38,9 +38,15 @@ class Slice:
     pixel_spacing_mm: tuple[float, float] | None  # (between rows, between columns)
     b_value_s_per_mm2: float | None
     directional: bool  # one diffusion direction only, not trace or isotropic
-    slope: float  # stored value -> value; 1 where the header has none
+    slope: float  # stored value -> value; 1 where the header has none, NaN where it has one that cannot be read
     intercept: float
     stored: Stored | None = None  # None where the pixels must be decoded
+    padding: tuple[float, float] | None = None  # stored values from, to: no image was made there
+    inverted: bool = False  # MONOCHROME1: the least value is to be shown white
+    echo_time_ms: float | None = None
+    repetition_time_ms: float | None = None
+    frame_of_reference: str = ""  # UID: positions of different ones cannot be compared
+    b_value_garbled: bool = False  # its header has a b-value that cannot be read
 
 
 @dataclass(frozen=True)

@@ -40,12 +40,15 @@ _TAGS = [
 def read_pixels(slices: Sequence[Slice], severity: Severity = "F") -> FloatArray:
     """Return the values of `slices`, (slice, row, column) float32: stored value * slope + intercept.
 
-    All slices have the size of the first. A file is opened once for all its frames that follow each other. Raises
+    Padding is no image: it becomes 0, or the lowest value of the others where that is less, as air is. MONOCHROME1 is
+    turned over within the range of its values, for whoever needs brightness alone. All slices have the size of the
+    first and one photometric interpretation. A file is opened once for all its frames that follow each other. Raises
     SourceError, with `severity`: UNREADABLE, TRUNCATED, NO_DECODER, MIXED_SIZE, BAD_RESCALE, NOT_FINITE.
     """
     decoded = list(_decode(slices, severity))
     rows, columns = slices[0].rows, slices[0].columns
     values = np.empty((len(slices), rows, columns), dtype=np.float32)
+    padded = np.zeros(values.shape, dtype=np.bool_)
     for number, (each, stored) in enumerate(zip(slices, decoded, strict=True), start=1):
         where = f"slice {number} of {len(slices)}"
         if stored.shape != (rows, columns):
@@ -60,7 +63,11 @@ def read_pixels(slices: Sequence[Slice], severity: Severity = "F") -> FloatArray
                 "BAD_RESCALE",
                 f"expected a rescale slope other than 0, found none that is usable in {where}; export the series "
                 "again from the scanner.",
+                severity,
             )
+        if each.padding is not None:
+            low, high = each.padding
+            padded[number - 1] = np.greater_equal(stored, low) & np.less_equal(stored, high)
         np.multiply(stored, each.slope, out=values[number - 1], casting="unsafe")
         values[number - 1] += np.float32(each.intercept)
     if not np.isfinite(values).all():
@@ -71,6 +78,11 @@ def read_pixels(slices: Sequence[Slice], severity: Severity = "F") -> FloatArray
             "again.",
             severity,
         )
+    imaged = values[~padded] if padded.any() else values
+    lowest, highest = (imaged.min(), imaged.max()) if imaged.size else (0.0, 0.0)
+    if slices[0].inverted:
+        np.subtract(lowest + highest, values, out=values)
+    values[padded] = min(lowest, 0.0)
     return values
 
 

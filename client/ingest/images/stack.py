@@ -38,11 +38,13 @@ def stack_volume(slices: Sequence[Slice], name: str) -> sitk.Image:
     """Return `slices` as one volume, float32, rescaled, in mm LPS.
 
     `name` is a sequence: a broken "t2w" refuses the study (severity F), of any other this source is skipped (S).
-    Raises SourceError: NO_GEOMETRY, MIXED_SIZE, MIXED_SPACING, and those of `order_slices` and `read_pixels`.
+    Raises SourceError: INVERTED, NO_GEOMETRY, MIXED_SIZE, MIXED_SPACING, and those of `order_slices`, `read_pixels`.
     """
     severity: Severity = "F" if name == "t2w" else "S"
     if len(slices) < 2:
         raise _refuse("NO_GEOMETRY", f"expected a stack of slices, found {len(slices)}", severity)
+    if (kinds := {each.inverted for each in slices}) != {False}:
+        _check_inversion(kinds, name, severity)
     positions, orientations, (row_gap_mm, column_gap_mm) = _check_headers(slices, severity)
     order = order_slices(positions, orientations, severity)
     image = sitk.GetImageFromArray(read_pixels([slices[index] for index in order.indices], severity))
@@ -99,6 +101,13 @@ def misses_end_slice(slices: Sequence[Slice]) -> bool:
     if len(numbers) < len(slices) or len(set(numbers)) < len(numbers):
         return False
     return min(numbers) <= len(numbers) < max(numbers)
+
+
+def _check_inversion(kinds: set[bool], name: str, severity: Severity) -> None:
+    """Refuse MONOCHROME1 where turning it over is not enough: an ADC or a fit needs the values, not their order."""
+    found = "inverted ones (MONOCHROME1)" if len(kinds) == 1 else "some inverted ones (MONOCHROME1) among them"
+    if len(kinds) > 1 or name not in ("t2w", "hbv"):
+        raise _refuse("INVERTED", f"expected grey values that grow with the signal, found {found}", severity)
 
 
 def _check_headers(slices: Sequence[Slice], severity: Severity) -> tuple[Floats, Floats, tuple[float, float]]:

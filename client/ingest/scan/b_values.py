@@ -5,6 +5,7 @@ Siemens (0019,xx0C), then the CSA header (0029,xx10), then the sequence name; GE
 (2001,xx03); United Imaging (0065,xx09). A series' description is never read: it says what somebody planned.
 """
 
+import math
 import re
 import struct
 from collections.abc import Iterator
@@ -14,6 +15,7 @@ from pydicom.dataset import Dataset
 from prostafed.client.ingest.scan.elements import (
     BLOCKS,
     find_private,
+    has_value,
     read_bytes,
     read_items,
     read_number,
@@ -51,6 +53,11 @@ def read_b_value(dataset: Dataset, *groups: Dataset) -> float | None:
     return None
 
 
+def is_garbled(dataset: Dataset, *groups: Dataset) -> bool:
+    """Whether an image's header has a b-value and none that can be read: that is no image without one."""
+    return read_b_value(dataset, *groups) is None and any(each is not None for each in _candidates(dataset, groups))
+
+
 def is_directional(dataset: Dataset, *groups: Dataset) -> bool:
     """Whether an image shows one diffusion direction only: neither without diffusion nor a trace or isotropic image."""
     for item in (*_diffusion_items(groups), dataset):
@@ -81,25 +88,31 @@ def read_csa_number(header: bytes, name: str) -> float | None:
 
 
 def _candidates(dataset: Dataset, groups: tuple[Dataset, ...]) -> Iterator[float | None]:
+    """What the places that may hold a b-value hold: None where there is nothing, NaN what cannot be read."""
     for item in _diffusion_items(groups):
-        yield read_number(item, B_VALUE)
+        yield _read(item, B_VALUE)
         if read_text(item, DIRECTIONALITY).upper() == "NONE":
             yield 0.0
     for place in (dataset, *groups):
-        yield read_number(place, B_VALUE)
+        yield _read(place, B_VALUE)
         if tag := find_private(place, 0x0019, SIEMENS, 0x0C):
-            yield read_number(place, tag, "IS")
+            yield _read(place, tag, "IS")
         if tag := find_private(place, 0x0029, SIEMENS_CSA, 0x10):
             yield read_csa_number(read_bytes(place, tag), "B_value")
         if match := _SIEMENS_NAME.search(read_text(place, SEQUENCE_NAME)):
             yield float(match[1])
         if tag := find_private(place, 0x0043, GE, 0x39):
-            value = read_number(place, tag, "IS")
+            value = _read(place, tag, "IS")
             yield None if value is None else value % 1e9
         if tag := find_private(place, 0x2001, PHILIPS, 0x03):
-            yield read_number(place, tag, "FL")
+            yield _read(place, tag, "FL")
         if tag := find_private(place, 0x0065, UIH, 0x09):
-            yield read_number(place, tag, "FD")
+            yield _read(place, tag, "FD")
+
+
+def _read(place: Dataset, tag: int, vr: str = "") -> float | None:
+    number = read_number(place, tag, vr)
+    return math.nan if number is None and has_value(place, tag) else number
 
 
 def _diffusion_items(groups: tuple[Dataset, ...]) -> Iterator[Dataset]:

@@ -52,7 +52,7 @@ def read_numbers(dataset: Dataset, tag: int, vr: str = "") -> tuple[float, ...]:
     if isinstance(value, bytes):
         return _parse_bytes(value, vr or _look_up(tag), little=True)
     parts = value if isinstance(value, Sequence) and not isinstance(value, str) else [value]
-    return _convert(parts)
+    return _convert(parts, element.VR)
 
 
 def read_number(dataset: Dataset, tag: int, vr: str = "") -> float | None:
@@ -61,10 +61,15 @@ def read_number(dataset: Dataset, tag: int, vr: str = "") -> float | None:
     return numbers[0] if numbers and math.isfinite(numbers[0]) else None
 
 
-def read_integer(dataset: Dataset, tag: int) -> int | None:
-    """Return the first number of an element as an integer; None where there is none."""
+def read_integer(dataset: Dataset, tag: int, missing: int | None = None) -> int | None:
+    """Return the first number of an element as an integer; `missing` where it is not there, None where it is no number.
+
+    A default stands in for nothing, not for garbage.
+    """
     number = read_number(dataset, tag)
-    return None if number is None else int(number)
+    if number is None:
+        return None if has_value(dataset, tag) else missing
+    return int(number)
 
 
 def read_texts(dataset: Dataset, tag: int) -> tuple[str, ...]:
@@ -86,6 +91,13 @@ def read_texts(dataset: Dataset, tag: int) -> tuple[str, ...]:
 def read_text(dataset: Dataset, tag: int) -> str:
     """Return a text element whole; "" where it is missing."""
     return "\\".join(read_texts(dataset, tag))
+
+
+def has_value(dataset: Dataset, tag: int) -> bool:
+    """Return whether an element is there and holds more than padding, whether or not it can be read."""
+    element = _get(dataset, tag)
+    value: object = None if element is None else element.value
+    return bool(value.strip(b" \0") if isinstance(value, bytes) else value)
 
 
 def read_bytes(dataset: Dataset, tag: int) -> bytes:
@@ -158,11 +170,13 @@ def _parse_bytes(value: bytes, vr: str, little: bool) -> tuple[float, ...]:
             return ()
         return tuple(map(float, struct.unpack(("<" if little else ">") + code * (len(value) // size), value)))
     if vr in _TEXT_NUMBERS:
-        return _convert(value.decode("latin-1").strip(" \0").split("\\"))
+        return _convert(value.decode("latin-1").strip(" \0").split("\\"), vr)
     return ()
 
 
-def _convert(parts: Sequence[SupportsFloat | str]) -> tuple[float, ...]:
+def _convert(parts: Sequence[SupportsFloat | str], vr: str) -> tuple[float, ...]:
+    if vr == "DS":  # a comma there is the decimal point of a German or French writer: it can mean nothing else
+        parts = [part.replace(",", ".") if isinstance(part, str) else part for part in parts]
     try:
         return tuple(float(part) for part in parts)
     except (TypeError, ValueError, OverflowError):

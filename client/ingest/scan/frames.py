@@ -4,6 +4,7 @@ What holds for a frame stands in its own item of the functional groups (5200,923
 else, in classic files and in those of writers who mix, at the top of the dataset.
 """
 
+import math
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
@@ -28,6 +29,10 @@ ECHO_TIME, EFFECTIVE_ECHO_TIME, REPETITION_TIME = 0x0018_0081, 0x0018_9082, 0x00
 REAL_WORLD, REAL_WORLD_SLOPE, REAL_WORLD_INTERCEPT = 0x0040_9096, 0x0040_9225, 0x0040_9224
 SOP_INSTANCE, INSTANCE_NUMBER, ROWS, COLUMNS = 0x0008_0018, 0x0020_0013, 0x0028_0010, 0x0028_0011
 THICKNESS, GAP = 0x0018_0050, 0x0018_0088
+PHOTOMETRIC, FRAME_OF_REFERENCE = 0x0028_0004, 0x0020_0052
+BITS, BITS_STORED, SIGNED = 0x0028_0100, 0x0028_0101, 0x0028_0103
+WHOLE_PADDING, FLOAT_PADDING = (0x0028_0120, 0x0028_0121), (0x0028_0122, 0x0028_0124)  # value, range limit
+DOUBLE_PADDING = (0x0028_0123, 0x0028_0125)
 
 # Sequences of the functional groups in which the elements above stand.
 _MACROS = {
@@ -45,7 +50,8 @@ _MACROS = {
     REAL_WORLD_INTERCEPT: REAL_WORLD,
 }
 TAGS = (*_MACROS, *_MACROS.values(), *(PER_FRAME, SHARED, NUMBER_OF_FRAMES, IMAGE_TYPE, ECHO_TIME, REAL_WORLD))
-TAGS += (SOP_INSTANCE, INSTANCE_NUMBER, ROWS, COLUMNS)
+TAGS += (SOP_INSTANCE, INSTANCE_NUMBER, ROWS, COLUMNS, PHOTOMETRIC, FRAME_OF_REFERENCE, BITS, BITS_STORED, SIGNED)
+TAGS += (*WHOLE_PADDING, *FLOAT_PADDING, *DOUBLE_PADDING)
 
 
 @dataclass(frozen=True)
@@ -65,8 +71,8 @@ def read_frames(dataset: Dataset, path: Path, stored: Stored | None = None) -> I
     """
     own = read_items(dataset, PER_FRAME)
     shared = tuple(read_items(dataset, SHARED)[:1])
-    count = read_integer(dataset, NUMBER_OF_FRAMES) or 1
-    for index in range(max(1, min(count, len(own)))):
+    count = read_integer(dataset, NUMBER_OF_FRAMES, 1)
+    for index in range(max(1, len(own) if count is None else min(count, len(own)))):
         groups = (own[index], *shared) if index < len(own) else shared
         frame = _read_frame(dataset, path, index, groups)
         if stored:
@@ -95,6 +101,9 @@ def _read_frame(dataset: Dataset, path: Path, index: int, groups: tuple[Dataset,
     orientation = find_numbers(dataset, groups, ORIENTATION)
     spacing = find_numbers(dataset, groups, PIXEL_SPACING)
     slope, intercept = _read_rescale(dataset, groups)
+    echo_time_ms = find_number(dataset, groups, EFFECTIVE_ECHO_TIME)
+    if echo_time_ms is None:
+        echo_time_ms = read_number(dataset, ECHO_TIME)
     plane = Slice(
         path=path,
         frame=index,
@@ -109,20 +118,56 @@ def _read_frame(dataset: Dataset, path: Path, index: int, groups: tuple[Dataset,
         directional=b_values.is_directional(dataset, *groups),
         slope=slope,
         intercept=intercept,
+        padding=_read_padding(dataset),
+        inverted=read_text(dataset, PHOTOMETRIC).upper() == "MONOCHROME1",
+        echo_time_ms=echo_time_ms,
+        repetition_time_ms=find_number(dataset, groups, REPETITION_TIME),
+        frame_of_reference=read_text(dataset, FRAME_OF_REFERENCE),
+        b_value_garbled=b_values.is_garbled(dataset, *groups),
     )
     frame_type = [read_texts(place, FRAME_TYPE) for place in _places(dataset, groups, FRAME_TYPE)]
     image_type = next(filter(None, frame_type), ()) or read_texts(dataset, IMAGE_TYPE)
-    echo_time = find_number(dataset, groups, EFFECTIVE_ECHO_TIME)
-    return Frame(plane, image_type, echo_time if echo_time is not None else read_number(dataset, ECHO_TIME), groups)
+    return Frame(plane, image_type, echo_time_ms, groups)
 
 
 def _read_rescale(dataset: Dataset, groups: Sequence[Dataset]) -> tuple[float, float]:
     """Slope and intercept; of the real-world map only where there is no other, as makers of parametric maps do."""
     for slope_tag, intercept_tag in ((SLOPE, INTERCEPT), (REAL_WORLD_SLOPE, REAL_WORLD_INTERCEPT)):
-        slope = find_number(dataset, groups, slope_tag)
-        if slope is not None:
-            return slope, find_number(dataset, groups, intercept_tag) or 0.0
+        slope, intercept = (_read_factor(dataset, groups, tag) for tag in (slope_tag, intercept_tag))
+        if slope is not None or intercept is not None:
+            return 1.0 if slope is None else slope, intercept or 0.0
     return 1.0, 0.0
+
+
+def _read_factor(dataset: Dataset, groups: Sequence[Dataset], tag: int) -> float | None:
+    """The number of an element where it holds for a frame: NaN where it is there and is not one number."""
+    for place in _places(dataset, groups, tag):
+        if tag in place:
+            numbers = read_numbers(place, tag)
+            return numbers[0] if len(numbers) == 1 else math.nan
+    return None
+
+
+def _read_padding(dataset: Dataset) -> tuple[float, float] | None:
+    """The stored values, from and to, that stand where no image was made; None where the header names none.
+
+    Of whole pixels only the bits that are stored count, with the sign of the pixels: writers give -2000 as 63536 (US),
+    and fill 16 bits where 12 are stored.
+    """
+    for pair, vr in ((WHOLE_PADDING, "US"), (FLOAT_PADDING, "FL"), (DOUBLE_PADDING, "FD")):
+        value, limit = (read_number(dataset, tag, vr) for tag in pair)
+        if value is not None:
+            ends = (value, value if limit is None else limit)
+            if pair == WHOLE_PADDING:
+                ends = (_as_stored(dataset, ends[0]), _as_stored(dataset, ends[1]))
+            return min(ends), max(ends)
+    return None
+
+
+def _as_stored(dataset: Dataset, value: float) -> float:
+    bits = read_integer(dataset, BITS_STORED) or read_integer(dataset, BITS) or 16
+    pattern = int(value) & ((1 << bits) - 1)
+    return float(pattern - (1 << bits) if read_integer(dataset, SIGNED) and pattern >> (bits - 1) else pattern)
 
 
 def _places(dataset: Dataset, groups: Sequence[Dataset], tag: int) -> Iterator[Dataset]:

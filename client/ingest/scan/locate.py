@@ -74,11 +74,10 @@ def _expect_length(dataset: FileDataset) -> int:
 def _describe(dataset: FileDataset, offset: int) -> Stored | None:
     """How grey pixels of whole bytes are stored; None where they are neither."""
     bits = read_integer(dataset, BITS)
-    used = read_integer(dataset, BITS_STORED) or bits
-    signed, high_bit = read_integer(dataset, SIGNED), read_integer(dataset, HIGH_BIT)
+    used, signed = read_integer(dataset, BITS_STORED, bits), read_integer(dataset, SIGNED)
     if bits not in (8, 16, 32) or used is None or not 0 < used <= bits or signed not in (0, 1):
         return None
-    if (read_integer(dataset, SAMPLES) or 1) != 1 or high_bit not in (None, used - 1):
+    if read_integer(dataset, SAMPLES, 1) != 1 or read_integer(dataset, HIGH_BIT, used - 1) != used - 1:
         return None
     return Stored(offset, f"{'<' if bits > 8 else '|'}{'i' if signed else 'u'}{bits // 8}", used)
 

@@ -112,6 +112,37 @@ def test_each_slice_has_its_own_rescale(path: Path) -> None:
     assert np.array_equal(read, [VALUES * 2 - 7, VALUES / 2])
 
 
+def test_padding_is_no_signal(path: Path) -> None:
+    padded = replace(refer(path, slope=2.0, intercept=30.0), padding=(880, 920))  # 880 and 920 are the largest values
+    expected = VALUES * 2 + 30.0
+    expected[VALUES >= 880] = 0
+    assert np.array_equal(read_pixels([padded, refer(path)]), [expected, VALUES])
+    below = replace(refer(path, intercept=-500.0), padding=(920, 920))
+    assert read_pixels([below])[0, -1, -1] == -500, "the lowest value where that is below 0"
+    assert not read_pixels([replace(refer(path), padding=(0, 999))]).any(), "nothing but padding"
+
+
+@pytest.mark.parametrize("of_place", [True, False])
+def test_padding_of_signed_pixels(tmp_path: Path, make_slice: MakeSlice, of_place: bool) -> None:
+    dataset = make_slice(VALUES, PixelRepresentation=1, BitsStored=12, HighBit=11)
+    stored = np.where(VALUES == 40, -2000, VALUES)
+    dataset.PixelData = stored.astype("<i2").tobytes()
+    dataset.save_as(tmp_path / "Doe", enforce_file_format=True)
+    offset = (tmp_path / "Doe").read_bytes().index(dataset.PixelData)
+    place = Stored(offset, "<i2", 12) if of_place else None
+    read = read_pixels([replace(refer(tmp_path / "Doe", stored=place), padding=(-2000, -2000))])
+    assert np.array_equal(read[0], np.where(VALUES == 40, 0, VALUES))
+
+
+def test_inverted_pixels_are_turned_over(path: Path) -> None:
+    inverted = replace(refer(path, slope=2.0), inverted=True)
+    assert np.array_equal(read_pixels([inverted])[0], (VALUES.max() - VALUES) * 2)
+    padded = replace(inverted, padding=(920, 920))  # the largest value, shown black
+    expected = (880 - VALUES) * 2
+    expected[-1, -1] = 0
+    assert np.array_equal(read_pixels([padded])[0], expected)
+
+
 def test_signed_pixels(tmp_path: Path, make_slice: MakeSlice) -> None:
     dataset = make_slice(VALUES, PixelRepresentation=1, BitsStored=12, HighBit=11)
     dataset.PixelData = (VALUES - 500).astype("<i2").tobytes()
@@ -181,7 +212,9 @@ def test_a_decoder_that_is_not_installed(jpeg2000: Path, monkeypatch: pytest.Mon
 
 @pytest.mark.parametrize("slope", [0.0, float("nan"), float("inf")])
 def test_a_rescale_that_cannot_be_used_skips_the_source(path: Path, slope: float) -> None:
-    assert "slice 2 of 2" in assert_refused("BAD_RESCALE", [refer(path), refer(path, slope=slope)], "S").text
+    for severity in ("S", "F"):
+        error = assert_refused("BAD_RESCALE", [refer(path), refer(path, slope=slope)], severity)
+        assert "slice 2 of 2" in error.text
 
 
 def test_infinite_values_are_refused_with_their_slice(tmp_path: Path, make_slice: MakeSlice) -> None:

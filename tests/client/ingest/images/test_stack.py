@@ -198,3 +198,21 @@ def test_the_real_series_with_a_hole_is_refused(data_folder: Path) -> None:
     with pytest.raises(SourceError, match=r"found 6\.00 mm between slice 13 and 14 of 18") as caught:
         stack_volume(study.series[0].slices, "hbv")
     assert caught.value.code == "MISSING_SLICE"
+
+
+@pytest.mark.parametrize(("name", "severity"), [("t2w", ""), ("hbv", ""), ("adc", "S"), ("dwi", "S")])
+def test_inverted_values_are_refused_where_they_must_be_measured(pixels: None, name: str, severity: str) -> None:
+    slices = make(place(0, 3, 6)[0], inverted=True)
+    if not severity:
+        assert stack_volume(slices, name).GetDepth() == 3
+        return
+    with pytest.raises(SourceError, match="MONOCHROME1") as caught:
+        stack_volume(slices, name)
+    assert (caught.value.code, caught.value.severity) == ("INVERTED", severity)
+
+
+def test_a_stack_is_not_inverted_in_part(pixels: None) -> None:
+    slices = make(place(0, 3, 6)[0])
+    with pytest.raises(SourceError, match="some inverted ones") as caught:
+        stack_volume([*slices[:2], replace(slices[2], inverted=True)], "t2w")
+    assert (caught.value.code, caught.value.severity) == ("INVERTED", "F")

@@ -9,7 +9,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 from pydicom.dataset import Dataset
 
-from prostafed.client.ingest.scan.b_values import is_directional, read_b_value, read_csa_number
+from prostafed.client.ingest.scan.b_values import is_directional, is_garbled, read_b_value, read_csa_number
 from prostafed.client.ingest.scan.headers import read_studies
 
 
@@ -224,3 +224,20 @@ def test_real_files_without_diffusion(data_folder: Path, name: str, b_values: tu
     (series,) = study.series
     assert (series.kind, series.b_values_s_per_mm2) == (kind, b_values)
     assert [each.code for each in study.findings if each.code == "MOSAIC"] == ["MOSAIC"] * ("mosaic" in name)
+
+
+@pytest.mark.parametrize(
+    ("dataset", "garbled"),
+    [
+        (make(), False),
+        (make(DiffusionBValue=0.0), False),
+        (make(DiffusionBValue=20_000.0), True),
+        (make(DiffusionBValue=float("nan")), True),
+        (make(DiffusionBValue=-1.0, SequenceName="*ep_b50t"), False),  # another element can be read
+        (make(GE, (0x0043_1039, "IS", [1_000_000_000 + 999_999])), True),
+        (make(SIEMENS, (0x0019_100C, "UN", b"abc ")), True),
+        (make(UIH, (0x0065_1009, "UN", b"1234567")), True),
+    ],
+)
+def test_a_b_value_that_is_there_and_cannot_be_read(dataset: Dataset, garbled: bool) -> None:
+    assert is_garbled(dataset) is garbled

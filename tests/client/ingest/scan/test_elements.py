@@ -8,12 +8,13 @@ import warnings
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
-from pydicom.dataelem import RawDataElement
+from pydicom.dataelem import DataElement, RawDataElement
 from pydicom.dataset import Dataset
 from pydicom.tag import Tag
 
 from prostafed.client.ingest.scan.elements import (
     find_private,
+    has_value,
     quiet,
     read_integer,
     read_items,
@@ -45,6 +46,11 @@ def raw(vr: str | None, value: bytes | None, tag: int = TAG, little: bool = True
         ("IS", b" 1000 ", (1000,)),
         ("DS", b"50\0", (50,)),
         ("LO", b"800", (800,)),
+        ("DS", b"0,7", (0.7,)),
+        ("DS", b"1,5\\-2,25", (1.5, -2.25)),
+        (None, b"0,7", ()),  # of TAG, an FD
+        ("DS", b"1,234.5", ()),
+        ("IS", b"1,5", ()),
         ("DS", b"", ()),
         ("DS", b"abc", ()),
         ("DS", b"1\\abc", ()),
@@ -159,3 +165,29 @@ def test_quiet_keeps_values_out_of_terminal_and_logs(
         Dataset().PatientBirthDate = "not a date of Doe"
     logging.getLogger("pydicom").warning("Doe")
     assert "Doe" in caplog.text
+
+
+def test_a_decimal_comma_is_a_point_whatever_the_encoding() -> None:
+    for vr in ("DS", "UN", None):  # as the file says, as archives write what they do not know, implicit VR
+        assert read_number(raw(vr, b"0,7 ", 0x0028_1053), 0x0028_1053) == 0.7
+    made_in_memory = Dataset()
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore")
+        made_in_memory.add(DataElement(0x0019_1099, "DS", "0,7", already_converted=True))
+    assert read_numbers(made_in_memory, 0x0019_1099) == (0.7,)
+
+
+def test_a_default_stands_in_for_nothing_but_not_for_garbage() -> None:
+    assert read_integer(Dataset(), 0x0028_0101, 16) == 16
+    assert read_integer(raw("US", b"", 0x0028_0101), 0x0028_0101, 16) == 16
+    assert read_integer(raw("US", b"\1\0\1", 0x0028_0101), 0x0028_0101, 16) is None
+    assert read_integer(raw("IS", b"many", 0x0028_0008), 0x0028_0008, 1) is None
+
+
+@pytest.mark.parametrize(
+    ("vr", "value", "filled"),
+    [("DS", b"0,7", True), ("DS", b"  ", False), ("DS", b"", False), ("DS", None, False), ("FD", b"1234567", True)],
+)
+def test_an_element_that_holds_more_than_padding(vr: str, value: bytes | None, filled: bool) -> None:
+    assert has_value(raw(vr, value), TAG) is filled
+    assert not has_value(Dataset(), TAG)

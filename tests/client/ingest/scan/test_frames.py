@@ -6,7 +6,9 @@ from pathlib import Path
 import numpy as np
 import pydicom
 import pytest
+from pydicom.dataelem import RawDataElement
 from pydicom.dataset import Dataset
+from pydicom.tag import Tag
 
 from prostafed.client.ingest.scan.frames import read_frames
 from prostafed.client.ingest.scan.instances import read_instances
@@ -129,6 +131,97 @@ def test_real_world_values_stand_in_for_a_missing_rescale_only(make_slice) -> No
     group = item(RealWorldValueMappingSequence=real_world)
     (frame,) = read_frames(make_enhanced(make_slice, [group], item()), HERE)
     assert (frame.slice.slope, frame.slice.intercept) == (0.5, 2)
+
+
+def raw(tag: int, vr: str, value: bytes) -> RawDataElement:
+    return RawDataElement(Tag(tag), vr, len(value), value, 0, False, True)
+
+
+@pytest.mark.parametrize(
+    ("slope", "intercept", "expected"),
+    [
+        (b"0,7 ", b"-3,5", (0.7, -3.5)),
+        (b"abc ", b"0 ", (math.nan, 0)),
+        (b"1 ", b"abc ", (1, math.nan)),
+        (b"", b"0 ", (math.nan, 0)),
+        (b"1\\2 ", b"0 ", (math.nan, 0)),
+        (b"inf ", b"0 ", (math.inf, 0)),
+        (None, b"-3 ", (1, -3)),
+    ],
+)
+def test_a_rescale_that_is_there_and_cannot_be_read_is_not_one(
+    make_slice, slope: bytes | None, intercept: bytes, expected: tuple[float, float]
+) -> None:
+    dataset = make_slice()
+    for tag, value in ((0x0028_1053, slope), (0x0028_1052, intercept)):
+        if value is not None:
+            dataset[tag] = raw(tag, "DS", value)
+    (frame,) = read_frames(dataset, HERE)
+    assert (frame.slice.slope, frame.slice.intercept) == pytest.approx(expected, nan_ok=True)
+
+
+def test_the_files_rescale_does_not_stand_in_for_a_frames_own_that_cannot_be_read(make_slice) -> None:
+    own = item(PixelValueTransformationSequence=[item()])
+    own.PixelValueTransformationSequence[0][0x0028_1053] = raw(0x0028_1053, "DS", b"abc ")
+    (frame,) = read_frames(make_enhanced(make_slice, [own], item(), RescaleSlope=9), HERE)
+    assert math.isnan(frame.slice.slope)
+
+
+def test_frames_that_cannot_be_counted_are_those_described(make_slice) -> None:
+    dataset = make_enhanced(make_slice, [item(), item()], item())
+    dataset[0x0028_0008] = raw(0x0028_0008, "IS", b"two ")
+    assert len(list(read_frames(dataset, HERE))) == 2
+
+
+@pytest.mark.parametrize(
+    ("vr", "value", "limit", "tags", "expected"),
+    [
+        ("US", 4095, None, {"BitsStored": 12}, (4095, 4095)),
+        ("US", 63536, None, {"PixelRepresentation": 1}, (-2000, -2000)),  # written as if unsigned
+        ("SS", -2000, None, {"PixelRepresentation": 1}, (-2000, -2000)),
+        ("SS", -2048, None, {"PixelRepresentation": 1, "BitsStored": 12}, (-2048, -2048)),
+        ("US", 0xF800, None, {"PixelRepresentation": 1, "BitsStored": 12}, (-2048, -2048)),
+        ("US", 65535, None, {"BitsStored": 12}, (4095, 4095)),  # all bits set, four of them not stored
+        ("US", 4095, 4000, {}, (4000, 4095)),
+        ("SS", -5, -1, {"PixelRepresentation": 1}, (-5, -1)),
+        ("UN", b"\xff\x0f", None, {}, (4095, 4095)),
+        ("DS", b"none", None, {}, None),
+    ],
+)
+def test_padding_is_in_stored_values(
+    make_slice, vr: str, value: int | bytes, limit: int | None, tags: dict[str, int], expected: tuple[int, int] | None
+) -> None:
+    dataset = make_slice(**tags)
+    for tag, number in ((0x0028_0120, value), (0x0028_0121, limit)):
+        if number is not None:
+            data = number if isinstance(number, bytes) else number.to_bytes(2, "little", signed=number < 0)
+            dataset[tag] = raw(tag, vr, data)
+    (frame,) = read_frames(dataset, HERE)
+    assert frame.slice.padding == expected
+
+
+def test_padding_of_implicit_and_of_float_pixels(tmp_path: Path, make_slice, implicit_syntax: str) -> None:
+    dataset = make_slice(syntax=implicit_syntax)
+    dataset.add_new(0x0028_0120, "US", 7)
+    dataset.save_as(tmp_path / "a", enforce_file_format=True)
+    (frame,) = read_frames(pydicom.dcmread(tmp_path / "a"), HERE)
+    assert frame.slice.padding == (7, 7)
+    (frame,) = read_frames(make_slice(FloatPixelPaddingValue=-1.5, FloatPixelPaddingRangeLimit=-9.0), HERE)
+    assert frame.slice.padding == (-9, -1.5)
+    (frame,) = read_frames(make_slice(), HERE)
+    assert frame.slice.padding is None
+
+
+def test_what_tells_images_apart_that_must_not_be_mixed(make_slice) -> None:
+    (frame,) = read_frames(make_slice(PhotometricInterpretation="MONOCHROME1", FrameOfReferenceUID="1.2"), HERE)
+    assert (frame.slice.inverted, frame.slice.frame_of_reference) == (True, "1.2")
+    assert (frame.slice.echo_time_ms, frame.slice.repetition_time_ms) == (100, 5000)
+    (frame,) = read_frames(make_slice(EchoTime=None, RepetitionTime=None), HERE)
+    assert (frame.slice.inverted, frame.slice.frame_of_reference) == (False, "")
+    assert (frame.slice.echo_time_ms, frame.slice.repetition_time_ms) == (None, None)
+    own = item(MRTimingAndRelatedParametersSequence=[item(RepetitionTime=3000.0)])
+    first, second = read_frames(make_enhanced(make_slice, [own, item()], item()), HERE)
+    assert (first.slice.repetition_time_ms, second.slice.repetition_time_ms) == (3000, 5000)
 
 
 @pytest.mark.parametrize(("stated", "described", "found"), [(3, 3, 3), (2, 3, 2), (10**9, 2, 2), (5, 0, 1), (0, 0, 1)])

@@ -5,7 +5,9 @@ from io import BytesIO
 import numpy as np
 import pydicom
 import pytest
+from pydicom.dataelem import RawDataElement
 from pydicom.dataset import Dataset
+from pydicom.tag import Tag
 from pydicom.uid import (
     DeflatedExplicitVRLittleEndian,
     ExplicitVRBigEndian,
@@ -63,6 +65,13 @@ def test_how_pixels_are_stored(make_slice, tags: dict[str, int | None], kind: st
     located, _ = locate(make_slice(**tags))
     assert not located.truncated
     assert (located.stored.kind if located.stored else None) == kind
+
+
+@pytest.mark.parametrize("tag", [0x0028_0002, 0x0028_0101, 0x0028_0102])  # samples, bits stored, high bit
+def test_garbage_is_not_what_is_usual(make_slice, tag: int) -> None:
+    dataset = make_slice()
+    dataset[tag] = RawDataElement(Tag(tag), "LO", 4, b"abc ", 0, False, True)
+    assert locate(dataset)[0].stored is None
 
 
 @pytest.mark.parametrize("syntax", [ExplicitVRBigEndian, DeflatedExplicitVRLittleEndian])
