@@ -13,7 +13,7 @@ import SimpleITK as sitk
 
 from prostafed.client.ingest.findings import SourceError
 from prostafed.client.ingest.records import Slice
-from prostafed.common.imaging.adc import choose_fit_b_values, compute_high_b, fit_adc
+from prostafed.common.imaging.adc import MAX_ADC, choose_fit_b_values, compute_high_b, fit_adc
 
 FloatArray = npt.NDArray[np.float32]
 
@@ -37,14 +37,24 @@ class Fit:
 def convert_map(image: sitk.Image) -> sitk.Image:
     """Return a scanner's ADC map in 1e-6 mm2/s, its unit found by the median of its positive voxels.
 
-    Raises SourceError (ADC_UNITS) where no unit makes tissue of it.
+    It is clipped to [0, 4000] as the fit is: noise makes some voxels of an honest map negative, and some writers give
+    air one negative value. Where more voxels than are positive lie between that value and 0, a sign or an intercept was
+    read wrong, and no clipping mends that. Raises SourceError (ADC_UNITS) for such a map, and where no unit makes
+    tissue of it.
     """
     values = sitk.GetArrayViewFromImage(image)
-    positive = values[values > 0]
+    positive, negatives = values[values > 0], int(((values < 0) & (values > values.min())).sum())
+    if negatives > positive.size:
+        raise SourceError(
+            "ADC_UNITS",
+            f"expected an ADC map of positive values, found {negatives / (negatives + positive.size):.0%} of them "
+            "negative; export the map again, or leave it out and keep the diffusion images.",
+        )
     median = float(np.median(positive)) if positive.size else 0.0
     for (low, high), factor in _UNITS:
         if low <= median <= high:
-            return image if factor == 1.0 else image * factor
+            converted = values * np.float32(factor)  # what is not finite stays: it is found later, and said
+            return _on_grid(np.where(np.isfinite(converted), np.clip(converted, 0, MAX_ADC), converted), image)
     raise SourceError(
         "ADC_UNITS",
         "expected an ADC map in mm2/s or a power of ten of it (positive median 300-3500 in 1e-6 mm2/s), found a "
@@ -147,19 +157,6 @@ def compute_high_b_image(fit: Fit) -> sitk.Image:
 def rank_high_b(b_value_s_per_mm2: float) -> tuple[float, float]:
     """Return the key that sorts high b-values: the nearest to 1400 first, the higher of two as near."""
     return abs(b_value_s_per_mm2 - HIGH_B_S_PER_MM2), -b_value_s_per_mm2
-
-
-def share_grid(first: sitk.Image, second: sitk.Image) -> bool:
-    """Return whether two images have the same voxels, within a tenth of a millimetre at every corner."""
-    if first.GetSize() != second.GetSize():
-        return False
-    last = np.array(first.GetSize()) - 1
-    corners = [(last * side).tolist() for side in np.ndindex(2, 2, 2)]
-    apart = [
-        np.subtract(first.TransformIndexToPhysicalPoint(corner), second.TransformIndexToPhysicalPoint(corner))
-        for corner in corners
-    ]
-    return bool(np.abs(apart).max() <= 0.1)
 
 
 def _rise(low: float, high: float) -> str:

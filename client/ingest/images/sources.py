@@ -1,7 +1,7 @@
 """Which series of a study becomes which sequence, stacked: the best that can be used, and why the others cannot."""
 
 from collections import Counter
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 
 import SimpleITK as sitk
@@ -9,6 +9,12 @@ import SimpleITK as sitk
 from prostafed.client.ingest.findings import Severity, SourceError
 from prostafed.client.ingest.images.b_images import fit_series, read_b_value
 from prostafed.client.ingest.images.candidates import CHOSEN, Report, rank_series
+from prostafed.client.ingest.images.compatible import (
+    count_positions,
+    expect_positions,
+    explain_interruption,
+    split_exposures,
+)
 from prostafed.client.ingest.images.diffusion import (
     HIGH_B_S_PER_MM2,
     MIN_HIGH_B_S_PER_MM2,
@@ -19,7 +25,8 @@ from prostafed.client.ingest.images.diffusion import (
     split_b_values,
 )
 from prostafed.client.ingest.images.stack import misses_end_slice, stack_volume
-from prostafed.client.ingest.records import Series
+from prostafed.client.ingest.images.unnamed_maps import settle_maps
+from prostafed.client.ingest.records import Series, Slice
 
 
 @dataclass(frozen=True)
@@ -39,12 +46,14 @@ def find_sources(
     """Return the source of t2w (always: it is the reference) and of those of `sequences` that can be had.
 
     What cannot goes to `report`: NO_T2, NO_ADC, NO_HBV (the latter two as warnings where `allow_missing` names the
-    sequence), and each series that was tried and skipped.
+    sequence), and each series that was tried and skipped; FRAME_OF_REFERENCE where one is another than the t2w's.
     """
     found: dict[str, Source] = {}
     if t2w := find_t2w(series, report):
         found["t2w"] = t2w
     wanted = [name for name in ("adc", "hbv") if name in sequences]
+    if wanted:
+        series = settle_maps(series, report)
     if "adc" in wanted and (vendor := find_vendor_map(series, report)):
         found["adc"] = vendor
     if "hbv" in wanted and (high := find_high_b(series, report)):
@@ -54,8 +63,11 @@ def find_sources(
         for name in missing:
             if fitted is not None:
                 found[name] = _describe_fit(name, *fitted)
+            elif name == "hbv" and (high := _read_high_b(series, report, interrupted=True)):
+                found[name] = high
             else:
                 report(_explain_missing(name, series, "W" if name in allow_missing else "F"), None)
+    _check_frames(found, report)
     return found
 
 
@@ -109,14 +121,8 @@ def find_vendor_map(series: Sequence[Series], report: Report) -> Source | None:
 def find_high_b(series: Sequence[Series], report: Report) -> Source | None:
     """Return the high-b image: the acquired one of at least 1200 nearest 1400, else one the scanner calculated."""
     calculated = rank_series(series, "hbv_calc")
-    if not any(each.reason == CHOSEN for each in calculated):
-        split = [(each, split_b_values(each.slices)) for each in rank_series(series, "dwi")]
-        high = [(b, each, part) for each, parts in split for b, part in parts.items() if b >= MIN_HIGH_B_S_PER_MM2]
-        for b, each, part in sorted(high, key=lambda one: rank_high_b(one[0])):
-            try:
-                return Source(read_b_value(part, b), f"acquired b={b:.0f}", (each,), b)
-            except SourceError as error:
-                report(error, each)
+    if not any(each.reason == CHOSEN for each in calculated) and (found := _read_high_b(series, report)):
+        return found
     for each in calculated:
         groups = split_b_values(each.slices)
         b_value = min(groups, key=rank_high_b, default=None)
@@ -127,6 +133,26 @@ def find_high_b(series: Sequence[Series], report: Report) -> Source | None:
             continue
         name = "scanner-calculated" if b_value is None else f"scanner-calculated b={b_value:.0f}"
         return Source(image, name, (each,), b_value)
+    return None
+
+
+def _read_high_b(series: Sequence[Series], report: Report, *, interrupted: bool = False) -> Source | None:
+    """Return the acquired high-b image: of a b-value with as many slices as the others, or of one that has fewer."""
+    high: list[tuple[float, Series, tuple[Slice, ...], int]] = []
+    for each in rank_series(series, "dwi"):
+        for exposure in split_exposures(each.slices):
+            parts = split_b_values(exposure)
+            expected = expect_positions(parts.values())
+            high += [(b, each, part, expected) for b, part in parts.items() if b >= MIN_HIGH_B_S_PER_MM2]
+    for b, each, part, expected in sorted(high, key=lambda one: rank_high_b(one[0])):
+        is_interrupted = count_positions(part) < expected
+        if is_interrupted and not interrupted:
+            report(explain_interruption(f"{b:.0f}", count_positions(part), expected, "W"), each)
+        if is_interrupted == interrupted:
+            try:
+                return Source(read_b_value(part, b), f"acquired b={b:.0f}", (each,), b)
+            except SourceError as error:
+                report(error, each)
     return None
 
 
@@ -142,16 +168,26 @@ def _explain_missing(name: str, series: Iterable[Series], severity: Severity) ->
     b_values = sorted({b for each in series if each.kind == "dwi" for b in split_b_values(each.slices)})
     have = f"have b=[{', '.join(f'{b:.0f}' for b in b_values)}]"
     if name == "adc":
-        text = f"expected an ADC map or b-values up to 1000 that span at least 400 s/mm2, {have}; export the map, or "
-        return SourceError("NO_ADC", f"{text}the diffusion series with all its b-values.", severity)
+        text = "expected an ADC map, or b-values up to 1000 of one echo time, repetition time and place that span at "
+        text += f"least 400 s/mm2, {have}; export the map, or the diffusion series with all its b-values."
+        return SourceError("NO_ADC", text, severity)
     text = (
         f"expected a high-b image (b >= 1200, acquired or calculated) or b-values to compute it from, {have}; export "
     )
     return SourceError("NO_HBV", f"{text}the diffusion series with all its b-values.", severity)
 
 
-def _is_named_adc(series: Series) -> bool:
-    return "adc" in series.header.words.split() or "ADC" in series.header.image_type
+def _check_frames(found: Mapping[str, Source], report: Report) -> None:
+    frames = {name: _get_frames(source) for name, source in found.items()}
+    for name, source in found.items():
+        if frames.get("t2w") and frames[name] - frames["t2w"]:
+            text = f"expected {name} in the frame of reference of the T2W, found another: the patient may have been "
+            text += "moved in between; look whether both show the same place."
+            report(SourceError("FRAME_OF_REFERENCE", text), source.series[0])
+
+
+def _get_frames(source: Source) -> set[str]:
+    return {each.frame_of_reference for series in source.series for each in series.slices} - {""}
 
 
 def _check_end(used: Series, series: Iterable[Series], report: Report) -> None:

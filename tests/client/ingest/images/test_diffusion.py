@@ -15,7 +15,6 @@ from prostafed.client.ingest.images.diffusion import (
     fit_map,
     join_repeats,
     rank_high_b,
-    share_grid,
     split_b_values,
     split_repeats,
 )
@@ -43,7 +42,7 @@ def make(b: float | None, z: float = 0.0, number: int = 1, directional: bool = F
 def test_the_unit_of_a_map_is_found_by_its_positive_median(unit: float) -> None:
     values = np.array([[[0, 0, -5, *TRUTH, 900, 1200]]])
     converted = convert_map(image(values * unit))
-    assert voxels(converted) == pytest.approx(values, rel=1e-5)
+    assert voxels(converted) == pytest.approx(np.maximum(values, 0), rel=1e-5)
     assert converted.GetOrigin() == (1, 2, 3)
 
 
@@ -52,6 +51,26 @@ def test_the_unit_of_a_map_is_found_by_its_positive_median(unit: float) -> None:
 )
 def test_the_ranges_of_units(median: float, factor: float) -> None:
     assert voxels(convert_map(image([[[median]]]))).item() == pytest.approx(median * factor, rel=1e-5)
+
+
+@pytest.mark.parametrize("unit", [1.0, 1e-3, 1e-6, 10.0])
+def test_a_map_is_clipped_as_the_fit_is(unit: float) -> None:
+    noisy = np.array([[[-900, -1, *TRUTH, 4000, 4001, 65535]]])
+    assert voxels(convert_map(image(noisy * unit))) == pytest.approx(np.clip(noisy, 0, 4000), rel=1e-5)
+
+
+def test_what_is_not_finite_stays_to_be_found() -> None:
+    converted = voxels(convert_map(image([[[np.inf, np.nan, *TRUTH]]])))
+    assert np.isinf(converted[0, 0, 0])
+    assert np.isnan(converted[0, 0, 1])
+
+
+def test_a_map_that_is_mostly_negative_is_refused_not_clipped() -> None:
+    assert voxels(convert_map(image([[[-1000, -900, 700]]]))).tolist() == [[[0, 0, 700]]]
+    assert voxels(convert_map(image([[[-1, -1, -1, -1, 700]]]))).tolist() == [[[0, 0, 0, 0, 700]]], "as air is written"
+    with pytest.raises(SourceError, match="found 67% of them negative") as caught:
+        convert_map(image([[[-1000, -900, -800, 700]]]))
+    assert (caught.value.code, caught.value.severity) == ("ADC_UNITS", "S")
 
 
 def test_air_does_not_count() -> None:
@@ -174,13 +193,3 @@ def test_splitting_loses_no_slice(b_values: list[int]) -> None:
     assert list(groups) == sorted(groups)
     for name, of in groups.items():
         assert all(abs((each.b_value_s_per_mm2 or 0) - name) <= 0.02 * name + 1.5 for each in of)
-
-
-def test_grids_are_shared_within_a_tenth_of_a_millimetre() -> None:
-    one = image(np.zeros((2, 3, 4)))
-    assert share_grid(one, image(np.zeros((2, 3, 4)), (1.09, 2, 3)))
-    assert not share_grid(one, image(np.zeros((2, 3, 4)), (1.11, 2, 3)))
-    assert not share_grid(one, image(np.zeros((2, 4, 3))))
-    wider = image(np.zeros((2, 3, 4)))
-    wider.SetSpacing((2.1, 2, 3))
-    assert not share_grid(one, wider)

@@ -177,9 +177,107 @@ def test_b_values_spread_over_series_of_one_grid_are_combined() -> None:
 
 def test_b_values_on_other_grids_are_not_combined() -> None:
     _, said = find(T2W, HIGH, dwi(50, uid="a"), dwi(800, uid="b", pixel_mm=0.7))
-    assert said == [("NO_ADC", "F")]
+    assert said == [("MIXED_DIFFUSION", "S"), ("NO_ADC", "F")]
     found, _ = find(T2W, HIGH, dwi(50, 400, 800, uid="a"), dwi(0, 100, 500, 900, uid="b", pixel_mm=0.7))
     assert found["adc"].text == "fitted b=100,500,900"
+
+
+def changed(of: Series, **values: object) -> Series:
+    return replace(of, slices=tuple(replace(each, **values) for each in of.slices))  # type: ignore[arg-type]
+
+
+def joined(*these: Series) -> Series:
+    return replace(these[0], slices=tuple(each for of in these for each in of.slices))
+
+
+TIMES = {"echo_time_ms": 68.0, "repetition_time_ms": 3000.0}
+OTHERS = {
+    "echo time": {"echo_time_ms": 95.0},
+    "repetition time": {"repetition_time_ms": 5000.0},
+    "place": {},
+}
+
+
+@pytest.mark.parametrize("one_series", [True, False])
+@pytest.mark.parametrize("what", OTHERS)
+def test_only_images_of_one_echo_and_repetition_time_and_place_are_fitted(what: str, one_series: bool) -> None:
+    rest = changed(dwi(50, 400, uid="a"), **TIMES)
+    high = changed(dwi(800, uid="b", gain=0.8, start_mm=1.0 if what == "place" else 0.0), **TIMES | OTHERS[what])
+    these = [joined(rest, high)] if one_series else [rest, high]
+    text: list[str] = []
+    found = find_sources([T2W, *these], ALL, (), lambda error, of: text.append(f"{error.code} {error.text}"))
+    assert list(found) == ["t2w"]
+    assert [each.partition(" ")[0] for each in text] == ["MIXED_DIFFUSION", "NO_ADC", "NO_HBV"]
+    assert f"found b=800 of another {what} than b=50,400" in text[0]
+
+
+@pytest.mark.parametrize("one_series", [True, False])
+@pytest.mark.parametrize("what", OTHERS)
+def test_the_images_that_can_stand_alone_are_fitted_and_high_b_computed_from_them(what: str, one_series: bool) -> None:
+    rest = changed(dwi(50, 800, uid="a"), **TIMES)
+    alien = changed(dwi(400, uid="b", gain=0.9, start_mm=1.0 if what == "place" else 0.0), **TIMES | OTHERS[what])
+    found, said = find(T2W, *([joined(alien, rest)] if one_series else [alien, rest]))
+    assert said == [("MIXED_DIFFUSION", "S")]
+    assert (found["adc"].text, found["hbv"].text) == ("fitted b=50,800", "computed b=1400 from b=50,800")
+    assert value(found["adc"]) == pytest.approx(ADC, abs=0.1)
+    assert value(found["hbv"]) == pytest.approx(S0 * np.exp(-1.4 * 1.2), rel=1e-3)
+
+
+def test_of_sets_that_can_stand_alone_the_one_with_most_b_values_is_fitted() -> None:
+    few = changed(dwi(0, 800, uid="a", count=9), **TIMES)
+    many = changed(dwi(0, 500, 900, uid="b", gain=0.7), **TIMES | {"echo_time_ms": 95.0})
+    for these in ([few, many], [many, few], [joined(few, many)]):
+        found, said = find(T2W, HIGH, *these)
+        assert (found["adc"].text, said) == ("fitted b=0,500,900", [("MIXED_DIFFUSION", "S")])
+    repeated = changed(dwi(0, 500, uid="b", gain=0.7), **TIMES | {"echo_time_ms": 95.0})
+    assert find(T2W, HIGH, changed(dwi(0, 500, 900), **TIMES), repeated)[1] == [], "nothing is lost"
+
+
+def test_repeats_of_high_b_at_another_echo_time_are_not_joined() -> None:
+    early = changed(series("dwi", 200.0, b=1400, count=6), **TIMES)
+    late = changed(series("dwi", 150.0, b=1400), **TIMES | {"echo_time_ms": 95.0})
+    found, said = find(T2W, VENDOR, joined(late, early))
+    assert (value(found["hbv"]), said) == (200, [])
+
+
+@pytest.mark.parametrize(("short", "others"), [(50, "400,800"), (400, "50,800"), (800, "")])
+@pytest.mark.parametrize("cut", [slice(3), slice(2, None)])
+def test_a_b_value_that_was_interrupted_is_left_out(short: float, others: str, cut: slice) -> None:
+    parts = [dwi(b) for b in (50, 400, 800)]
+    whole = joined(
+        *(replace(of, slices=of.slices[cut]) if of.slices[0].b_value_s_per_mm2 == short else of for of in parts)
+    )
+    found, said = find(T2W, HIGH, whole)
+    if others:
+        assert (said, found["adc"].text) == ([("MISSING_SLICE", "S")], f"fitted b={others}")
+        assert found["adc"].image.GetDepth() == 5
+    else:
+        assert (said, list(found)) == ([("MISSING_SLICE", "S"), ("NO_ADC", "F")], ["t2w", "hbv"])
+
+
+def test_a_high_b_that_was_interrupted_is_used_where_nothing_stands_in() -> None:
+    cut = replace(HIGH, slices=HIGH.slices[:3])
+    computed = find(T2W, VENDOR, joined(dwi(50, 800), cut))
+    assert (computed[0]["hbv"].text, computed[1]) == ("computed b=1400 from b=50,800", [("MISSING_SLICE", "W")])
+    acquired = find(T2W, VENDOR, joined(dwi(50), cut))
+    assert (acquired[0]["hbv"].text, acquired[1]) == ("acquired b=1400", [("MISSING_SLICE", "W")])
+    other = find(T2W, VENDOR, joined(dwi(50, 2000), cut))
+    assert (other[0]["hbv"].text, other[1]) == ("acquired b=2000", [("MISSING_SLICE", "W")])
+
+
+def test_images_without_a_b_value_beside_others_are_said() -> None:
+    found, said = find(T2W, HIGH, joined(dwi(50, 800), dwi(50, 400), series("dwi", 700.0)))
+    assert (found["adc"].text, said) == ("fitted b=50,400,800", [("NO_BVALUE", "S")])
+
+
+def test_another_frame_of_reference_is_a_warning() -> None:
+    here, there = {"frame_of_reference": "1.2"}, {"frame_of_reference": "1.3"}
+    t2w, low = changed(T2W, **here), dwi(50, 800)
+    assert find(t2w, changed(VENDOR, **here), changed(HIGH, **here))[1] == []
+    found, said = find(t2w, changed(VENDOR, **there), changed(HIGH, **here))
+    assert (list(found), said) == (["t2w", "adc", "hbv"], [("FRAME_OF_REFERENCE", "W")])
+    assert find(t2w, changed(low, **there))[1] == [("FRAME_OF_REFERENCE", "W")] * 2, "of what is fitted, too"
+    assert find(t2w, VENDOR, HIGH)[1] == find(T2W, changed(VENDOR, **there), HIGH)[1] == [], "nobody tells"
 
 
 def test_series_of_another_gain_are_not_combined() -> None:

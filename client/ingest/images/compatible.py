@@ -1,0 +1,92 @@
+"""Which diffusion images may be fitted together: those of one echo time, one repetition time and one set of positions.
+
+Signals fall with the echo time and grow with the repetition time as they fall with b: a fit over images that differ in
+either takes T2 and T1 for diffusion, and one over images of different places compares one tissue with another.
+"""
+
+from collections.abc import Iterable
+from math import isclose
+from statistics import multimode
+
+import numpy as np
+import SimpleITK as sitk
+
+from prostafed.client.ingest.findings import Severity, SourceError
+from prostafed.client.ingest.records import Slice
+
+MAX_TIME_DEVIATION = 0.01  # of an echo or repetition time, as headers round them: it moves an ADC by less than 10
+MAX_CORNER_DEVIATION_MM = 0.1
+
+
+def split_exposures(slices: Iterable[Slice]) -> list[tuple[Slice, ...]]:
+    """Return slices in groups of one echo time and one repetition time, the largest first."""
+    groups: list[list[Slice]] = []
+    for each in slices:
+        for group in groups:
+            if not find_difference(group[0], each):
+                group.append(each)
+                break
+        else:
+            groups.append([each])
+    return sorted(map(tuple, groups), key=lambda group: (-len(group), _get_times(group[0])))
+
+
+def find_difference(one: Slice, other: Slice) -> str:
+    """Return in which time two slices differ, for a person: "" in none. A time that only one of them tells differs."""
+    for name, first, second in (
+        ("echo time", one.echo_time_ms, other.echo_time_ms),
+        ("repetition time", one.repetition_time_ms, other.repetition_time_ms),
+    ):
+        if first is None or second is None:
+            if first is not second:
+                return name
+        elif not isclose(first, second, rel_tol=MAX_TIME_DEVIATION):
+            return name
+    return ""
+
+
+def share_grid(first: sitk.Image, second: sitk.Image) -> bool:
+    """Return whether two images have the same voxels, within a tenth of a millimetre at every corner."""
+    if first.GetSize() != second.GetSize():
+        return False
+    last = np.array(first.GetSize()) - 1
+    corners = [(last * side).tolist() for side in np.ndindex(2, 2, 2)]
+    apart = [
+        np.subtract(first.TransformIndexToPhysicalPoint(corner), second.TransformIndexToPhysicalPoint(corner))
+        for corner in corners
+    ]
+    return bool(np.abs(apart).max() <= MAX_CORNER_DEVIATION_MM)
+
+
+def lies_within(part: sitk.Image, whole: sitk.Image) -> bool:
+    """Return whether `part` has the voxels of some neighbouring slices of `whole`, not of all."""
+    first = round(whole.TransformPhysicalPointToContinuousIndex(part.GetOrigin())[2])
+    depth = part.GetSize()[2]
+    if not 0 <= first <= whole.GetSize()[2] - depth or depth == whole.GetSize()[2]:
+        return False
+    return share_grid(part, whole[:, :, first : first + depth])
+
+
+def count_positions(slices: Iterable[Slice]) -> int:
+    """Return at how many positions slices lie."""
+    return len({each.position_mm for each in slices})
+
+
+def expect_positions(groups: Iterable[Iterable[Slice]]) -> int:
+    """Return at how many positions most of `groups` lie; of numbers as frequent, the highest."""
+    return max(multimode(count_positions(group) for group in groups), default=0)
+
+
+def explain_interruption(b_values: str, found: int, expected: int, severity: Severity) -> SourceError:
+    """Return what to say of b-values of which fewer slices were saved than of the others."""
+    done = "is used only where nothing can stand in for it" if severity == "W" else "is left out"
+    return SourceError(
+        "MISSING_SLICE",
+        f"expected {expected} slices at every b-value, found {found} at b={b_values}, which {done}; export the whole "
+        "series again from the scanner or the archive.",
+        severity,
+    )
+
+
+def _get_times(one: Slice) -> tuple[float, float]:
+    return one.echo_time_ms or 0.0, one.repetition_time_ms or 0.0
