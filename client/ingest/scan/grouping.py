@@ -10,6 +10,7 @@ from prostafed.client.ingest.findings import Finding, make_finding
 from prostafed.client.ingest.records import DicomStudy, Series, Slice
 from prostafed.client.ingest.scan.instances import Group, Instance
 from prostafed.client.ingest.scan.series import classify, find_plane
+from prostafed.client.ingest.scan.unweighted import mark_unweighted
 from prostafed.client.ingest.scan.walk import count
 
 MAX_STUDY_BYTES = 20 * 1024**3
@@ -77,7 +78,7 @@ def describe_files(code: str, number: int) -> Finding:
 
 def _make_series(parts: Sequence[tuple[Instance, Group]]) -> Series:
     first, group = parts[0]
-    slices = tuple(each for _, part in parts for each in part.slices)
+    slices = mark_unweighted(each for _, part in parts for each in part.slices)
     header = replace(group.header, time_points=max(group.header.time_points, _count_repeats(slices)))
     kind, reason = classify(header, slices)
     return Series(first.series, first.series_number, header, slices, kind, find_plane(slices), reason)
