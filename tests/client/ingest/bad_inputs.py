@@ -13,7 +13,9 @@ from pathlib import Path
 
 import numpy as np
 import SimpleITK as sitk
+from pydicom.dataelem import RawDataElement
 from pydicom.dataset import Dataset
+from pydicom.tag import Tag
 from pydicom.uid import generate_uid
 
 from tests.client.ingest.tiny_study import PIXEL_MM, PIXELS, SLICE_MM, SLICES, Study, make_study, save_study
@@ -321,6 +323,60 @@ def _(study: Study) -> None:
 @damaged("BAD_RESCALE", "a rescale slope of zero")
 def _(study: Study) -> None:
     set_all(study["adc"], RescaleSlope=0, RescaleIntercept=0)
+
+
+@damaged("BAD_RESCALE", "a rescale slope that is a word")
+def _(study: Study) -> None:
+    for dataset in study["adc"]:
+        dataset[0x0028_1053] = RawDataElement(Tag(0x0028_1053), "LO", 4, b"one ", 0, False, True)
+
+
+@damaged("INVERTED", "an ADC map in MONOCHROME1")
+def _(study: Study) -> None:
+    set_all(study["adc"], PhotometricInterpretation="MONOCHROME1")
+
+
+@damaged("INVERTED", "a T2 slice in MONOCHROME1 among others")
+def _(study: Study) -> None:
+    set_all(study["t2w"][3:4], PhotometricInterpretation="MONOCHROME1")
+
+
+@damaged("FRAME_OF_REFERENCE", "an ADC map with another frame of reference")
+def _(study: Study) -> None:
+    set_all(study["adc"], FrameOfReferenceUID=generate_uid())
+
+
+@damaged("MIXED_DIFFUSION", "one b-value at another echo time")
+def _(study: Study) -> None:
+    drop(study, "adc")
+    set_all(study["dwi400"], EchoTime=90)
+
+
+@damaged("MIXED_DIFFUSION", "one b-value at another repetition time")
+def _(study: Study) -> None:
+    drop(study, "adc")
+    set_all(study["dwi400"], RepetitionTime=6000)
+
+
+@damaged("MIXED_DIFFUSION", "one b-value 8 mm aside")
+def _(study: Study) -> None:
+    drop(study, "adc")
+    for dataset in study["dwi400"]:
+        x, y, z = dataset.ImagePositionPatient
+        dataset.ImagePositionPatient = [x + 8, y, z]
+
+
+@damaged("MISSING_SLICE", "one b-value was interrupted")
+def _(study: Study) -> None:
+    drop(study, "adc")
+    del study["dwi400"][5:]
+
+
+@damaged("ASK_MAP", "a map that only its description tells, and no images to hold it against")
+def _(study: Study) -> None:
+    drop(study, "dwi400", "dwi800")
+    set_all(study["adc"], ImageType=["DERIVED", "SECONDARY", "PROCESSED"], SeriesDescription="Koeffizient")
+    set_all(study["adc"], DiffusionBValue=800.0)
 
 
 @damaged("NO_ADC", "only one b-value and no ADC map")
