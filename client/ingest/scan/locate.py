@@ -5,20 +5,23 @@ from dataclasses import dataclass
 from typing import BinaryIO
 
 from pydicom.dataset import FileDataset
+from pydicom.uid import UID
 
 from prostafed.client.ingest.records import Stored
 from prostafed.client.ingest.scan.elements import read_integer, read_text
 
-TRANSFER_SYNTAX, SOP_CLASS, FRAMES, SAMPLES = 0x0002_0010, 0x0008_0016, 0x0028_0008, 0x0028_0002
+TRANSFER_SYNTAX, MEDIA_CLASS, SOP_CLASS = 0x0002_0010, 0x0002_0002, 0x0008_0016
+FRAMES, SAMPLES = 0x0028_0008, 0x0028_0002
 ROWS, COLUMNS = 0x0028_0010, 0x0028_0011
 BITS, BITS_STORED, HIGH_BIT, SIGNED = 0x0028_0100, 0x0028_0101, 0x0028_0102, 0x0028_0103
 TAGS = (SOP_CLASS, FRAMES, SAMPLES, ROWS, COLUMNS, BITS, BITS_STORED, HIGH_BIT, SIGNED)
 
-MR_CLASSES = (  # MR, enhanced MR, converted MR: a file of these without pixels was cut off before them
+MR_CLASSES = (  # MR, enhanced MR, converted MR
     "1.2.840.10008.5.1.4.1.1.4",
     "1.2.840.10008.5.1.4.1.1.4.1",
     "1.2.840.10008.5.1.4.1.1.4.4",
 )
+_PARAMETRIC_MAP = "1.2.840.10008.5.1.4.1.1.30"  # holds pixels though its name says no image
 _PLAIN = ("", "1.2.840.10008.1.2", "1.2.840.10008.1.2.1")  # transfer syntaxes: uncompressed, little endian
 _DEFLATED = "1.2.840.10008.1.2.1.99"
 _UNDEFINED = 0xFFFF_FFFF
@@ -38,18 +41,17 @@ def locate_pixels(file: BinaryIO, dataset: FileDataset, size: int) -> Located:
     """Return where the pixels of a file of `size` bytes lie that pydicom read up to them, and whether some are missing.
 
     `file` stands where pydicom stopped: at the element of the pixels, or at the end. A deflated file that was cut could
-    not be inflated at all, and needs no look.
+    not be inflated at all, and needs no look: its class says whether there are pixels.
     """
     syntax = read_text(dataset.file_meta, TRANSFER_SYNTAX)
     if syntax == _DEFLATED:
-        return Located(truncated=False)
+        return Located(truncated=False, present=_must_have_pixels(dataset))
     at = file.tell()
     start = file.read(12)
     order = ">" if dataset.original_encoding[1] is False else "<"
     group, element = struct.unpack_from(order + "HH", start) if len(start) == 12 else (0, 0)
     if group != _PIXEL_DATA >> 16:
-        is_image = ROWS in dataset or read_text(dataset, SOP_CLASS) in MR_CLASSES
-        return Located(truncated=is_image, present=False)
+        return Located(truncated=_must_have_pixels(dataset), present=False)
     is_explicit = start[4:6] in (b"OW", b"OB", b"UN", b"OF", b"OD")  # read as a length, each would be odd
     length = int(struct.unpack_from(order + "L", start, 8 if is_explicit else 4)[0])
     offset = at + (12 if is_explicit else 8)
@@ -60,6 +62,18 @@ def locate_pixels(file: BinaryIO, dataset: FileDataset, size: int) -> Located:
         return Located(truncated=True)
     is_plain = syntax in _PLAIN and order == "<" and element == _PIXEL_DATA & 0xFFFF
     return Located(truncated=False, stored=_describe(dataset, offset) if is_plain else None)
+
+
+def _must_have_pixels(dataset: FileDataset) -> bool:
+    """Whether a file without pixels was cut off before them: of the class of an image, or of none and with rows.
+
+    Spectroscopy, presentation states, raw data and private objects have no pixels, whatever else they have.
+    """
+    # The first of the two in the file: a file that was cut may hold half of the other.
+    uid = read_text(dataset.file_meta, MEDIA_CLASS) or read_text(dataset, SOP_CLASS)
+    if not uid:
+        return ROWS in dataset
+    return uid == _PARAMETRIC_MAP or "Image Storage" in UID(uid).name
 
 
 def _expect_length(dataset: FileDataset) -> int:

@@ -90,3 +90,29 @@ def test_float_pixels_are_left_to_pydicom(make_slice) -> None:
 def test_stored_is_what_the_record_says(make_slice) -> None:
     located, content = locate(make_slice())
     assert located.stored == Stored(len(content) - 48, "<u2", 16)
+
+
+@pytest.mark.parametrize(
+    ("uid", "truncated"),
+    [
+        ("1.2.840.10008.5.1.4.1.1.4", True),  # MR
+        ("1.2.840.10008.5.1.4.1.1.2", True),  # CT
+        ("1.2.840.10008.5.1.4.1.1.30", True),  # a parametric map, as an ADC may be
+        (None, True),  # no class, but rows
+        ("1.2.840.10008.5.1.4.1.1.4.2", False),  # spectroscopy
+        ("1.2.840.10008.5.1.4.1.1.66", False),  # raw data
+        ("1.2.840.10008.5.1.4.1.1.11.1", False),  # a presentation state
+        ("1.3.46.670589.11.0.0.12.2", False),  # private
+    ],
+)
+def test_whether_a_file_without_pixels_was_cut_is_told_by_its_class(
+    make_slice, uid: str | None, truncated: bool
+) -> None:
+    dataset = make_slice()
+    del dataset.PixelData
+    dataset.SOPClassUID = dataset.file_meta.MediaStorageSOPClassUID = uid or ""
+    file = BytesIO()
+    dataset.save_as(file, enforce_file_format=bool(uid))
+    file.seek(0)
+    located = locate_pixels(file, pydicom.dcmread(file, stop_before_pixels=True, force=True), len(file.getvalue()))
+    assert located == Located(truncated=truncated, present=False)
