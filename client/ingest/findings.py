@@ -35,6 +35,7 @@ CODES: dict[str, str] = {
     "NOT_FINITE": "FS",
     "NO_T2": "F",
     "SEVERAL_T2_AX": "W",
+    "SET_ASIDE": "W",  # images of a series that is used: another plane, another stack
     "COLOUR_SKIPPED": "W",
     "ADC_UNITS": "S",
     "BAD_RESCALE": "SF",

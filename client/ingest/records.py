@@ -24,6 +24,15 @@ class Stored:
 
 
 @dataclass(frozen=True, slots=True)
+class Acquisition:
+    """Which acquisition an image is of, in the three ways headers count them."""
+
+    number: float | None = None  # AcquisitionNumber
+    time_position: float | None = None  # TemporalPositionIdentifier, of an enhanced file TemporalPositionIndex
+    time: str = ""  # when it began, date before time: sorts as text
+
+
+@dataclass(frozen=True, slots=True)
 class Slice:
     """One image plane: a classic file, or one frame of an enhanced multi-frame file; pixels unread."""
 
@@ -47,6 +56,7 @@ class Slice:
     repetition_time_ms: float | None = None
     frame_of_reference: str = ""  # UID: positions of different ones cannot be compared
     b_value_garbled: bool = False  # its header has a b-value that cannot be read
+    acquisition: Acquisition = Acquisition()
 
 
 @dataclass(frozen=True)
@@ -70,11 +80,12 @@ class Header:
     burned_in: bool
     body_part: str
     patient_sex: str
+    component: str = ""  # "phase", "real" or "imaginary" image; "" for a magnitude, and where nothing says so
 
 
 @dataclass(frozen=True)
 class Series:
-    """Slices that share SeriesInstanceUID, ImageType and EchoTime."""
+    """Slices of one SeriesInstanceUID that belong together; see `scan.sorting`."""
 
     uid: str
     number: int | None
@@ -83,6 +94,7 @@ class Series:
     kind: Kind
     plane: Plane
     reason: str  # which rule decided, for a person: no tag value
+    part: str = ""  # what tells it from others of its UID, ImageType and EchoTime: "phase", "acquisition 2"
 
     @property
     def b_values_s_per_mm2(self) -> tuple[float, ...]:

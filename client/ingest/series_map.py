@@ -19,9 +19,9 @@ Uses = Mapping[str, str]  # pseudonym of a series -> one of USES
 
 
 def name_series(secret: bytes, series: Series) -> str:
-    """Return the pseudonym of a series: of its UID, ImageType and EchoTime, which together are one series here."""
-    parts = (series.uid, "\\".join(series.header.image_type), str(series.header.echo_time_ms))
-    return make_pseudonym(secret, "series", "\0".join(parts))
+    """Return the pseudonym of a series: of its UID, ImageType and EchoTime, and of its part where they have several."""
+    parts = (series.uid, "\\".join(series.header.image_type), str(series.header.echo_time_ms), series.part)
+    return make_pseudonym(secret, "series", "\0".join(parts if series.part else parts[:-1]))
 
 
 def apply_uses(study: DicomStudy, uses: Uses, secret: bytes) -> DicomStudy:

@@ -75,7 +75,7 @@ def fit_series(series: Sequence[Series], report: Report) -> tuple[Fit, tuple[Ser
     fit, images = fits[best], sets[best]
     if fit is None:
         return None
-    return fit, tuple({images[b].series.uid: images[b].series for b in fit.b_values_s_per_mm2}.values())
+    return fit, tuple(dict.fromkeys(images[b].series for b in fit.b_values_s_per_mm2))
 
 
 def read_b_value(slices: Sequence[Slice], b_value: float) -> sitk.Image:

@@ -8,7 +8,7 @@ import SimpleITK as sitk
 
 from prostafed.client.ingest.findings import Severity, SourceError
 from prostafed.client.ingest.images.b_images import fit_series, read_b_value
-from prostafed.client.ingest.images.candidates import CHOSEN, Report, rank_series
+from prostafed.client.ingest.images.candidates import CHOSEN, Report, find_set_aside, rank_series
 from prostafed.client.ingest.images.compatible import (
     count_positions,
     expect_positions,
@@ -68,11 +68,15 @@ def find_sources(
             else:
                 report(_explain_missing(name, series, "W" if name in allow_missing else "F"), None)
     _check_frames(found, report)
+    for source in (each for name, each in found.items() if name != "t2w"):  # of the T2W, SEVERAL_T2_AX has said it
+        _say_set_aside(source, series, report)
     return found
 
 
 def find_t2w(series: Sequence[Series], report: Report) -> Source | None:
-    """Return the axial T2W: of several the one with most slices, then the finest pixels, that can be stacked."""
+    """Return the axial T2W: of several that can be stacked the one with most slices, then the finest pixels, then the
+    later acquisition.
+    """
     candidates = rank_series(series, "t2w")
     failures: list[tuple[SourceError, Series]] = []
     for each in candidates:
@@ -85,7 +89,8 @@ def find_t2w(series: Sequence[Series], report: Report) -> Source | None:
             report(SourceError(failure.code, failure.text, "S"), other)
         if len(candidates) > 1:
             text = f"expected one axial T2W series, found {len(candidates)}; the one with most slices, then the finest "
-            report(SourceError("SEVERAL_T2_AX", f"{text}pixels is used, series_map.csv can name another."), each)
+            text += "pixels, then the later acquisition (a repeat is made because the first was bad) is used; "
+            report(SourceError("SEVERAL_T2_AX", f"{text}series_map.csv can name another."), each)
         _check_end(each, series, report)
         return Source(image, "acquired", (each,))
     for failure, other in failures:
@@ -190,7 +195,22 @@ def _get_frames(source: Source) -> set[str]:
     return {each.frame_of_reference for series in source.series for each in series.slices} - {""}
 
 
+def _say_set_aside(source: Source, series: Sequence[Series], report: Report) -> None:
+    b_values = source.fitted_to_s_per_mm2 or tuple(filter(None, [source.b_value_s_per_mm2]))
+    for each in source.series:
+        aside = [other for other in find_set_aside(each, b_values, series) if other not in source.series]
+        if count := sum(len(other.slices) for other in aside):
+            text = (
+                f"expected one stack under a series, found {count} images beside the {len(each.slices)} used that make "
+            )
+            text += "another; they were set aside, compare with the archive, series_map.csv can name another."
+            report(SourceError("SET_ASIDE", text), each)
+
+
 def _check_end(used: Series, series: Iterable[Series], report: Report) -> None:
-    if misses_end_slice([slice_ for each in series if each.uid == used.uid for slice_ in each.slices]):
+    # Of itself, too: what shares its UID may be counted on.
+    if misses_end_slice(used.slices) and misses_end_slice(
+        [slice_ for each in series if each.uid == used.uid for slice_ in each.slices]
+    ):
         text = "expected instance numbers up to the count of slices, found higher ones: the first or last slice may be "
         report(SourceError("MISSING_SLICE", f"{text}missing; compare with the archive.", "W"), used)

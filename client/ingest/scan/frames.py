@@ -11,8 +11,8 @@ from pathlib import Path
 
 from pydicom.dataset import Dataset
 
-from prostafed.client.ingest.records import Slice, Stored
-from prostafed.client.ingest.scan import b_values
+from prostafed.client.ingest.records import Acquisition, Slice, Stored
+from prostafed.client.ingest.scan import b_values, components
 from prostafed.client.ingest.scan.elements import (
     read_integer,
     read_items,
@@ -33,6 +33,9 @@ PHOTOMETRIC, FRAME_OF_REFERENCE = 0x0028_0004, 0x0020_0052
 BITS, BITS_STORED, SIGNED = 0x0028_0100, 0x0028_0101, 0x0028_0103
 WHOLE_PADDING, FLOAT_PADDING = (0x0028_0120, 0x0028_0121), (0x0028_0122, 0x0028_0124)  # value, range limit
 DOUBLE_PADDING = (0x0028_0123, 0x0028_0125)
+ACQUISITION, FRAME_ACQUISITION, TIME_POSITION, FRAME_TIME_POSITION = 0x0020_0012, 0x0020_9156, 0x0020_0100, 0x0020_9128
+ACQUIRED, ACQUISITION_DATE, ACQUISITION_TIME, FRAME_ACQUIRED = 0x0008_002A, 0x0008_0022, 0x0008_0032, 0x0018_9074
+FRAME_CONTENT = 0x0020_9111
 
 # Sequences of the functional groups in which the elements above stand.
 _MACROS = {
@@ -48,10 +51,14 @@ _MACROS = {
     REPETITION_TIME: 0x0018_9112,
     REAL_WORLD_SLOPE: REAL_WORLD,
     REAL_WORLD_INTERCEPT: REAL_WORLD,
+    FRAME_ACQUISITION: FRAME_CONTENT,
+    FRAME_TIME_POSITION: FRAME_CONTENT,
+    FRAME_ACQUIRED: FRAME_CONTENT,
 }
 TAGS = (*_MACROS, *_MACROS.values(), *(PER_FRAME, SHARED, NUMBER_OF_FRAMES, IMAGE_TYPE, ECHO_TIME, REAL_WORLD))
 TAGS += (SOP_INSTANCE, INSTANCE_NUMBER, ROWS, COLUMNS, PHOTOMETRIC, FRAME_OF_REFERENCE, BITS, BITS_STORED, SIGNED)
 TAGS += (*WHOLE_PADDING, *FLOAT_PADDING, *DOUBLE_PADDING)
+TAGS += (*components.TAGS, ACQUISITION, TIME_POSITION, ACQUIRED, ACQUISITION_DATE, ACQUISITION_TIME)
 
 
 @dataclass(frozen=True)
@@ -61,6 +68,7 @@ class Frame:
     slice: Slice
     image_type: tuple[str, ...]
     echo_time_ms: float | None
+    component: str  # "phase", "real" or "imaginary"; "" for a magnitude, and where nothing says so
     groups: tuple[Dataset, ...]  # functional groups, its own first
 
 
@@ -124,10 +132,25 @@ def _read_frame(dataset: Dataset, path: Path, index: int, groups: tuple[Dataset,
         repetition_time_ms=find_number(dataset, groups, REPETITION_TIME),
         frame_of_reference=read_text(dataset, FRAME_OF_REFERENCE),
         b_value_garbled=b_values.is_garbled(dataset, *groups),
+        acquisition=_read_acquisition(dataset, groups),
     )
     frame_type = [read_texts(place, FRAME_TYPE) for place in _places(dataset, groups, FRAME_TYPE)]
     image_type = next(filter(None, frame_type), ()) or read_texts(dataset, IMAGE_TYPE)
-    return Frame(plane, image_type, echo_time_ms, groups)
+    component = components.read_component(dataset, _places(dataset, groups, FRAME_TYPE))
+    return Frame(plane, image_type, echo_time_ms, "" if component == components.MAGNITUDE else component, groups)
+
+
+def _read_acquisition(dataset: Dataset, groups: Sequence[Dataset]) -> Acquisition:
+    number = find_number(dataset, groups, FRAME_ACQUISITION)
+    position = find_number(dataset, groups, FRAME_TIME_POSITION)
+    times = [read_text(place, FRAME_ACQUIRED) for place in _places(dataset, groups, FRAME_ACQUIRED)]
+    times.append(read_text(dataset, ACQUIRED))
+    times.append(read_text(dataset, ACQUISITION_DATE) + read_text(dataset, ACQUISITION_TIME))
+    return Acquisition(
+        number=read_number(dataset, ACQUISITION) if number is None else number,
+        time_position=read_number(dataset, TIME_POSITION) if position is None else position,
+        time=next(filter(None, times), ""),
+    )
 
 
 def _read_rescale(dataset: Dataset, groups: Sequence[Dataset]) -> tuple[float, float]:

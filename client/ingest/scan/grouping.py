@@ -1,16 +1,15 @@
 """Instances as studies and series, and what must be said of a study before anything of it is chosen."""
 
 import os
-from collections import Counter, defaultdict
-from collections.abc import Iterable, Mapping, Sequence
-from dataclasses import replace
+from collections import Counter
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 
 from prostafed.client.ingest.findings import Finding, make_finding
-from prostafed.client.ingest.records import DicomStudy, Series, Slice
-from prostafed.client.ingest.scan.instances import Group, Instance
-from prostafed.client.ingest.scan.series import classify, find_plane
-from prostafed.client.ingest.scan.unweighted import mark_unweighted
+from prostafed.client.ingest.records import DicomStudy, Series
+from prostafed.client.ingest.scan.instances import Instance
+from prostafed.client.ingest.scan.repeats import drop_repeats
+from prostafed.client.ingest.scan.sorting import group_series
 from prostafed.client.ingest.scan.walk import count
 
 MAX_STUDY_BYTES = 20 * 1024**3
@@ -19,13 +18,12 @@ MAX_STUDY_FILES = 50_000
 _HEAD_AND_CHEST = ("BRAIN", "HEAD", "SKULL", "EYE", "EAR", "JAW", "NECK", "BREAST", "CHEST", "THORAX", "HEART")
 _LIMBS = ("SHOULDER", "ELBOW", "WRIST", "HAND", "KNEE", "ANKLE", "FOOT")
 
+_OTHER_PLANES = ("sagittal", "coronal", "oblique", "mixed")
+
 
 def make_study(instances: Sequence[Instance], sizes: Mapping[Path, int], unusable: Counter[str]) -> DicomStudy:
     """Return the study of `instances`, in order; `sizes` are in bytes, `unusable` counts files beside them by code."""
-    first: dict[str, Instance] = {}
-    for each in instances:
-        first.setdefault(each.uid or str(each.path), each)
-    kept = list(first.values())
+    kept = drop_repeats(instances)
     size = sum(sizes.get(each.path, 0) for each in instances)
     series = group_series(kept)
     codes = unusable + Counter(TRUNCATED=sum(each.truncated for each in kept))
@@ -54,15 +52,6 @@ def _name_patient(instances: Sequence[Instance]) -> str:
     return f"{issuer} {patient}".strip() if patient else f"study {instances[0].study}"
 
 
-def group_series(instances: Iterable[Instance]) -> tuple[Series, ...]:
-    """Return the series of `instances`: slices that share SeriesInstanceUID, ImageType and EchoTime."""
-    groups: dict[object, list[tuple[Instance, Group]]] = defaultdict(list)
-    for each in instances:
-        for group in each.groups:
-            groups[each.series, group.header.image_type, group.header.echo_time_ms].append((each, group))
-    return _set_echo_trains_aside([_make_series(parts) for parts in groups.values()])
-
-
 def describe_files(code: str, number: int) -> Finding:
     """Return the finding about a number of files that cannot be used."""
     files = count(number, "file")
@@ -74,32 +63,6 @@ def describe_files(code: str, number: int) -> Finding:
         "ZIP_FOUND": f"expected DICOM files, found {count(number, 'archive')}; unpack first.",
     }
     return make_finding("-", code, texts[code])
-
-
-def _make_series(parts: Sequence[tuple[Instance, Group]]) -> Series:
-    first, group = parts[0]
-    slices = mark_unweighted(each for _, part in parts for each in part.slices)
-    header = replace(group.header, time_points=max(group.header.time_points, _count_repeats(slices)))
-    kind, reason = classify(header, slices)
-    return Series(first.series, first.series_number, header, slices, kind, find_plane(slices), reason)
-
-
-def _set_echo_trains_aside(series: Sequence[Series]) -> tuple[Series, ...]:
-    """Call T2-weighted what a T2 map is computed from "other": three echo times or more in one series."""
-    echoes = defaultdict(set)
-    for each in series:
-        echoes[each.uid].add(each.header.echo_time_ms)
-    aside = {uid for uid, times in echoes.items() if len(times) > 2}
-    return tuple(
-        replace(each, kind="other", reason="one of many echoes") if each.kind == "t2w" and each.uid in aside else each
-        for each in series
-    )
-
-
-def _count_repeats(slices: Sequence[Slice]) -> int:
-    """How often the same place was imaged with the same b-value."""
-    places = Counter((each.position_mm, each.b_value_s_per_mm2) for each in slices if each.position_mm)
-    return max(places.values(), default=1)
 
 
 def _inspect_instances(instances: Sequence[Instance], kept: int, size: int) -> list[Finding]:
@@ -122,7 +85,8 @@ def _inspect_instances(instances: Sequence[Instance], kept: int, size: int) -> l
 
 def _inspect_series(series: Sequence[Series]) -> list[Finding]:
     texts = {}
-    sources = [each.header for each in series if each.kind in ("t2w", "adc", "dwi", "hbv_calc")]
+    used = [each for each in series if each.kind in ("t2w", "adc", "dwi", "hbv_calc")]
+    sources = [each.header for each in used]
     if burned_in := sum(header.burned_in for header in sources):
         texts["BURNED_IN"] = (
             f"expected images only, found {burned_in} series with text in the pixels; export them without annotations."
@@ -131,6 +95,12 @@ def _inspect_series(series: Sequence[Series]) -> list[Finding]:
         texts["LOSSY"] = f"{lossy} series were compressed with loss; export the originals where the archive has them."
     if mosaic := sum("mosaic" in each.reason for each in series):
         texts["MOSAIC"] = f"{mosaic} series hold several slices in one image; export them again as single slices."
+    stacks = {each.uid for each in used if each.plane == "axial" and len(each.slices) > 1}
+    if aside := sum(len(each.slices) for each in series if each.uid in stacks and each.plane in _OTHER_PLANES):
+        texts["SET_ASIDE"] = (
+            f"expected the images of an axial series in one plane, found {aside} in another; they were set aside, the "
+            "rest is used; check that nothing is missing."
+        )
     if any(each.header.patient_sex == "F" for each in series):
         texts["ASK_ANATOMY"] = "expected a male patient, found another sex in the header; check the study."
     elif elsewhere := sum(each.header.body_part in _HEAD_AND_CHEST + _LIMBS for each in series):

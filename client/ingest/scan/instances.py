@@ -45,7 +45,7 @@ _FIRST_GROUPS = (b"\x02\x00", b"\x08\x00", b"\x00\x08")
 
 @dataclass(frozen=True)
 class Group:
-    """The slices of one file that belong to one series: they share ImageType and EchoTime."""
+    """The slices of one file that belong to one series: they share ImageType, EchoTime and component."""
 
     header: Header
     slices: tuple[Slice, ...]
@@ -104,13 +104,15 @@ def _read_dicom(file: BinaryIO, path: Path, bare: bool) -> Instance | Rejected:
     dataset = pydicom.dcmread(file, stop_before_pixels=True, specific_tags=TAGS, force=bare)
     study = read_text(dataset, STUDY)
     pixels = locate_pixels(file, dataset, os.fstat(file.fileno()).st_size)
+    if not pixels.present and not pixels.truncated and (study or (SOP_CLASS in dataset and not bare)):
+        return Rejected(path, "")
     if not study:
         return Rejected(path, "NOT_DICOM" if bare else "TRUNCATED" if pixels.truncated else "UNREADABLE")
     if frames.ROWS not in dataset and not pixels.truncated:
-        return Rejected(path, "UNREADABLE" if pixels.present else "")
-    groups: dict[tuple[tuple[str, ...], float | None], list[Frame]] = {}
+        return Rejected(path, "UNREADABLE")
+    groups: dict[tuple[tuple[str, ...], float | None, str], list[Frame]] = {}
     for frame in read_frames(dataset, path, pixels.stored):
-        groups.setdefault((frame.image_type, frame.echo_time_ms), []).append(frame)
+        groups.setdefault((frame.image_type, frame.echo_time_ms, frame.component), []).append(frame)
     return Instance(
         path=path,
         study=study,
@@ -150,6 +152,7 @@ def _read_header(dataset: FileDataset, frame: Frame) -> Header:
         burned_in=read_text(dataset, BURNED_IN).upper() == "YES",
         body_part=read_text(dataset, BODY_PART).upper(),
         patient_sex=read_text(dataset, SEX).upper(),
+        component=frame.component,
     )
 
 

@@ -111,6 +111,7 @@ RULES: tuple[Rule, ...] = (
     ("reject", "mosaic: several slices in one image", lambda it: "MOSAIC" in it.types),
     ("localizer", "localizer", lambda it: "LOCALIZER" in it.types or it.says(_LOCALIZER)),
     ("localizer", "more than one plane", lambda it: it.plane == "mixed"),
+    ("derived", "phase, real or imaginary part, no magnitude", lambda it: bool(it.header.component)),
     ("derived", "reformatted, projected, subtracted or fused", _is_derived),
     ("derived", "exponential ADC", _is_exponential),
     ("adc", "image type ADC", lambda it: "ADC" in it.types),

@@ -294,6 +294,14 @@ def _(study: Study) -> None:
         dataset.file_meta.MediaStorageSOPInstanceUID = dataset.SOPInstanceUID
 
 
+@damaged("SET_ASIDE", "a sagittal image at the end of the axial T2")
+def _(study: Study) -> None:
+    other = deepcopy(study["t2w"][0])
+    other.SOPInstanceUID = other.file_meta.MediaStorageSOPInstanceUID = generate_uid()
+    other.ImageOrientationPatient, other.InstanceNumber = [0, 1, 0, 0, 0, -1], 99
+    study["t2w"].append(other)
+
+
 def colour(datasets: Iterable[Dataset]) -> None:
     for dataset in datasets:
         grey = np.frombuffer(dataset.PixelData, "<u2").astype(np.uint8)

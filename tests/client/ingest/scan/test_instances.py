@@ -21,8 +21,8 @@ from pydicom.uid import (
     RTStructureSetStorage,
 )
 
-from prostafed.client.ingest.scan.grouping import group_series
 from prostafed.client.ingest.scan.instances import Instance, Rejected, read_instances
+from prostafed.client.ingest.scan.sorting import group_series
 
 SYNTAXES = [ExplicitVRLittleEndian, ImplicitVRLittleEndian, ExplicitVRBigEndian, DeflatedExplicitVRLittleEndian]
 FUZZ = settings(suppress_health_check=[HealthCheck.function_scoped_fixture], deadline=None)
@@ -209,6 +209,14 @@ def test_a_dicom_file_without_pixels_by_its_kind_is_passed_without_a_word(make_s
     dataset = make_slice(SOPClassUID=RTStructureSetStorage, Modality="RTSTRUCT")
     for name in ("Rows", "Columns", "PixelData"):
         delattr(dataset, name)
+    assert read(save(dataset)) == Rejected(read(save(dataset)).path, "")
+
+
+@pytest.mark.parametrize("syntax", [ExplicitVRLittleEndian, DeflatedExplicitVRLittleEndian])
+@pytest.mark.parametrize("study", ["1.2.3", None])
+def test_an_object_that_is_no_image_is_passed_without_a_word(make_slice, read, syntax: str, study: str | None) -> None:
+    dataset = make_slice(SOPClassUID="1.3.46.670589.11.0.0.12.2", StudyInstanceUID=study, syntax=syntax)
+    del dataset.PixelData
     assert read(save(dataset)) == Rejected(read(save(dataset)).path, "")
 
 
