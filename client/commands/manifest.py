@@ -20,6 +20,7 @@ app = typer.Typer(
 def init_tables(dicom: Dicom = None, site_file: SiteFile = DEFAULT_SITE, as_json: Json = False) -> None:
     """Write the tables, with a line per study of the export; again: add new studies, leave what you wrote."""
     from prostafed.client.ingest.identity import read_secret
+    from prostafed.client.ingest.patients import describe_shared, find_shared_numbers
     from prostafed.client.manifest.write import init_manifest
     from prostafed.client.site import read_settings
 
@@ -27,6 +28,8 @@ def init_tables(dicom: Dicom = None, site_file: SiteFile = DEFAULT_SITE, as_json
     secret, folder = read_secret(settings.secret), find_dicom(settings, dicom)
     studies = read_export(folder)
     added = init_manifest(settings.manifest, studies, folder, secret)
+    for finding in describe_shared(find_shared_numbers(studies)):
+        typer.echo(finding.text, err=True)
     if as_json:
         print_json({"manifest": str(settings.manifest), "studies": len(studies), "added": added})
     else:

@@ -24,6 +24,7 @@ CODES: dict[str, str] = {
     "STUDY_TOO_LARGE": "F",
     "SEVERAL_PATIENTS": "F",
     "SEVERAL_STUDIES": "F",
+    "SHARED_NUMBER": "W",  # a patient number of several men
     "DUPLICATE_INSTANCE": "W",
     "DUPLICATE_POSITION": "FS",
     "MISSING_SLICE": "FSW",

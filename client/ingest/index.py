@@ -25,6 +25,7 @@ from prostafed.client.ingest.entries import (
     summarise,
 )
 from prostafed.client.ingest.findings import make_finding
+from prostafed.client.ingest.patients import describe_shared, find_shared_numbers
 from prostafed.client.ingest.plan import Plan, Site, make_plans, name_root
 from prostafed.client.ingest.scan.headers import read_studies
 from prostafed.client.ingest.series_map import apply_uses, name_series, read_uses, write_series_map
@@ -81,6 +82,8 @@ def index_site(request: IndexRequest, on_study: Callable[[int, int], None] | Non
     if not request.dry_run:
         make_folder(request.out)
 
+    unnamed = [plan.study for plan in plans if plan.study and not plan.opted_out and not plan.has_patient_key]
+    findings += describe_shared(find_shared_numbers(unnamed))
     opted_out = {plan.known.case_id for plan in plans if plan.opted_out}
     if gone := find_gone(known, plans, roots):
         text = f"{len(gone)} studies are no longer in the folder they came from, their cases were removed; index that "

@@ -35,6 +35,7 @@ class Plan:
     files: Mapping[str, Path] = field(default_factory=dict)  # sequence -> image file, where there is no DICOM
     findings: tuple[Finding, ...] = ()  # of the manifest
     opted_out: bool = False
+    has_patient_key: bool = True  # a person said who the patient is; else his number in the header does
 
 
 @dataclass(frozen=True)
@@ -77,7 +78,8 @@ def _plan_study(
     uses: Mapping[str, str],
 ) -> Plan:
     assert site.dicom is not None
-    patient_key = (row and row.patient_key) or make_pseudonym(site.secret, "PatientID", study.patient)
+    number = make_pseudonym(site.secret, "PatientID", study.patient)
+    patient_key = (row and row.patient_key) or number
     known, findings = _know(site, case_id, patient_key, row)
     if row is not None and shared[row.case_id] > 1:
         text = (
@@ -96,6 +98,7 @@ def _plan_study(
         study=study,
         findings=findings,
         opted_out=row is not None and row.opt_out == 1,
+        has_patient_key=patient_key != number,
     )
 
 

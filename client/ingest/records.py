@@ -113,5 +113,6 @@ class DicomStudy:
     bytes: int
     patient_age: int | None = None
     study_date: str = ""
+    birth_date: str = ""  # digits, as year, month, day
     findings: tuple[Finding, ...] = field(default=())  # found while reading headers; case="-" until it has an id
     generated: bool = False  # its files call themselves a quality control or phantom image, (0028,0300) = YES

@@ -8,10 +8,11 @@ from pathlib import Path
 from typing import Any
 
 from prostafed.client.ingest.identity import make_pseudonym
+from prostafed.client.ingest.patients import find_shared_numbers
 from prostafed.client.ingest.records import DicomStudy
 from prostafed.client.manifest.rows import STUDIES, TABLES
 from prostafed.common.errors import DataError
-from prostafed.common.files import make_folder, write_text
+from prostafed.common.files import is_text, make_folder, write_text
 from prostafed.common.tables import write_table
 
 
@@ -27,7 +28,8 @@ def init_manifest(folder: Path, studies: Sequence[DicomStudy], root: Path, secre
     """Add a line to `folder`/studies.csv for each study it does not have yet, and return how many were added.
 
     A line is known by its case_id or its dicom_dir, so that people may rename cases. What they wrote stays as it is, to
-    the byte. `root` is the folder dicom_dir is relative to; it stays blank where studies share a folder.
+    the byte. `root` is the folder dicom_dir is relative to; it stays blank where studies share a folder or its name
+    is no UTF-8, and so does patient_key where different men share a patient number.
     """
     create_tables(folder)
     path = folder / STUDIES
@@ -44,8 +46,11 @@ def init_manifest(folder: Path, studies: Sequence[DicomStudy], root: Path, secre
     at = columns.index("dicom_dir") if "dicom_dir" in columns else len(columns)
     folders = {line[at].strip() for line in lines if len(line) > at} - {""}
     new = []
+    shared = {study.uid for group in find_shared_numbers(studies) for study in group}
     for study in studies:
         row = describe_study(study, _own_folder(study, studies, root), secret)
+        if study.uid in shared:
+            row["patient_key"] = ""
         if row["case_id"] not in case_ids and row["dicom_dir"] not in folders:
             new.append(row)
     if new:
@@ -65,14 +70,15 @@ def describe_study(study: DicomStudy, folder: str, secret: bytes) -> dict[str, A
 
 
 def _own_folder(study: DicomStudy, studies: Sequence[DicomStudy], root: Path) -> str:
-    """Return the study's folder relative to `root`, "" where another study lies there, too."""
+    """Return the study's folder relative to `root`; "" where another study lies there, too, or no table can name it."""
     shared = any(
         other is not study and (other.folder == study.folder or study.folder in other.folder.parents)
         for other in studies
     )
     if shared or study.folder == root or root not in study.folder.parents:
         return ""
-    return study.folder.relative_to(root).as_posix()
+    folder = study.folder.relative_to(root).as_posix()
+    return folder if is_text(folder) else ""
 
 
 def _iso_date(dicom: str) -> str:

@@ -40,6 +40,7 @@ def make_study(instances: Sequence[Instance], sizes: Mapping[Path, int], unusabl
         bytes=size,
         patient_age=next((each.patient_age for each in kept if each.patient_age is not None), None),
         study_date=next((each.study_date for each in kept if each.study_date), ""),
+        birth_date=next((each.birth_date for each in kept if each.birth_date), ""),
         findings=tuple(findings),
         generated=any(each.generated for each in kept),
     )
@@ -71,9 +72,13 @@ def _inspect_instances(instances: Sequence[Instance], kept: int, size: int) -> l
         texts["DUPLICATE_INSTANCE"] = (
             f"{count(repeated, 'file')} repeat an image that is there already; the first of each is used."
         )
-    if (patients := len({each.patient for each in instances} - {""})) > 1:
+    patients, dates = (
+        len({value for each in instances if (value := getattr(each, name))}) for name in ("patient", "birth_date")
+    )
+    if patients > 1 or dates > 1:
+        found = f"{patients} patient ids" if patients > 1 else f"{dates} dates of birth"
         texts["SEVERAL_PATIENTS"] = (
-            f"expected one patient in a study, found {patients} patient ids; repair it in the archive and export again."
+            f"expected one patient in a study, found {found}; repair it in the archive and export again."
         )
     if size > MAX_STUDY_BYTES or len(instances) > MAX_STUDY_FILES:
         texts["STUDY_TOO_LARGE"] = (

@@ -64,6 +64,7 @@ class Instance:
     issuer: str
     patient_age: int | None
     study_date: str
+    birth_date: str  # digits only; "" where the header has none
     generated: bool
     groups: tuple[Group, ...]
     truncated: bool = False
@@ -123,6 +124,7 @@ def _read_dicom(file: BinaryIO, path: Path, bare: bool) -> Instance | Rejected:
         issuer=read_text(dataset, ISSUER),
         patient_age=_read_age(dataset),
         study_date=read_text(dataset, STUDY_DATE),
+        birth_date=re.sub(r"\D", "", read_text(dataset, BIRTH_DATE)),
         generated=read_text(dataset, QUALITY_CONTROL).upper() == "YES",
         groups=tuple(Group(_read_header(dataset, of[0]), tuple(each.slice for each in of)) for of in groups.values()),
         truncated=pixels.truncated,

@@ -149,6 +149,20 @@ def _(study: Study) -> None:
     set_all(study["adc"], PatientID="P2")
 
 
+@damaged("SEVERAL_PATIENTS", "one study and number, two dates of birth")
+def _(study: Study) -> None:
+    set_all(study["adc"], PatientBirthDate="19500101")
+    set_all(study["t2w"], PatientBirthDate="19550101")
+
+
+@built("SHARED_NUMBER", "two men of one number")
+def _(folder: Path) -> None:
+    for number in range(2):
+        study = make_study("ANONYMOUS", seed=number)
+        set_all(every(study), PatientBirthDate=f"195{number}0101")
+        save_study(study, folder / str(number))
+
+
 @built("SEVERAL_STUDIES", "two studies in one row's folder")
 def _(folder: Path) -> Rows:
     save_study(make_study(seed=1), folder / "both" / "a")

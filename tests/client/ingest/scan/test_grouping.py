@@ -36,7 +36,7 @@ def make() -> Make:
             path, 0, "", number, 4, 6, (0.0, 0.0, height_mm), (1.0, 0, 0, 0, 1, 0), (1.0, 1.0), b_value, False, 1, 0
         )
         defaults = {"study": "1", "series": "1.1", "series_number": 1, "uid": f"1.1.{number}", "patient": "P"}
-        defaults |= {"issuer": "", "patient_age": None, "study_date": "", "generated": False}
+        defaults |= {"issuer": "", "patient_age": None, "study_date": "", "birth_date": "", "generated": False}
         return Instance(path=path, groups=(Group(of_series, (plane,)),), **(defaults | values))
 
     return make
