@@ -2,6 +2,7 @@
 object.
 """
 
+import io
 import json
 import os
 import sys
@@ -22,6 +23,8 @@ def run_command(app: typer.Typer) -> None:
     # Read when torch is loaded: threads that wait must sleep. By default they spin, and a training step on two cores
     # takes six times as long beside one other busy process.
     os.environ.setdefault("OMP_WAIT_POLICY", "PASSIVE")
+    if isinstance(sys.stdout, io.TextIOWrapper):
+        sys.stdout.reconfigure(errors="backslashreplace")  # a path may hold what the terminal cannot show
     try:
         code = app(standalone_mode=False)
         if code == _TYPER_INTERRUPTED:

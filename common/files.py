@@ -39,6 +39,15 @@ def _sync_folder(folder: Path) -> None:
         os.close(handle)
 
 
+def is_text(value: str) -> bool:
+    """Return whether a string can be written: a path may hold bytes that are no UTF-8."""
+    try:
+        value.encode()
+    except UnicodeEncodeError:
+        return False
+    return True
+
+
 def write_text(path: Path, text: str) -> None:
     """Write `text` as UTF-8, atomically."""
     with replacing(path) as temporary:

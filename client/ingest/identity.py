@@ -19,7 +19,8 @@ def make_pseudonym(secret: bytes, kind: str, value: str) -> str:
     "study" (StudyInstanceUID) and "case" (a manifest row's own case_id) -> case_id; "series" (its UID, ImageType and
     EchoTime).
     """
-    return hmac.new(secret, f"{kind}\0{value}".encode(), hashlib.sha256).hexdigest()[:_LENGTH]
+    text = f"{kind}\0{value}".encode("utf-8", "surrogateescape")  # a path may hold bytes that are no UTF-8
+    return hmac.new(secret, text, hashlib.sha256).hexdigest()[:_LENGTH]
 
 
 def create_secret(path: Path) -> None:

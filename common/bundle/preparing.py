@@ -12,6 +12,7 @@ from torch import Tensor
 from prostafed.common.bundle.record import read_record
 from prostafed.common.errors import DataError
 from prostafed.common.imaging.cases import Grid
+from prostafed.common.imaging.files import read_file
 from prostafed.common.imaging.geometry import prepare_case
 
 
@@ -40,6 +41,6 @@ class Preparation:
 
 def _read(path: str | Path) -> sitk.Image:
     try:
-        return sitk.Cast(sitk.ReadImage(str(path)), sitk.sitkFloat32)
+        return sitk.Cast(read_file(Path(path)), sitk.sitkFloat32)
     except RuntimeError as error:
         raise DataError(f"{path} is not an image that can be read. Name a NIfTI, MHA or NRRD file.") from error

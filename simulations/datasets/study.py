@@ -9,6 +9,7 @@ import SimpleITK as sitk
 
 from prostafed.common.errors import DataError, nearest
 from prostafed.common.imaging.cases import MASKS, CaseRecord, Grid, Image, Masks
+from prostafed.common.imaging.files import read_file
 from prostafed.common.imaging.geometry import prepare_case
 from prostafed.simulations.fingerprint import describe_volume
 
@@ -140,7 +141,7 @@ def read_masks(study: StudyFiles) -> dict[str, sitk.Image]:
 def read_volume(path: Path, case_id: str, what: str) -> sitk.Image:
     """Return the image of a file; raises DataError (UNREADABLE)."""
     try:
-        return sitk.ReadImage(str(path))
+        return read_file(path)
     except RuntimeError as error:
         raise DataError(
             f"UNREADABLE case={case_id}: expected an image in {path.name} ({what}), found a file that cannot be read; "

@@ -5,6 +5,7 @@ from pathlib import Path
 import SimpleITK as sitk
 
 from prostafed.client.ingest.findings import Severity, SourceError
+from prostafed.common.imaging.files import read_file
 
 
 def read_image(path: Path, what: str, severity: Severity = "F") -> sitk.Image:
@@ -20,7 +21,7 @@ def read_image(path: Path, what: str, severity: Severity = "F") -> sitk.Image:
         )
     sitk.ProcessObject.SetGlobalWarningDisplay(False)  # its warnings name the file
     try:
-        image = sitk.ReadImage(str(path))
+        image = read_file(path)
     except RuntimeError:
         raise SourceError(
             "UNREADABLE",

@@ -1,0 +1,23 @@
+"""Image files as SimpleITK reads them, whatever bytes their path is made of."""
+
+import tempfile
+from pathlib import Path
+
+import SimpleITK as sitk
+
+from prostafed.common.files import is_text
+
+
+def read_file(path: Path) -> sitk.Image:
+    """Return the image of a file; raises RuntimeError where it is none.
+
+    SimpleITK ends the process over a path that is no UTF-8, as folder names of an older Windows are: such a file is
+    read through a link.
+    """
+    if is_text(str(path)):
+        return sitk.ReadImage(str(path))
+    with tempfile.TemporaryDirectory() as folder:
+        suffixes = "".join(path.suffixes).encode("ascii", "ignore").decode()
+        link = Path(folder) / f"image{suffixes}"
+        link.symlink_to(path.absolute())
+        return sitk.ReadImage(str(link))
