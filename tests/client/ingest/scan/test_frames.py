@@ -10,6 +10,7 @@ from pydicom.dataelem import RawDataElement
 from pydicom.dataset import Dataset
 from pydicom.tag import Tag
 
+from prostafed.client.ingest.records import Acquisition
 from prostafed.client.ingest.scan.frames import read_frames
 from prostafed.client.ingest.scan.instances import read_instances
 
@@ -51,6 +52,18 @@ def test_what_a_file_lacks_is_none_and_a_rescale_of_one(make_slice) -> None:
     plane = frame.slice
     assert (plane.position_mm, plane.orientation, plane.pixel_spacing_mm) == (None, None, None)
     assert (plane.slope, plane.intercept, plane.instance_number, frame.echo_time_ms) == (1, 0, None, None)
+
+
+def test_which_acquisition_a_slice_is_of(make_slice) -> None:
+    tags = {"AcquisitionNumber": 2, "TemporalPositionIdentifier": 3, "AcquisitionTime": "101500"}
+    (frame,) = read_frames(make_slice(AcquisitionDate="20200102", **tags), HERE)
+    assert frame.slice.acquisition == Acquisition(2, 3, "20200102101500")
+    content = item(FrameAcquisitionNumber=5, TemporalPositionIndex=6, FrameAcquisitionDateTime="20200102110000")
+    own = [item(FrameContentSequence=[content])]
+    (frame,) = read_frames(make_slice(PerFrameFunctionalGroupsSequence=own, **tags), HERE)
+    assert frame.slice.acquisition == Acquisition(5, 6, "20200102110000")
+    (frame,) = read_frames(make_slice(), HERE)
+    assert frame.slice.acquisition == Acquisition()
 
 
 @pytest.mark.parametrize("position", [[1, 2], [1, 2, 3, 4]])
