@@ -51,3 +51,18 @@ def test_half_a_last_line_is_dropped_and_the_next_follows_on(tmp_path: Path) -> 
     assert len(read_ledger(tmp_path)) == 3
     Ledger(tmp_path, "abc").add(Entry("resumed"))
     assert [line["event"] for line in read_ledger(tmp_path)] == ["round", "round", "round", "resumed"]
+
+
+def test_a_line_that_is_none_is_said(tmp_path: Path) -> None:
+    fill(tmp_path)
+    (tmp_path / FILE).write_text("[1, 2]\n")
+    with pytest.raises(CheckpointError, match="holds a line that is no JSON object"):
+        Ledger(tmp_path, "abc")
+
+
+def test_it_knows_the_lines_it_was_opened_with(tmp_path: Path) -> None:
+    fill(tmp_path)
+    ledger = Ledger(tmp_path, "abc")
+    assert ledger.holds(Entry("round", 1, 2, model="m2"))
+    assert not ledger.holds(Entry("round", 1, 2, model="m3"))
+    assert not ledger.holds(Entry("round", 2, 2, model="m2"))

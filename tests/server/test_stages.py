@@ -14,6 +14,7 @@ from prostafed.common.models.checkpoint import read_checkpoint
 from prostafed.common.progress import Event, Said, listening
 from prostafed.common.study import Study, parse_study
 from prostafed.common.study.network import build_stage_network, shared_names
+from prostafed.common.study.split import describe_split
 from prostafed.common.tensors import group_of, hash_tensors, read_tensors
 from prostafed.server.checkpoints import read_standing
 from prostafed.server.ledger import Entry, Ledger, read_ledger
@@ -109,7 +110,7 @@ def test_records_metrics_and_model_are_written(tmp_path: Path) -> None:
     assert sum((row["split"], row["metric"]) == ("test", "auroc") for row in metrics) == 2
     saved, metadata = read_checkpoint(tmp_path / "model.safetensors")
     assert {group_of(name) for name in saved} == {"encoder"}
-    assert metadata["study_hash"] == STUDY.hash()
+    assert (metadata["study_hash"], metadata["split"]) == (STUDY.hash(), describe_split(STUDY))
     for name, array in tensors.items():
         np.testing.assert_array_equal(saved[name], array)
 

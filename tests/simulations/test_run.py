@@ -56,6 +56,12 @@ def test_the_run_folder_holds_what_was_promised(finished_run: Path, study: Study
     rounds = read_lines(finished_run / "rounds.jsonl")
     assert {row["arm"] for row in rounds} == {"federated", "local", "pooled"}
     assert sum(row["bytes_up"] for row in rounds if row["arm"] == "federated") == record["bytes"]["up"] > 0
+    evaluations = read_lines(finished_run / "evaluations.jsonl")
+    assert {(row["arm"], row["stage"], row["round"], row["last"]) for row in evaluations} == {
+        (arm, 2, number, number == 2) for arm in ("federated", "local", "pooled") for number in (1, 2)
+    }
+    down = sum(row["bytes_down"] for row in [*rounds, *evaluations] if row["arm"] == "federated")
+    assert down == record["bytes"]["down"] > record["bytes"]["up"], "evaluations send the model down too"
     metrics = read_table(finished_run / "metrics.csv")
     assert list(metrics[0]) == ["arm", "stage", "round", "site", "split", "metric", "value", "n"]
     assert {row["site"] for row in metrics if row["arm"] == "pooled" and row["split"] == "test"} >= {"north", "south"}

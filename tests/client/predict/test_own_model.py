@@ -15,6 +15,7 @@ from prostafed.common.bundle.record import CARD, WEIGHTS, Thresholds, read_bundl
 from prostafed.common.errors import CheckpointError, ConfigurationError
 from prostafed.common.models.checkpoint import read_checkpoint, save_checkpoint
 from prostafed.common.study import Study
+from prostafed.common.study.split import describe_split
 from prostafed.common.tensors import Tensors, select_groups
 from tests.common.bundle.tiny_bundle import make_study, make_tensors
 
@@ -41,7 +42,8 @@ def test_the_encoder_is_sent_and_the_heads_are_kept(site: Site, tmp_path: Path) 
     model = write_model(tmp_path, study, select_groups(tensors, ("encoder",)))
     keep(site, study, Memory(tensors=heads))
     bundle = export_own(site, "first", model, tmp_path / "own", Thresholds())
-    found, _ = read_checkpoint(bundle.folder / WEIGHTS)
+    found, metadata = read_checkpoint(bundle.folder / WEIGHTS)
+    assert metadata["split"] == describe_split(study), "or nobody could start from it"
     assert set(found) == set(tensors)
     for name, array in found.items():
         np.testing.assert_array_equal(array, heads.get(name, tensors[name]))
