@@ -173,8 +173,8 @@ def _explain_missing(name: str, series: Iterable[Series], severity: Severity) ->
     b_values = sorted({b for each in series if each.kind == "dwi" for b in split_b_values(each.slices)})
     have = f"have b=[{', '.join(f'{b:.0f}' for b in b_values)}]"
     if name == "adc":
-        text = "expected an ADC map, or b-values up to 1000 of one echo time, repetition time and place that span at "
-        text += f"least 400 s/mm2, {have}; export the map, or the diffusion series with all its b-values."
+        text = "expected an ADC map or b-values up to 1000 that span at least 400 s/mm2, of one echo time, repetition "
+        text += f"time and place, {have}; export the map, or the diffusion series with all its b-values."
         return SourceError("NO_ADC", text, severity)
     text = (
         f"expected a high-b image (b >= 1200, acquired or calculated) or b-values to compute it from, {have}; export "

@@ -189,6 +189,7 @@ def _read_padding(dataset: Dataset) -> tuple[float, float] | None:
 
 def _as_stored(dataset: Dataset, value: float) -> float:
     bits = read_integer(dataset, BITS_STORED) or read_integer(dataset, BITS) or 16
+    bits = min(max(bits, 1), 64)  # garbage may say billions
     pattern = int(value) & ((1 << bits) - 1)
     return float(pattern - (1 << bits) if read_integer(dataset, SIGNED) and pattern >> (bits - 1) else pattern)
 

@@ -45,7 +45,7 @@ def group_series(instances: Iterable[Instance]) -> tuple[Series, ...]:
 
 
 def _make_series(parts: Sequence[_Part]) -> list[Series]:
-    known = [replace(part, slices=list(mark_unweighted(part.slices))) for part in parts]
+    known = [replace(part, slices=list(mark_unweighted(part.slices, part.header.image_type))) for part in parts]
     flat = [each for part in known for each in _split_planes(part)]
     return [each for part in _join(flat) for each in _split_acquisitions(part)]
 

@@ -25,6 +25,7 @@ KEYWORDS = (
     *("PatientID", "PatientAge", "StudyDate", "StudyInstanceUID", "SeriesInstanceUID", "SOPInstanceUID"),
     *("SpecificCharacterSet", "Modality", "NumberOfFrames", "PhotometricInterpretation", "SeriesNumber"),
     *("LossyImageCompression", "BurnedInAnnotation", "SpacingBetweenSlices", "FloatPixelData"),
+    *("PixelPaddingValue", "PixelPaddingRangeLimit", "FloatPixelPaddingValue", "FrameOfReferenceUID"),
 )
 RAW = st.one_of(
     st.sampled_from([b"", b" ", b"\\", b"\\\\\\", b"NaN", b"1e400", b"-0", b"0\\0", b"0\\0\\0", b"\0", b"99999999999"]),

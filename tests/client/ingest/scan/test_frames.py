@@ -213,6 +213,15 @@ def test_padding_is_in_stored_values(
     assert frame.slice.padding == expected
 
 
+@pytest.mark.parametrize("bits", [b"-7", b"99999999999 "])
+def test_padding_beside_bits_that_are_garbage(make_slice, bits: bytes) -> None:
+    dataset = make_slice()
+    dataset[0x0028_0120] = raw(0x0028_0120, "US", b"\7\0")
+    dataset[0x0028_0101] = raw(0x0028_0101, "IS", bits)
+    (frame,) = read_frames(dataset, HERE)
+    assert frame.slice.padding is not None
+
+
 def test_padding_of_implicit_and_of_float_pixels(tmp_path: Path, make_slice, implicit_syntax: str) -> None:
     dataset = make_slice(syntax=implicit_syntax)
     dataset.add_new(0x0028_0120, "US", 7)

@@ -9,6 +9,8 @@ from prostafed.client.ingest.records import Slice
 from prostafed.client.ingest.scan.headers import read_studies
 from prostafed.client.ingest.scan.unweighted import mark_unweighted
 
+ACQUIRED = ("ORIGINAL", "PRIMARY", "GDC")
+
 
 def stack(b: float | None, *along: float, garbled: bool = False) -> list[Slice]:
     one = Slice(Path("x"), 0, "1", 1, 2, 2, None, None, None, b, False, 1.0, 0.0, b_value_garbled=garbled)
@@ -16,12 +18,12 @@ def stack(b: float | None, *along: float, garbled: bool = False) -> list[Slice]:
 
 
 def marked(*slices: Slice) -> set[float | None]:
-    return {each.b_value_s_per_mm2 for each in mark_unweighted(slices)}
+    return {each.b_value_s_per_mm2 for each in mark_unweighted(slices, ACQUIRED)}
 
 
 def test_images_without_a_b_value_beside_others_are_of_b_0() -> None:
     bare, weighted = stack(None, 0, 3, 6), stack(800, 0, 3, 6)
-    assert mark_unweighted([*bare, *weighted]) == (*stack(0, 0, 3, 6), *weighted)
+    assert mark_unweighted([*bare, *weighted], ACQUIRED) == (*stack(0, 0, 3, 6), *weighted)
     assert marked(*bare, *stack(400, 0, 3, 6), *weighted) == {0, 400, 800}
 
 
@@ -43,7 +45,12 @@ def test_either_may_have_been_interrupted(weighted: list[Slice]) -> None:
     ],
 )
 def test_others_stay_unknown(slices: list[Slice]) -> None:
-    assert mark_unweighted(slices) == tuple(slices)
+    assert mark_unweighted(slices, ACQUIRED) == tuple(slices)
+
+
+def test_derived_images_may_be_a_map() -> None:
+    slices = (*stack(None, 0, 3, 6), *stack(800, 0, 3, 6))
+    assert mark_unweighted(slices, ("DERIVED", "PRIMARY", "GDC")) == slices
 
 
 @pytest.mark.parametrize("enhanced", [False, True])
