@@ -49,9 +49,7 @@ def stage_folder(memory: Path, run: str, stage: int) -> Path:
 
 
 def remember(folder: Path, round_number: int, memory: Memory, study_hash: str) -> None:
-    """Keep `memory` as it is after `round_number`; the round before is kept too, so that a round can be asked for
-    again.
-    """
+    """Keep `memory` as it is after `round_number`; what the round started from stays, as long as it has no answer."""
     make_folder(folder)
     tensors = {
         (name if part.name == "tensors" else f"{part.name}/{name}"): array
@@ -59,9 +57,6 @@ def remember(folder: Path, round_number: int, memory: Memory, study_hash: str) -
         for name, array in getattr(memory, part.name).items()
     }
     save_checkpoint(_round_file(folder, round_number), tensors, {"study_hash": study_hash})
-    for number, path in _remembered(folder).items():
-        if number < round_number - 1:
-            path.unlink()
 
 
 def recall(folder: Path, round_number: int, study_hash: str) -> Memory | None:
@@ -85,7 +80,10 @@ def recall(folder: Path, round_number: int, study_hash: str) -> Memory | None:
 
 
 def keep_answer(folder: Path, reply: Reply, digest: str) -> None:
-    """Keep the answer to a request whose sent tensors have `digest`; answers of other rounds are removed."""
+    """Keep the answer to a request whose sent tensors have `digest`; answers of other rounds are removed, and what is
+    remembered but the last two rounds: this one, and the one it started from, however long ago, so that it can be asked
+    for again.
+    """
     about = {"cases": reply.cases, "metrics": reply.metrics, "site": reply.site}
     path = _answer_file(folder, reply.round)
     metadata = {"study_hash": reply.study_hash, "digest": digest, "reply": json.dumps(about)}
@@ -93,6 +91,9 @@ def keep_answer(folder: Path, reply: Reply, digest: str) -> None:
     for other in folder.glob("answer-*.safetensors"):
         if other != path:
             other.unlink()
+    remembered = _remembered(folder)
+    for number in sorted(number for number in remembered if number <= reply.round)[:-2]:
+        remembered[number].unlink()
 
 
 def find_answer(folder: Path, stage: int, round_number: int, study_hash: str, digest: str) -> Reply | None:

@@ -140,23 +140,36 @@ def test_a_lost_answer_is_given_again_without_training(tmp_path: Path) -> None:
     assert not same(other.tensors, first.tensors)
 
 
+ROUNDS_ASKED = (1, 4, 5, 9)  # `participants` leaves a site out of some
+
+
 def test_a_site_that_ends_between_memory_and_answer_gives_the_same_answer(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    study = make_study({**FINETUNE, "keep_optimiser": True}, round={"compress": "topk"})
+    study = make_study({**FINETUNE, "rounds": 9, "keep_optimiser": True}, round={"compress": "topk"})
     whole, broken = open_site(tmp_path / "whole", study), open_site(tmp_path / "broken", study)
 
     def end(*_: object) -> None:
         raise InterruptedError
 
-    for number in (1, 2):
+    for number in ROUNDS_ASKED:
         work.train(whole, ask(study, number))
         with monkeypatch.context() as patched:
             patched.setattr(local_round, "keep_answer", end)
             with pytest.raises(InterruptedError):
                 work.train(broken, ask(study, number))
         work.train(broken, ask(study, number))
-    assert read_files(folder_of(broken)) == read_files(folder_of(whole))
+        assert read_files(folder_of(broken)) == read_files(folder_of(whole))
+
+
+def test_a_round_after_a_gap_can_be_asked_for_again_with_other_tensors(tmp_path: Path) -> None:
+    study = make_study({**FINETUNE, "rounds": 9})
+    whole, again = open_site(tmp_path / "whole", study), open_site(tmp_path / "again", study)
+    other = {name: array + 1e-3 for name, array in initial(study).items()}
+    for place in (whole, again):
+        work.train(place, ask(study, 1))
+    work.train(again, ask(study, 4))
+    assert same(work.train(again, ask(study, 4, other)).tensors, work.train(whole, ask(study, 4, other)).tensors)
 
 
 def test_steps_and_loss_are_told_to_the_server(tmp_path: Path) -> None:

@@ -26,13 +26,17 @@ def keep(folder: Path, round_number: int, study: str = "abc") -> None:
 
 
 def test_a_round_finds_what_the_round_before_left_and_can_be_asked_again(tmp_path: Path) -> None:
-    for number in (1, 2, 3):
+    for number in (1, 2, 4, 7):
         keep(tmp_path, number)
-    for asked, found in ((2, 2), (3, 3), (7, 3)):
+        if number < 7:
+            keep_answer(tmp_path, Reply("north", "abc", 1, number, 5), "digest")
+    for asked, found in ((2, 2), (3, 2), (4, 4), (6, 4), (9, 7)):
         kept = recall(tmp_path, asked, "abc")
         assert kept is not None
         assert kept.tensors["head.weight"][0] == found
-    assert recall(tmp_path, 1, "abc") is None  # only the last two rounds are kept
+    assert recall(tmp_path, 1, "abc") is None
+    keep_answer(tmp_path, Reply("north", "abc", 1, 7, 5), "digest")
+    assert recall(tmp_path, 3, "abc") is None  # what the last round started from, and what it left, are kept
 
 
 def test_each_part_comes_back_as_it_was_kept(tmp_path: Path) -> None:
