@@ -7,6 +7,7 @@ import typer
 
 from prostafed.common.command import TYPER, print_json, run_command
 from prostafed.common.errors import ConfigurationError, ProstafedError
+from prostafed.common.progress import Said, listening, mean_loss, say_loss
 from prostafed.common.study import RUN_NAME, Study, read_study
 
 if TYPE_CHECKING:
@@ -195,7 +196,8 @@ def _check_initial(study: Study, initial: Path | None) -> None:
     if study.initial.encoder != "random" or initial is not None:
         from prostafed.common.models.initial import load_initial
 
-        load_initial(study, initial)
+        with listening(lambda event: typer.echo(event.text, err=True) if isinstance(event, Said) else None):
+            load_initial(study, initial)
 
 
 def _run(home: Path, submission: "Submission", as_json: bool) -> None:
@@ -213,7 +215,7 @@ def _run(home: Path, submission: "Submission", as_json: bool) -> None:
 
 
 def _show_round(row: dict[str, Any]) -> None:
-    losses = ", ".join(f"{site} {metrics['loss']:.3f}" for site, metrics in row["metrics"].items())
+    losses = ", ".join(f"{site} {say_loss(mean_loss([metrics]))}" for site, metrics in row["metrics"].items())
     missing = ", ".join(f"{entry['site']} {entry['code']}" for entry in row["rejections"])
     said = [f"{row['kind']} round {row['round']}", f"loss {losses or 'none'}", f"{row['seconds']:.1f} s"]
     said += [f"without {missing}"] if missing else []

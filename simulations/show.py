@@ -6,7 +6,7 @@ from contextlib import contextmanager
 from rich.console import Console
 from rich.progress import BarColumn, Progress, TextColumn, TimeElapsedColumn, TimeRemainingColumn
 
-from prostafed.common.progress import Event, RoundDone, Said, Step
+from prostafed.common.progress import Event, RoundDone, Said, Step, mean_loss, say_loss
 from prostafed.common.study import Study
 from prostafed.server.run_folder import Row
 from prostafed.simulations.arms import ArmRun
@@ -66,8 +66,7 @@ class _View:
 
     def show_round(self, row: Row) -> None:
         """A round record seen from outside, where the sites' steps are not."""
-        losses = [metrics["loss"] for metrics in row["metrics"].values()]
-        loss = sum(losses) / max(1, len(losses))
+        loss = mean_loss(row["metrics"].values())
         self._done += self._arm.weight
         self._bars.update(
             self._rounds, completed=self._done, description=self._describe(row["stage"], row["round"], loss, "")
@@ -79,7 +78,7 @@ class _View:
     def _describe(self, stage: int, round_number: int, loss: float, site: str) -> str:
         section = self._study.stage[stage - 1]
         where = " ".join(filter(None, [self._arm.arm, site]))
-        return f"{where} · {section.kind} round {round_number}/{section.rounds} · loss {loss:.3f}"
+        return f"{where} · {section.kind} round {round_number}/{section.rounds} · loss {say_loss(loss)}"
 
     def _print_round(self, stage: int, round_number: int, loss: float, seconds: float) -> None:
         if not self._console.is_terminal:

@@ -18,6 +18,8 @@ from prostafed.common.errors import CheckpointError
 from prostafed.common.files import replacing
 from prostafed.common.tensors import Tensors, group_of, write_tensors
 
+LEFT_OUT = "left_out"  # in a model's metadata: JSON list of the tensors that nobody trained, which it does not hold
+
 
 @dataclass(frozen=True)
 class LoadReport:
@@ -46,6 +48,19 @@ def read_checkpoint(path: Path) -> tuple[Tensors, dict[str, str]]:
         raise CheckpointError(
             f"{path} is not a readable checkpoint. Name a .safetensors file that a run wrote."
         ) from error
+
+
+def list_left_out(path: Path, metadata: Mapping[str, str]) -> frozenset[str]:
+    """Return the names of the network's tensors that a model, read from `path`, says it does not hold since the run
+    that wrote it did not train them; raises CheckpointError where its `metadata` are damaged.
+    """
+    try:
+        names = json.loads(metadata.get(LEFT_OUT, "[]"))
+    except ValueError:
+        names = None
+    if not isinstance(names, list) or not all(isinstance(name, str) for name in names):
+        raise CheckpointError(f"{path} is not a readable checkpoint: what it left out is no list of names.")
+    return frozenset(names)
 
 
 def read_weights(path: Path) -> dict[str, Tensor]:

@@ -8,9 +8,10 @@ import torch
 from torch import Tensor, nn
 
 from prostafed.common.errors import CheckpointError, ConfigurationError
-from prostafed.common.models.checkpoint import read_checkpoint, read_weights
+from prostafed.common.models.checkpoint import list_left_out, read_checkpoint, read_weights
 from prostafed.common.models.encoder import Encoder
 from prostafed.common.models.mobilenet import InvertedResidual
+from prostafed.common.progress import Said, tell
 from prostafed.common.study import Study
 from prostafed.common.study.network import build_stage_network
 from prostafed.common.study.split import check_split
@@ -21,10 +22,12 @@ STEM_KERNEL = "features.0.0.weight"  # of torchvision: the one that sees the col
 
 
 def load_initial(study: Study, path: Path | None) -> Tensors:
-    """Return the encoder's tensors that `study` starts from, whole, named as the network's; {} for random ones.
+    """Return the encoder's tensors that `study` starts from, named as the network's; {} for random ones. Those of it
+    that the run which wrote a checkpoint did not train are not among them: they start as drawn, which is told.
 
     Raises ConfigurationError where `path` is missing, not wanted, or not the file whose SHA-256 the study names, and
-    CheckpointError where its tensors do not fit the study's encoder, or it may have seen the study's test patients.
+    CheckpointError where its tensors do not fit the study's encoder or hold nothing of it, or it may have seen the study's
+    test patients.
     """
     initial = study.initial
     if initial.encoder == "random":
@@ -44,18 +47,32 @@ def load_initial(study: Study, path: Path | None) -> Tensors:
     network = build_stage_network(study, 1)
     encoder = network["encoder"]
     assert isinstance(encoder, Encoder)
-    if initial.encoder == "imagenet":
-        weights = read_weights(path)
-    else:
-        tensors, metadata = read_checkpoint(path)
-        check_split(study, metadata, path)
-        found = select_groups(tensors, ["encoder"])
+    if initial.encoder == "checkpoint":
+        return _read_encoder(study, path, select_groups(read_tensors(network), ["encoder"]))
+    weights = read_weights(path)
     try:
-        if initial.encoder == "imagenet":
-            return inflate(weights, encoder)
-        check_layout(select_groups(read_tensors(network), ["encoder"]), found)
+        return inflate(weights, encoder)
     except CheckpointError as error:
         raise CheckpointError(f"{path}: {error}") from error
+
+
+def _read_encoder(study: Study, path: Path, expected: Tensors) -> Tensors:
+    """Return the tensors of `expected` that a run trained into `path`; tell of others, which the file has to name."""
+    tensors, metadata = read_checkpoint(path)
+    check_split(study, metadata, path)
+    found, left_out = select_groups(tensors, ["encoder"]), list_left_out(path, metadata)
+    if not found:
+        raise CheckpointError(
+            f"{path} holds no trained encoder: its run shared none. Name the model of another run, or let the study "
+            "start from random weights."
+        )
+    try:
+        check_layout({name: array for name, array in expected.items() if name not in left_out}, found)
+    except CheckpointError as error:
+        raise CheckpointError(f"{path}: {error}") from error
+    if missing := sorted(left_out & set(expected)):
+        text = f"{path} lacks {len(missing)} of the encoder's {len(expected)} tensors, e.g. {missing[0]}, which its run"
+        tell(Said("initial", f"{text} did not train in common (local, share). They start as drawn."))
     return found
 
 

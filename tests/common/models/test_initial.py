@@ -1,6 +1,7 @@
 """Weights to start from: inflation against a plain 2D MobileNetV2, checkpoints, and what a mistake says."""
 
 import hashlib
+import json
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
@@ -14,9 +15,10 @@ from torch import Tensor, nn
 from prostafed.common.configuration import parse
 from prostafed.common.errors import CheckpointError, ConfigurationError
 from prostafed.common.models import build_encoder
-from prostafed.common.models.checkpoint import read_weights, save_checkpoint
+from prostafed.common.models.checkpoint import LEFT_OUT, read_weights, save_checkpoint
 from prostafed.common.models.encoder import Encoder, StagePlan
 from prostafed.common.models.initial import inflate, load_initial
+from prostafed.common.progress import Event, Said, listening
 from prostafed.common.study import Study
 from prostafed.common.study.network import build_stage_network
 from prostafed.common.study.split import describe_split
@@ -205,6 +207,45 @@ def test_a_checkpoint_gives_its_encoder_and_nothing_else(tmp_path: Path) -> None
     found = load_initial(make_study(encoder="checkpoint", sha256=digest(path)), path)
     assert set(found) == {name for name in tensors if name.startswith("encoder.")} < set(tensors)
     assert all(np.array_equal(found[name], earlier[name]) for name in found)
+
+
+def test_what_the_earlier_run_did_not_train_starts_as_drawn_and_is_said(tmp_path: Path) -> None:
+    path, drawn = tmp_path / "model.safetensors", read_tensors(build_stage_network(make_study(), 1))
+    encoder = [name for name in drawn if name.startswith("encoder.")]
+    left_out = [name for name in encoder if ".N." in name]
+    trained = {name: drawn[name] + 1 for name in encoder if name not in left_out}
+    save_checkpoint(path, trained, {LEFT_OUT: json.dumps([*left_out, "head.weight"])})
+    told: list[Event] = []
+    with listening(told.append):
+        found = load_initial(make_study(encoder="checkpoint", sha256=digest(path)), path)
+    assert set(found) == set(trained)
+    (said,) = told
+    assert isinstance(said, Said)
+    assert f"{len(left_out)} of the encoder's {len(encoder)} tensors" in said.text
+    assert left_out[0] in said.text
+
+    save_checkpoint(path, trained, {})  # one that does not say what it lacks
+    with pytest.raises(CheckpointError, match=rf"model\.safetensors: .*{left_out[0]} is missing"):
+        load_initial(make_study(encoder="checkpoint", sha256=digest(path)), path)
+
+
+@pytest.mark.parametrize(
+    ("metadata", "expected"),
+    [
+        ({}, "holds no trained encoder"),
+        ({"left_out": json.dumps(["encoder.stages.0.weight"])}, "holds no trained encoder"),
+        ({"left_out": "not json"}, "not a readable checkpoint"),
+        ({"left_out": json.dumps({"encoder.stages.0.weight": 1})}, "not a readable checkpoint"),
+        ({"left_out": json.dumps([1])}, "not a readable checkpoint"),
+    ],
+)
+def test_a_checkpoint_without_a_trained_encoder_is_no_start(
+    tmp_path: Path, metadata: dict[str, str], expected: str
+) -> None:
+    path = tmp_path / "model.safetensors"
+    save_checkpoint(path, {"head.weight": np.zeros(3, np.float32)}, metadata)
+    with pytest.raises(CheckpointError, match=expected):
+        load_initial(make_study(encoder="checkpoint", sha256=digest(path)), path)
 
 
 def test_a_checkpoint_of_another_network_names_itself(tmp_path: Path) -> None:

@@ -1,0 +1,21 @@
+"""What the coordinator sees of a round while it runs."""
+
+import pytest
+
+from prostafed.server import cli
+
+ROW = {"kind": "finetune", "round": 3, "seconds": 2.5, "rejections": [], "aggregated": True}
+
+
+@pytest.mark.parametrize(
+    ("metrics", "expected"),
+    [
+        ({"north": {"loss": 0.25, "steps": 4.0}, "south": {"withheld/loss": 10.0}}, "loss north 0.250, south withheld"),
+        ({}, "loss none"),
+    ],
+)
+def test_a_loss_that_a_site_withholds_is_said_to_be(
+    metrics: dict[str, dict[str, float]], expected: str, capsys: pytest.CaptureFixture[str]
+) -> None:
+    cli._show_round({**ROW, "metrics": metrics})
+    assert expected in capsys.readouterr().err
