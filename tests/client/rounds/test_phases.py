@@ -5,6 +5,7 @@ from pathlib import Path
 
 from prostafed.client.rounds.phases import list_phases
 from prostafed.client.rounds.starting import begin_round
+from prostafed.client.training.optimise import Optimisation, decayed
 from tests.client.tiny_site import FINETUNE, ask, make_study, open_site
 
 ALTERNATE = {**FINETUNE, "mode": "alternate", "head_epochs": 1}
@@ -22,3 +23,28 @@ def test_every_study_site_stage_round_and_phase_has_a_seed_of_its_own(tmp_path: 
                     request = ask(study, round_number, stage=stage)
                     seeds += [each.settings.seed for each in list_phases(named, request, begin_round(named, request))]
     assert len(seeds) == len(set(seeds)) == 2 * 2 * 2 * 2 * 2
+
+
+def test_a_phase_trains_as_the_study_says_at_the_rate_of_its_round(tmp_path: Path) -> None:
+    said = {"epochs": 3, "batch_size": 7, "learning_rate": 0.5, "weight_decay": 0.25, "optimiser": "sgd"}
+    study = make_study({**ALTERNATE, **said, "layer_decay": 0.5})
+    place, request = open_site(tmp_path, study), ask(study, 2)
+    for phase, epochs in zip(list_phases(place, request, begin_round(place, request)), (1, 3), strict=True):
+        expected = Optimisation(epochs, 7, decayed(0.5, 2, 3), 0.25, phase.settings.seed, "sgd")
+        assert phase.settings == expected
+        assert phase.settings.learning_rate < 0.5
+        assert phase.tuning.layer_decay == (0.5 if phase.name == "shared" else 1.0)
+
+
+def test_a_rule_adjusts_the_network_it_is_for(tmp_path: Path) -> None:
+    for number, (stage, adjusted) in enumerate(
+        [
+            (FINETUNE, {"shared": False}),
+            ({**ALTERNATE, "aggregate": "fedprox"}, {"heads": False, "shared": True}),
+            (DITTO, {"shared": False, "personal": True}),
+        ]
+    ):
+        study = make_study(stage)
+        place = open_site(tmp_path / str(number), study)
+        phases = list_phases(place, ask(study), begin_round(place, ask(study)))
+        assert {phase.name: phase.adjust is not None for phase in phases} == adjusted

@@ -1,5 +1,6 @@
 """A round of pretraining at a site, and what follows the network without being trained."""
 
+from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 
@@ -8,7 +9,8 @@ import pytest
 import torch
 
 from prostafed.client import work
-from prostafed.client.training.optimise import Optimisation, TrainingRecord
+from prostafed.client.training.machine import Machine
+from prostafed.client.training.optimise import Course, Optimisation, TrainingRecord
 from prostafed.client.training.pretrain import pretrain
 from prostafed.common.configuration import parse
 from prostafed.common.imaging.case_folder import write_case
@@ -16,6 +18,7 @@ from prostafed.common.imaging.cases import MASKS, CaseRecord, CasesInMemory, Gri
 from prostafed.common.messages import Request
 from prostafed.common.models.network import build_network
 from prostafed.common.ssl import METHODS, build_method
+from prostafed.common.ssl.method import Method, Views
 from prostafed.common.ssl.parameters import ByolParameters, MocoParameters
 from prostafed.common.ssl.targets import follow
 from prostafed.common.study import Study
@@ -40,8 +43,7 @@ def make_cases(count: int) -> CasesInMemory:
     return CasesInMemory(records, tuple((image, masks) for image in images))
 
 
-def train_round(name: str, parameters: object, cases: int = 4) -> Round:
-    method = build_method(name, parameters)  # type: ignore[arg-type]
+def make_network(method: Method) -> torch.nn.ModuleDict:
     network = build_network(
         sequences=2,
         spacing_mm=SPACING,
@@ -54,6 +56,12 @@ def train_round(name: str, parameters: object, cases: int = 4) -> Round:
         stage=1,
     )
     follow(network, method.targets, momentum=0.0)
+    return network
+
+
+def train_round(name: str, parameters: object, cases: int = 4) -> Round:
+    method = build_method(name, parameters)  # type: ignore[arg-type]
+    network = make_network(method)
     before = {name: tensor.clone() for name, tensor in network.state_dict().items()}
     steps: list[int] = []
     settings = Optimisation(epochs=1, batch_size=2, learning_rate=1e-2, weight_decay=0.0, seed=1)
@@ -95,6 +103,24 @@ def test_the_queue_holds_the_keys_of_every_step() -> None:
     queue = done.network.state_dict()["queue.keys"]
     assert torch.equal(queue[4:], done.before["queue.keys"][:2])
     assert not any((queue[i] == old).all() for i in range(4) for old in done.before["queue.keys"])
+
+
+def test_distances_are_measured_with_all_digits_whatever_the_precision_of_the_network() -> None:
+    built, seen = build_method("byol", ByolParameters()), []
+    network = make_network(built)
+
+    def outputs(network: torch.nn.ModuleDict, views: Views) -> Views:
+        seen.append(torch.is_autocast_enabled("cpu"))
+        return built.outputs(network, views)
+
+    def loss(compared: Views, records: Sequence[CaseRecord]) -> torch.Tensor:
+        seen.append(torch.is_autocast_enabled("cpu"))
+        return built.loss(compared, records)
+
+    settings = Optimisation(epochs=1, batch_size=2, learning_rate=1e-2, weight_decay=0.0, seed=1)
+    pretrain(network, replace(built, outputs=outputs, loss=loss), make_cases(2), range(2), SPACING, settings,
+             torch.device("cpu"), lambda *_: None, course=Course(Machine(precision="bf16")))  # fmt: skip
+    assert seen == [True, False]
 
 
 @pytest.fixture
