@@ -26,8 +26,8 @@ def load_initial(study: Study, path: Path | None) -> Tensors:
     that the run which wrote a checkpoint did not train are not among them: they start as drawn, which is told.
 
     Raises ConfigurationError where `path` is missing, not wanted, or not the file whose SHA-256 the study names, and
-    CheckpointError where its tensors do not fit the study's encoder or hold nothing of it, or it may have seen the study's
-    test patients.
+    CheckpointError where its tensors do not fit the study's encoder or hold nothing of it, or it may have seen the
+    study's test patients.
     """
     initial = study.initial
     if initial.encoder == "random":

@@ -164,7 +164,7 @@ def test_every_task_takes_it(name: str) -> None:
     images, records = make_batch()
     chosen = [number for number, record in enumerate(records) if task.usable(record)]
     targets = task.targets([records[number] for number in chosen], torch.ones(len(chosen), len(MASKS), *SIZE))
-    loss = task.loss(task.outputs(network, images[chosen]), targets)
+    loss = task.loss(task.outputs(network, images[chosen]), targets).mean()
     loss.backward()
     assert torch.isfinite(loss)
     assert any(parameter.grad is not None and parameter.grad.any() for parameter in network["encoder"].parameters())
