@@ -16,6 +16,7 @@ from prostafed.client.ingest.images.sources import Source, find_sources
 from prostafed.client.ingest.masks import MaskFiles, read_masks
 from prostafed.client.ingest.records import DicomStudy, Series
 from prostafed.common.errors import DataError
+from prostafed.common.imaging.agreement import doubt_lesion
 from prostafed.common.imaging.cases import MASKS, CaseRecord, Grid, Image, Masks
 from prostafed.common.imaging.geometry import prepare_case
 from prostafed.common.imaging.masks import center_of_mass
@@ -122,6 +123,8 @@ def _assemble(
         except DataError as error:
             findings.append(from_error(known.case_id, error))
         else:
+            if doubt := doubt_lesion(masks):
+                findings.append(make_finding(known.case_id, "MASK_SPACE", doubt, "W"))
             # Of a study without csPCa zeros are the delineation of its lesions.
             delineated = set(masks) | ({"lesion"} if cspca is False else set())
             record = CaseRecord(

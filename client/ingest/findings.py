@@ -56,7 +56,7 @@ CODES: dict[str, str] = {
     "BLANK": "F",
     "SOURCE_GONE": "W",  # a study is no longer in the folder it was indexed from
     "ASK_ANATOMY": "W",  # sex F, or another body part than the pelvis
-    "MASK_SPACE": "F",
+    "MASK_SPACE": "FW",
     "MASK_LABEL": "F",
     "MASK_EMPTY": "W",
     "LABEL_CONFLICT": "F",

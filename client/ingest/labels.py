@@ -12,6 +12,7 @@ from pydicom import dcmread
 
 from prostafed.client.ingest.findings import SourceError
 from prostafed.client.ingest.images.image_files import read_image
+from prostafed.common.imaging.masks import show_label
 
 LesionCoding = Literal["binary", "isup"]
 ZonesCoding = Literal["pz1_tz2", "tz1_pz2"]
@@ -27,10 +28,11 @@ def read_mask(path: Path, reference: sitk.Image) -> sitk.Image:
 
     Labels are the file's own; of a SEG its segment numbers, of an RTSTRUCT its ROI numbers, and 1 where it has one
     only. Raises SourceError: UNREADABLE, MASK_SPACE (contours off the slices of the reference), MASK_LABEL (segments
-    that overlap).
+    or regions that overlap, a SEG that is not binary), NO_GEOMETRY (a SEG that is no volume).
     """
     if not _is_dicom(path):
         return read_image(path, "the mask")
+    found = "one that is damaged"
     try:
         with warnings.catch_warnings():
             warnings.simplefilter("ignore")  # they quote the file
@@ -40,13 +42,14 @@ def read_mask(path: Path, reference: sitk.Image) -> sitk.Image:
                 return _read_segmentation(dataset)
             if modality == "RTSTRUCT":
                 return fill_contours(_read_contours(dataset, reference), reference)
+            found = "another DICOM file"
     except SourceError:
         raise
     except Exception:  # a damaged file makes the DICOM libraries raise anything at all; their words hold paths
         pass
     raise SourceError(
         "UNREADABLE",
-        "expected a mask as DICOM SEG or RTSTRUCT, found a DICOM file that is neither, or is damaged; export it again.",
+        f"expected a mask as DICOM SEG or RTSTRUCT, found {found}; export it again.",
         "F",
     )
 
@@ -55,7 +58,8 @@ def fill_contours(contours: Mapping[int, Iterable[Points]], reference: sitk.Imag
     """Return closed contours (label -> contours in index coordinates of `reference`) as a label image on it.
 
     A voxel is inside where its centre lies within an odd number of the contours of a label and slice: a contour within
-    another is a hole. Raises SourceError (MASK_SPACE) for a contour that lies between slices or beyond them.
+    another is a hole. Raises SourceError: MASK_SPACE for a contour that lies between slices or beyond them, MASK_LABEL
+    for labels that share a voxel.
     """
     from matplotlib.path import Path as Polygon  # slow to import, and few sites have contours
 
@@ -78,6 +82,12 @@ def fill_contours(contours: Mapping[int, Iterable[Points]], reference: sitk.Imag
             centres = np.stack((x.ravel(), y.ravel()), axis=1)
             filled = Polygon(points[:, :2], closed=False).contains_points(centres).reshape(x.shape)
             inside[plane, low[1] : high[1], low[0] : high[0]] ^= filled
+        if shared := np.count_nonzero(labels[inside]):
+            raise SourceError(
+                "MASK_LABEL",
+                f"expected regions that do not overlap, found {len(contours)} of which two share {shared} voxels; "
+                "export one file per mask, with regions beside each other.",
+            )
         labels[inside] = label
     image = sitk.GetImageFromArray(labels)
     image.CopyInformation(reference)
@@ -106,7 +116,7 @@ def select_lesions(
             raise SourceError(
                 "MASK_LABEL",
                 f"expected {what} ({', '.join(str(one) for one in sorted(meaning))}) in the lesion mask, found "
-                f"{label:g}; correct the mask, its coding or lesions.csv.",
+                f"{show_label(label)}; correct the mask, its coding or lesions.csv.",
             )
     significant = [label for label, grade in meaning.items() if grade is not None and grade >= SIGNIFICANT_ISUP]
     return _as_labels(np.isin(values, significant), mask)
@@ -117,7 +127,7 @@ def order_zones(mask: sitk.Image, coding: ZonesCoding) -> sitk.Image:
     values = sitk.GetArrayFromImage(mask)
     if wrong := [label for label in _list_labels(values) if label not in (1, 2)]:
         raise SourceError(
-            "MASK_LABEL", f"expected 0, 1 and 2 in the mask of the zones, found {wrong[0]:g}; correct it."
+            "MASK_LABEL", f"expected 0, 1 and 2 in the mask of the zones, found {show_label(wrong[0])}; correct it."
         )
     peripheral, transition = (1, 2) if coding == "pz1_tz2" else (2, 1)
     zones = np.zeros(values.shape, dtype=np.uint8)
@@ -143,13 +153,20 @@ def _read_segmentation(dataset: Any) -> sitk.Image:
 
     segmentation = highdicom.seg.Segmentation.from_dataset(dataset, copy=False)
     numbers = sorted(segmentation.segment_numbers)
+    if segmentation.segmentation_type == highdicom.seg.SegmentationTypeValues.FRACTIONAL:
+        raise SourceError(
+            "MASK_LABEL", "expected a binary SEG, found a fractional one; export it as binary, or as NIfTI with labels."
+        )
+    if segmentation.get_volume_geometry() is None:
+        raise SourceError(
+            "NO_GEOMETRY", "expected a SEG on parallel, evenly spaced slices, found one that is not; export it again."
+        )
     try:
         volume = segmentation.get_volume(combine_segments=True, dtype=np.uint8)
     except RuntimeError:
         raise SourceError(
             "MASK_LABEL",
-            f"expected segments that do not overlap, on parallel slices of one size, found {len(numbers)} that are "
-            "not; export one file per mask.",
+            f"expected segments that do not overlap, found {len(numbers)} of which two do; export one file per mask.",
         ) from None
     mask = sitk.PermuteAxes(volume.to_simpleitk(), (2, 1, 0))  # highdicom counts slices along the first axis
     return mask != 0 if len(numbers) == 1 else mask
@@ -170,8 +187,8 @@ def _to_index(points_mm: Points, image: sitk.Image) -> Points:
     return np.asarray(np.linalg.solve(axes, (points_mm - np.array(image.GetOrigin())).T).T, dtype=np.float64)
 
 
-def _list_labels(values: npt.NDArray[Any]) -> list[float]:
-    return [float(label) for label in np.unique(values[values != 0])]
+def _list_labels(values: npt.NDArray[Any]) -> list[Any]:
+    return list(np.unique(values[values != 0]))
 
 
 def _as_labels(values: npt.NDArray[Any], grid: sitk.Image) -> sitk.Image:

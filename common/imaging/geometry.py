@@ -1,7 +1,8 @@
 """From the images and masks of one study, as read, to a case on the grid of the study file; refusals are DataErrors.
 
 Each message is one sentence, `CODE case=<id>: what was expected, what was found, what to do`. Codes: NO_GEOMETRY,
-BAD_ORIENTATION, NOT_FINITE, LOW_OVERLAP, BLANK here; MASK_LABEL and MASK_SPACE from `masks`.
+BAD_ORIENTATION, NOT_FINITE, LOW_OVERLAP, BLANK here; MASK_LABEL and MASK_SPACE from `masks` and
+`agreement`.
 """
 
 from collections.abc import Mapping
@@ -10,6 +11,7 @@ import numpy as np
 import SimpleITK as sitk
 
 from prostafed.common.errors import DataError
+from prostafed.common.imaging.agreement import check_agreement
 from prostafed.common.imaging.cases import MASKS, Grid, Image, Masks
 from prostafed.common.imaging.intensity import normalise
 from prostafed.common.imaging.masks import center_of_mass, check_labels, check_space, prepare_mask
@@ -50,6 +52,7 @@ def prepare_case(
     for name, mask in masks.items():
         check_labels(case_id, name, mask)
         check_space(case_id, name, mask, reference)
+    check_agreement(case_id, masks)
     if center_mm is None:
         gland_mm = center_of_mass(masks["gland"]) if "gland" in masks else None
         center_mm = settle_center(gland_mm, reference, grid)

@@ -1,5 +1,7 @@
 """Delineations: which label values a mask may hold, whether it lies on the study, and its voxels on the grid."""
 
+from typing import Any
+
 import numpy as np
 import SimpleITK as sitk
 
@@ -21,11 +23,17 @@ def check_labels(case_id: str, name: str, mask: sitk.Image) -> None:
         raise ValueError(f"Unknown mask '{name}'; masks are {MASKS}.")
     values = sitk.GetArrayViewFromImage(mask)
     found = np.unique(values[values != 0])
-    if wrong := [value for value in found.tolist() if value not in ALLOWED_LABELS[name]]:
+    if wrong := [value for value in found if value not in ALLOWED_LABELS[name]]:
         raise DataError(
             f"MASK_LABEL case={case_id}: expected {ALLOWED_LABELS[name]} in the {name} mask, found "
-            f"{', '.join(f'{value:g}' for value in wrong[:5])}; map its labels to these and save it again."
+            f"{', '.join(map(show_label, wrong[:5]))}; map its labels to these and save it again."
         )
+
+
+def show_label(value: Any) -> str:
+    """Return a label as it is: 2, and not 2 for a float that is all but 2."""
+    short = f"{value:g}"
+    return short if value == float(short) else str(value)
 
 
 def check_space(case_id: str, name: str, mask: sitk.Image, reference: sitk.Image) -> None:

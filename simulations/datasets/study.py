@@ -11,6 +11,8 @@ from prostafed.common.errors import DataError, nearest
 from prostafed.common.imaging.cases import MASKS, CaseRecord, Grid, Image, Masks
 from prostafed.common.imaging.files import read_file
 from prostafed.common.imaging.geometry import prepare_case
+from prostafed.common.imaging.masks import show_label
+from prostafed.common.imaging.nifti import MAX_DIFFERENCE_VOXELS, measure_disagreement
 from prostafed.simulations.fingerprint import describe_volume
 
 MISSING = {"t2w": "NO_T2", "adc": "NO_ADC", "hbv": "NO_HBV"}
@@ -139,7 +141,12 @@ def read_masks(study: StudyFiles) -> dict[str, sitk.Image]:
 
 
 def read_volume(path: Path, case_id: str, what: str) -> sitk.Image:
-    """Return the image of a file; raises DataError (UNREADABLE)."""
+    """Return the image of a file; raises DataError (UNREADABLE; MASK_SPACE for a NIfTI file of two positions)."""
+    if (apart := measure_disagreement(path)) > MAX_DIFFERENCE_VOXELS:
+        raise DataError(
+            f"MASK_SPACE case={case_id}: expected one position in {path.name} ({what}), found two that lie {apart:.1f} "
+            "voxels apart (qform and sform); check that the file is the one the set publishes."
+        )
     try:
         return read_file(path)
     except RuntimeError as error:
@@ -153,11 +160,11 @@ def recode(mask: sitk.Image, codes: Mapping[int, int], case_id: str, name: str) 
     """Return `mask` with each label replaced as `codes` says and 0 kept, uint8; raises DataError (MASK_LABEL)."""
     values = sitk.GetArrayViewFromImage(mask)
     recoded = np.zeros(values.shape, dtype=np.uint8)
-    for label in np.unique(values[values != 0]).tolist():
+    for label in np.unique(values[values != 0]):
         if label not in codes:
             raise DataError(
-                f"MASK_LABEL case={case_id}: expected {sorted(codes)} in the {name} mask, found {label:g}; check that "
-                "the file is the one the set publishes."
+                f"MASK_LABEL case={case_id}: expected {sorted(codes)} in the {name} mask, found {show_label(label)}; "
+                "check that the file is the one the set publishes."
             )
         recoded[values == label] = codes[label]
     image = sitk.GetImageFromArray(recoded)

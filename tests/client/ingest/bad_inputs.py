@@ -510,6 +510,17 @@ def _(folder: Path) -> Rows:
     return labelled(folder, blob(), away_mm=300, mask_coding="binary", case_csPCa="YES")
 
 
+@built("MASK_SPACE", "a lesion mask mirrored against the gland")
+def _(folder: Path) -> Rows:
+    cells = labelled(folder, blob(), mask_coding="binary", case_csPCa="YES")
+    masks = folder.parent / "manifest"
+    lesion = sitk.ReadImage(str(masks / "lesion.nii.gz"))
+    gland = sitk.GetImageFromArray(np.roll(blob(), -6, axis=2).astype(np.uint8))
+    gland.CopyInformation(lesion)
+    sitk.WriteImage(gland, str(masks / "gland.nii.gz"))
+    return [{**row, "gland_mask": "gland.nii.gz"} for row in cells]
+
+
 @built("MASK_LABEL", "a lesion mask with a label nobody knows")
 def _(folder: Path) -> Rows:
     return labelled(folder, blob(7), mask_coding="isup", case_csPCa="YES")

@@ -156,6 +156,20 @@ def test_masks_reach_the_case(study: DicomStudy, tmp_path: Path) -> None:
     assert sorted(np.unique(masks[1])) == [0, 1, 2]
 
 
+def test_masks_are_held_against_each_other(study: DicomStudy, tmp_path: Path) -> None:
+    mirrored = assemble(study, with_masks(tmp_path, gland=blob()[:, :, ::-1], lesion=blob()))
+    assert codes(mirrored) == []  # in the middle: its mirror image is itself
+    beside = np.roll(blob(), 5, axis=2)
+    doubted = assemble(study, with_masks(tmp_path, gland=blob(), lesion=beside))
+    assert codes(doubted) == [("MASK_SPACE", "W")]
+    assert "lesion mask in the gland mask of the same study, found 38% of it there" in doubted.findings[-1].text
+    assert doubted.case is not None
+    assert codes(assemble(study, with_masks(tmp_path, zones=blob(), lesion=beside))) == [("MASK_SPACE", "W")]
+    refused = assemble(study, with_masks(tmp_path, gland=blob(), zones=beside))
+    assert codes(refused) == [("MASK_SPACE", "F")]
+    assert refused.case is None
+
+
 def test_zones_drawn_the_other_way_round(study: DicomStudy, tmp_path: Path) -> None:
     known = with_masks(tmp_path, zones=blob(1))
     assert known.masks is not None

@@ -1,15 +1,22 @@
+from collections.abc import Sequence
 from contextlib import suppress
 from pathlib import Path
 
+import highdicom as hd
+import nibabel
 import numpy as np
 import pytest
 import SimpleITK as sitk
 from hypothesis import given, settings
 from hypothesis import strategies as st
+from pydicom.dataset import Dataset
+from pydicom.sr.codedict import codes
 
 from prostafed.client.ingest.findings import SourceError
+from prostafed.client.ingest.images.image_files import read_image
 from prostafed.client.ingest.labels import fill_contours, is_empty, order_zones, read_mask, select_lesions
 from prostafed.simulations.dicom.calibration import Calibration, write_calibration_study
+from tests.client.ingest.tiny_study import PIXELS, SLICE_MM, SLICES, make_study
 
 
 def image(values: object, kind: type = np.uint8) -> sitk.Image:
@@ -64,6 +71,15 @@ def test_other_values_of_grades_are_refused(value: float) -> None:
     refuse("MASK_LABEL", select_lesions, image([[[0, value]]], np.float32), "isup")
 
 
+def test_a_value_is_shown_as_it_is() -> None:
+    """1.9999998 is not "2": a sentence that expected 1, 2, 3 and found 2 helps nobody."""
+    almost = image([[[0, 1.9999998]]], np.float32)
+    refuse("MASK_LABEL", select_lesions, almost, "isup", says=r"found 1\.9999998;")
+    refuse("MASK_LABEL", select_lesions, almost, "binary", {2: 3}, says=r"\(2\) .* found 1\.9999998;")
+    refuse("MASK_LABEL", order_zones, almost, "pz1_tz2", says=r"found 1\.9999998;")
+    refuse("MASK_LABEL", order_zones, image([[[0, 300]]], np.int32), "pz1_tz2", says="found 300;")
+
+
 def test_zones_have_one_order() -> None:
     zones = image([[[0, 1, 2]]], np.int32)
     assert voxels(order_zones(zones, "pz1_tz2")).tolist() == [[[0, 1, 2]]]
@@ -94,6 +110,16 @@ def test_a_contour_within_another_is_a_hole_and_labels_are_kept() -> None:
     assert filled[2, 4, 3] == 0
     assert (filled == 3).sum() == 5 * 4 - 1
     assert (filled[3] == 7).sum() == 5 * 4
+
+
+def test_regions_that_share_a_voxel_are_refused() -> None:
+    """The later one would hide the earlier: the gland its zones, the body everything."""
+    within = np.array([(2.5, 3.5, 2), (3.5, 3.5, 2), (3.5, 4.5, 2), (2.5, 4.5, 2)])
+    says = "expected regions that do not overlap, found 2 of which two share 1 voxels"
+    refuse("MASK_LABEL", fill_contours, {1: [within], 2: [SQUARE]}, BOX, says=says)
+    refuse("MASK_LABEL", fill_contours, {1: [SQUARE], 2: [within]}, BOX, says=says)
+    beside = voxels(fill_contours({1: [SQUARE], 2: [SQUARE + np.array((4, 0, 0))]}, BOX))  # they share an edge
+    assert [(beside == label).sum() for label in (1, 2)] == [20, 20]
 
 
 def test_contours_that_leave_the_image_are_cut() -> None:
@@ -153,6 +179,40 @@ def test_image_files(tmp_path: Path, suffix: str) -> None:
     assert read.GetDirection() == pytest.approx(mask.GetDirection(), abs=1e-5)
 
 
+def save_nifti(path: Path, qform: np.ndarray, sform: np.ndarray, codes: tuple[int, int]) -> Path:
+    made = nibabel.Nifti1Image(np.ones((4, 5, 3), np.uint8), sform)
+    made.set_qform(qform, codes[0])
+    made.set_sform(sform, codes[1])
+    nibabel.save(made, path)
+    return path
+
+
+@pytest.mark.parametrize(
+    ("off_mm", "codes", "refused"), [(12, (1, 1), True), (0.4, (1, 1), False), (12, (1, 0), False)]
+)
+def test_a_nifti_file_has_one_position(tmp_path: Path, off_mm: float, codes: tuple[int, int], refused: bool) -> None:
+    affine = np.diag((0.5, 0.5, 3.0, 1.0))
+    off = affine.copy()
+    off[0, 3] += off_mm
+    path = save_nifti(tmp_path / "a.nii.gz", affine, off, codes)
+    if not refused:
+        return check_read(path)
+    says = "expected one position of the mask, found two that lie 24.0 voxels apart"
+    refuse("MASK_SPACE", read_mask, path, BOX, says=says)
+    return refuse("MASK_SPACE", read_image, path, "the t2w image", says="one position of the t2w image")
+
+
+def check_read(path: Path) -> None:
+    assert read_mask(path, BOX).GetSize() == (4, 5, 3)
+
+
+def test_sheared_axes_are_the_reason(tmp_path: Path) -> None:
+    sheared = np.diag((0.5, 0.5, 3.0, 1.0))
+    sheared[0, 1] = 0.02
+    path = save_nifti(tmp_path / "a.nii.gz", np.eye(4), sheared, (0, 1))
+    refuse("BAD_ORIENTATION", read_mask, path, BOX, says="the mask on perpendicular axes, .* not orthonormal")
+
+
 def test_what_a_file_says_beside_its_voxels_is_forgotten(tmp_path: Path) -> None:
     mask = image(np.ones((3, 5, 4)))
     mask.SetMetaData("0010|0010", "Doe^John")
@@ -170,16 +230,45 @@ def test_files_that_are_no_mask(tmp_path: Path, capfd: pytest.CaptureFixture[str
     assert "Doe" not in "".join(capfd.readouterr())
 
 
-def test_an_mr_image_is_no_mask(calibration: Calibration) -> None:
+def test_an_mr_image_is_no_mask(calibration: Calibration, tmp_path: Path) -> None:
     path = next(path for path in calibration.folder.rglob("*") if path.is_file())
-    refuse("UNREADABLE", read_mask, path, BOX)
+    refuse("UNREADABLE", read_mask, path, BOX, says="found another DICOM file;")
+    damaged = tmp_path / "a.dcm"
+    damaged.write_bytes(calibration.masks["gland.rtstruct.dcm"].read_bytes()[:2000])
+    refuse("UNREADABLE", read_mask, damaged, BOX, says="found one that is damaged;")
 
 
-def test_contours_drawn_on_another_image_are_refused(calibration: Calibration) -> None:
-    reference = sitk.ReadImage(str(calibration.masks["gland.nii.gz"]))
-    moved = sitk.Image(reference)
-    moved.SetOrigin(reference.TransformContinuousIndexToPhysicalPoint((0.0, 0.0, 0.5)))
-    refuse("MASK_SPACE", read_mask, calibration.masks["gland.rtstruct.dcm"], moved)
+def save_seg(path: Path, values: np.ndarray, slices: Sequence[Dataset] | None = None, kind: str = "BINARY") -> Path:
+    """Write a SEG of `values`, (z, y, x, segment), on `slices`, by default those of the tiny study's T2W."""
+    described = [
+        hd.seg.SegmentDescription(number, "part", codes.SCT.Tissue, codes.SCT.Organ, "MANUAL")
+        for number in range(1, values.shape[3] + 1)
+    ]
+    sources = list(slices or make_study()["t2w"])
+    for each in sources:
+        each.PatientBirthDate = each.AccessionNumber = each.StudyID = each.StudyTime = each.ReferringPhysicianName = ""
+    made = hd.seg.Segmentation(sources, values, kind, described, hd.UID(), 99, hd.UID(), 1, "H", "M", "1", "S")
+    made.save_as(path)
+    return path
+
+
+def parts(count: int = 1) -> np.ndarray:
+    values = np.zeros((SLICES, PIXELS, PIXELS, count), np.uint8)
+    values[2:6, 8:20, 8:20] = 1
+    return values
+
+
+def test_why_a_segmentation_is_refused(tmp_path: Path) -> None:
+    path = tmp_path / "a.dcm"
+    assert voxels(read_mask(save_seg(path, parts()), BOX)).sum() == 4 * 12 * 12
+    save_seg(path, parts() * np.float32(0.7), kind="FRACTIONAL")
+    refuse("MASK_LABEL", read_mask, path, BOX, says="expected a binary SEG, found a fractional one")
+    save_seg(path, parts(2))
+    refuse("MASK_LABEL", read_mask, path, BOX, says="expected segments that do not overlap, found 2 of which two do")
+    uneven = make_study()["t2w"]
+    uneven[3].ImagePositionPatient[2] += 0.4 * SLICE_MM
+    save_seg(path, parts(), uneven)
+    refuse("NO_GEOMETRY", read_mask, path, BOX, says="expected a SEG on parallel, evenly spaced slices")
 
 
 @given(st.data())

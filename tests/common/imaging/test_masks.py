@@ -40,7 +40,7 @@ class TestCheckLabels:
         with pytest.raises(DataError, match=rf"^MASK_LABEL case=a: expected \(0, 1.*{name} mask, found {shown};"):
             check_labels("a", name, make_volume(_block(value)))
 
-    @pytest.mark.parametrize(("value", "shown"), [(0.5, "0.5"), (np.nan, "nan"), (-1, "-1")])
+    @pytest.mark.parametrize(("value", "shown"), [(0.5, "0.5"), (np.nan, "nan"), (-1, "-1"), (1.0000001, "1.0000001")])
     def test_values_between_labels_are_refused(self, make_volume, value, shown):
         with pytest.raises(DataError, match=f"found {shown};"):
             check_labels("a", "gland", make_volume(_block(value, np.float32)))
