@@ -7,13 +7,13 @@ trust.
 """
 
 import secrets
-import tempfile
 import time
 from collections.abc import Callable
 from contextlib import suppress
 from pathlib import Path
 
 from prostafed.common.errors import ConfigurationError
+from prostafed.common.files import scratch_folder, write_text
 from prostafed.common.flower_programs import find_program, flower_environment
 from prostafed.common.processes import (
     LOOPBACK,
@@ -48,7 +48,7 @@ def start_node(
         )
     logs = site_file.parent / "logs"
     with (
-        tempfile.TemporaryDirectory(prefix="pf-") as scratch,
+        scratch_folder() as scratch,
         suppress(KeyboardInterrupt),
         interrupted_by_sigterm(),
         children() as started,
@@ -76,7 +76,7 @@ def _start_programs(
 ) -> None:
     runtime = f"{LOOPBACK}:{find_free_port()}"
     secret = scratch / "secret"
-    secret.write_text(secrets.token_hex(32))  # in a folder only its owner can read
+    write_text(secret, secrets.token_hex(32))  # in a folder only its owner can read
     common: list[str | Path] = ["--superexec-auth-secret-file", secret]
     node: list[str | Path] = [find_program("flower-supernode"), *common, "--isolation", "process"]
     node += ["--superlink", superlink, "--root-certificates", root_certificates, "--auth-supernode-private-key", key]

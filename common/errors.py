@@ -7,7 +7,8 @@ ProstafedError
 ├── CheckpointError      tensors that do not fit the model or the study they are loaded for  exit code 1
 ├── RequestError         a request that a site does not answer                               exit code 1
 │   └── AlreadyToldError another one about test patients of whom the site has told           exit code 1
-└── RoundError           a round that could not be aggregated                                exit code 1
+├── RoundError           a round that could not be aggregated                                exit code 1
+└── StorageError         a disk that does not take a file                                    exit code 1
 """
 
 import difflib
@@ -60,6 +61,12 @@ class AlreadyToldError(RequestError):
 
 class RoundError(ProstafedError):
     """A round could not be aggregated."""
+
+
+class StorageError(ProstafedError):
+    """A disk does not take a file: it is full, a quota or limit is reached, or permissions are missing."""
+
+    code = "STORAGE"
 
 
 def nearest(name: str, valid: Iterable[str]) -> str:

@@ -1,7 +1,5 @@
 """Key files, written once and readable by their owner alone; a site's key pair, by which the coordinator knows it."""
 
-import os
-import tempfile
 from pathlib import Path
 
 from cryptography.exceptions import UnsupportedAlgorithm
@@ -14,25 +12,17 @@ from cryptography.hazmat.primitives.serialization import (
     load_ssh_public_key,
 )
 
+from prostafed.common import files
 from prostafed.common.errors import ConfigurationError
 from prostafed.common.files import make_folder
 
 
 def write_once(path: Path, content: bytes, mode: int = 0o600) -> None:
     """Write `content` to `path`, whole or not at all; raises ConfigurationError if it exists: lost keys stay lost."""
-    make_folder(path.parent)
-    handle, name = tempfile.mkstemp(dir=path.parent, prefix=f".{path.name}.", suffix=".part")  # created 0600
     try:
-        with os.fdopen(handle, "wb") as file:
-            file.write(content)
-            file.flush()
-            os.fsync(file.fileno())
-        os.chmod(name, mode)
-        os.link(name, path)  # unlike a rename, this fails where `path` exists
+        files.write_once(make_folder(path.parent) / path.name, content, mode)
     except FileExistsError as error:
         raise ConfigurationError(f"{path} exists and is not overwritten. Move it away to make a new one.") from error
-    finally:
-        os.unlink(name)
 
 
 def create_node_key(path: Path, comment: str) -> Path:

@@ -19,7 +19,7 @@ from pathlib import Path
 from types import FrameType
 
 from prostafed.common.errors import RoundError
-from prostafed.common.files import make_folder
+from prostafed.common.files import filling, make_folder
 
 LOOPBACK = "127.0.0.1"
 # Asks Linux to end the program when its parent dies, then becomes the program: a killed parent leaves nothing behind.
@@ -61,7 +61,7 @@ def start_child(
     """Start `command`, a program by its whole path, in `folder` and return it; its output is appended to `log`."""
     make_folder(log.parent)
     bound = [sys.executable, "-IS", "-c", _BOUND, str(os.getpid())] if sys.platform == "linux" else []
-    with log.open("ab") as output:
+    with filling(log, append=True) as output:
         process = subprocess.Popen(
             [*bound, *map(str, command)],
             stdin=subprocess.DEVNULL,

@@ -7,14 +7,13 @@ the number of lines written when it was made.
 
 import hashlib
 import json
-import os
 from dataclasses import dataclass
 from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
 
 from prostafed.common.errors import CheckpointError
-from prostafed.common.files import replacing
+from prostafed.common.files import append_bytes, write_bytes
 
 FILE = "ledger.jsonl"
 
@@ -58,10 +57,7 @@ class Ledger:
             "previous": self._last,
         }
         line = json.dumps(record, sort_keys=True)
-        with self._path.open("ab") as file:
-            file.write(line.encode() + b"\n")
-            file.flush()
-            os.fsync(file.fileno())
+        append_bytes(self._path, line.encode() + b"\n")
         self.length, self._last = self.length + 1, _digest(line)
 
 
@@ -86,8 +82,7 @@ def _read_whole_lines(path: Path, mend: bool = True) -> list[str]:
         return []
     whole, _, half = path.read_bytes().rpartition(b"\n")
     if half and mend:
-        with replacing(path) as temporary:
-            temporary.write_bytes(whole + b"\n" if whole else b"")
+        write_bytes(path, whole + b"\n" if whole else b"")
     return whole.decode("utf-8").splitlines()
 
 

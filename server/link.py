@@ -8,18 +8,16 @@ otherwise. Hospitals reach it through a reverse proxy that passes /v1/fleet/ and
 network without one.
 """
 
-import fcntl
 import json
 import re
 import secrets
-import tempfile
 import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager, suppress
 from pathlib import Path
 
 from prostafed.common.errors import ConfigurationError
-from prostafed.common.files import make_folder, write_json, write_text
+from prostafed.common.files import holding, make_folder, scratch_folder, write_json, write_text
 from prostafed.common.flower_programs import find_program, flower_environment
 from prostafed.common.keys import read_public_key, write_once
 from prostafed.common.processes import (
@@ -57,7 +55,7 @@ def start_link(
         raise ConfigurationError(f"{home} holds no certificates. Make it a server's home first: prostafed-server init.")
     with (
         _only_one(home / "link.lock"),
-        tempfile.TemporaryDirectory(prefix="pf-") as scratch,
+        scratch_folder() as scratch,
         suppress(KeyboardInterrupt),
         interrupted_by_sigterm(),
         children() as started,
@@ -66,7 +64,7 @@ def start_link(
         address = f"{LOOPBACK if host in ('0.0.0.0', '::') else host}:{port}"
         connection = Connection(home / "flower", address, pki.ca_certificate)
         control.write_connection(connection)
-        _start_programs(home, connection, host=host, port=port, scratch=Path(scratch), started=started)
+        _start_programs(home, connection, host=host, port=port, scratch=scratch, started=started)
         _register_missing(home, connection)
         write_json(home / "link.json", {"address": address})
         try:
@@ -116,7 +114,7 @@ def _start_programs(
     """
     pki = Pki(home / "pki")
     secret = scratch / "secret"
-    secret.write_text(secrets.token_hex(32))  # in a folder only its owner can read
+    write_text(secret, secrets.token_hex(32))  # in a folder only its owner can read
     common: list[str | Path] = ["--superexec-auth-secret-file", secret]
     link: list[str | Path] = [find_program("flower-superlink"), *common, "--isolation", "process"]
     link += ["--host", host, "--port", str(port), "--database", home / "state.db"]
@@ -144,9 +142,7 @@ def _register_missing(home: Path, connection: Connection) -> None:
 @contextmanager
 def _only_one(lock: Path) -> Iterator[None]:
     """Hold `lock`, which the system releases however this process ends: two links would share one database."""
-    with lock.open("w") as file:
-        try:
-            fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
-        except OSError as error:
-            raise ConfigurationError(f"A link already runs on {lock.parent}. Stop it first.") from error
+    with holding(lock) as ours:
+        if not ours:
+            raise ConfigurationError(f"A link already runs on {lock.parent}. Stop it first.")
         yield

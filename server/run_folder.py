@@ -3,7 +3,6 @@ at all.
 """
 
 import csv
-import fcntl
 import io
 import json
 from collections.abc import Iterable, Iterator, Mapping, Sequence
@@ -13,7 +12,7 @@ from pathlib import Path
 from typing import Any
 
 from prostafed.common.errors import CheckpointError, RoundError
-from prostafed.common.files import make_folder, write_json, write_text
+from prostafed.common.files import holding, make_folder, write_json, write_text
 from prostafed.common.provenance import read_commit, read_versions
 from prostafed.common.study import Study
 
@@ -40,11 +39,9 @@ def locked(folder: Path) -> Iterator[None]:
     """Hold the run folder, which the system releases however this process ends; raises RoundError where another process
     runs in it.
     """
-    with (make_folder(folder) / ".lock").open("w") as file:
-        try:
-            fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
-        except OSError as error:
-            raise RoundError(f"Another process runs in {folder}. Wait for its end, or stop it, then resume.") from error
+    with holding(make_folder(folder) / ".lock") as ours:
+        if not ours:
+            raise RoundError(f"Another process runs in {folder}. Wait for its end, or stop it, then resume.")
         yield
 
 

@@ -1,7 +1,6 @@
 """Studies on the link that runs: submit one, follow its rounds, stop it. Results appear in the home's runs/."""
 
 import json
-import tempfile
 from collections.abc import Callable, Collection
 from contextlib import suppress
 from dataclasses import asdict, dataclass
@@ -9,7 +8,7 @@ from pathlib import Path
 from typing import Any
 
 from prostafed.common.errors import ConfigurationError, RoundError
-from prostafed.common.files import make_folder, write_json
+from prostafed.common.files import make_folder, scratch_folder, write_json
 from prostafed.server import control
 from prostafed.server.bundle import write_bundle
 from prostafed.server.link import connect
@@ -43,9 +42,9 @@ def submit_run(home: Path, submission: Submission) -> str:
                 )
     make_folder(out)
     (out / "state.json").unlink(missing_ok=True)  # it tells of the end of an earlier try
-    with tempfile.TemporaryDirectory(prefix="pf-") as scratch:
+    with scratch_folder() as scratch:
         values = {name: str(value) for name, value in asdict(submission).items()}
-        run_id = control.submit(connection, write_bundle(Path(scratch) / "prostafed"), values)
+        run_id = control.submit(connection, write_bundle(scratch / "prostafed"), values)
     write_json(written, {**asdict(submission), "run_id": run_id})
     return run_id
 

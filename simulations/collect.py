@@ -1,12 +1,11 @@
 """From the arms' own run folders to the simulation's: records with an arm column, predictions, the federated model."""
 
 import json
-import shutil
 from collections import defaultdict
 from collections.abc import Iterator, Sequence
 from pathlib import Path
 
-from prostafed.common.files import replacing, write_text
+from prostafed.common.files import write_bytes, write_text
 from prostafed.common.metrics.predictions import CasePrediction
 from prostafed.common.metrics.summary import summarise
 from prostafed.common.seeding import derive_seed
@@ -56,8 +55,7 @@ def collect_arms(study: Study, arms: Sequence[ArmRun], hospitals: Sequence[Hospi
     write_text(out / "predictions.jsonl", "".join(json.dumps(row) + "\n" for row in predictions))
     for name in ("model.safetensors", "pooled.json", "cohorts.json"):
         if arms and (arms[0].folder / name).exists():
-            with replacing(out / name) as temporary:
-                shutil.copyfile(arms[0].folder / name, temporary)
+            write_bytes(out / name, (arms[0].folder / name).read_bytes())
     return sum_bytes(row for row in [*rounds, *evaluations] if row["arm"] == "federated")
 
 

@@ -3,6 +3,7 @@ ours.
 """
 
 from collections.abc import Sequence
+from io import BytesIO
 from pathlib import Path
 from typing import Any
 
@@ -11,7 +12,7 @@ import numpy.typing as npt
 
 from prostafed.client.training.evaluate import predict
 from prostafed.client.work import Workplace, load_network, open_workplace
-from prostafed.common.files import make_folder, replacing
+from prostafed.common.files import make_folder, write_bytes
 from prostafed.common.imaging.cases import MASKS, Masks
 from prostafed.common.messages import Request
 from prostafed.common.study import Finetune, Study
@@ -31,8 +32,9 @@ def write_examples(study: Study, arm: ArmRun, hospitals: Sequence[Hospital], fol
     for hospital, site_file in zip(hospitals, arm.site_files, strict=True):
         workplace = open_workplace(site_file, study.canonical())
         for number, index in enumerate(_choose_cases(workplace), start=1):
-            with replacing(folder / f"{hospital.name}-{number}.npz") as temporary, temporary.open("wb") as file:
-                np.savez_compressed(file, **_show_case(study, arm, hospital, workplace, index))  # type: ignore[arg-type]
+            content = BytesIO()
+            np.savez_compressed(content, **_show_case(study, arm, hospital, workplace, index))  # type: ignore[arg-type]
+            write_bytes(folder / f"{hospital.name}-{number}.npz", content.getvalue())
 
 
 def _show_case(

@@ -11,7 +11,7 @@ from typing import Any
 
 from prostafed.client.gate import admit_cases
 from prostafed.common.errors import DataError
-from prostafed.common.files import make_folder, write_json, write_text
+from prostafed.common.files import link_to, make_folder, write_json, write_text
 from prostafed.common.imaging.case_folder import CaseFolder, case_path, open_case_folder, write_case
 from prostafed.common.imaging.cases import CaseRecord, Grid, Image, Masks
 from prostafed.common.imaging.folds import write_splits
@@ -115,7 +115,7 @@ def write_pooled_folder(folder: Path, hospitals: Sequence[Hospital], study: Stud
         for record in hospital.cases.records:
             link = case_path(cases, record.case_id)
             if not link.exists():
-                link.symlink_to(case_path(hospital.cases.folder, record.case_id).resolve())
+                link_to(link, case_path(hospital.cases.folder, record.case_id).resolve())
         records = hospital.cases.records
         splits = split_patients(study, records)
         sides |= {records[index].case_id: split for split, indices in splits.items() for index in indices}

@@ -88,3 +88,71 @@ def test_the_training_core_needs_torch_monai_and_numpy_only(folder: str) -> None
         allowed = CORE_IMPORTS | SHELL_FILES.get(relative, set()) | set(sys.stdlib_module_names) | {"prostafed"}
         foreign = {module.split(".")[0] for module in imported(path)} - allowed
         assert not foreign, f"{relative} imports {foreign}"
+
+
+# What writes to a disk, by the name that is called; `open` and `.open` with a mode that writes count, too.
+WRITERS = {
+    "write_text", "write_bytes", "save_file", "WriteImage", "tofile", "to_csv", "memmap", "fdopen", "mkdir", "makedirs",
+    "mkstemp", "mkdtemp", "NamedTemporaryFile", "TemporaryFile", "TemporaryDirectory", "copy", "copy2", "copyfile",
+    "copytree", "move", "touch", "FileHandler", "to_filename", "symlink_to", "hardlink_to", "truncate",
+}  # fmt: skip
+# These take a file or a buffer: only a buffer, whose bytes go to common/files.py, is fine.
+SAVERS = {"savefig", "dcmwrite", "save_as", "savez", "savez_compressed", "ZipFile", "imsave"}
+
+
+def find_writers(text: str) -> Iterator[str]:
+    """Every call in a module's text that writes to a disk by itself."""
+    tree = ast.parse(text)
+    buffers = {
+        target.id
+        for node in ast.walk(tree)
+        if isinstance(node, ast.Assign) and isinstance(node.value, ast.Call)
+        for target in node.targets
+        if isinstance(target, ast.Name) and ast.unparse(node.value.func).endswith(("BytesIO", "StringIO"))
+    }
+    for call in (node for node in ast.walk(tree) if isinstance(node, ast.Call)):
+        owner = ast.unparse(call.func.value) if isinstance(call.func, ast.Attribute) else ""
+        name = ast.unparse(call.func).rpartition(".")[2]
+        given = [*call.args, *(keyword.value for keyword in call.keywords)]
+        to_buffer = any(isinstance(each, ast.Name) and each.id in buffers for each in given)
+        # `shutil.copy` writes, `array.copy` does not; `write_text(path)` is ours, `path.write_text()` is not
+        plain = name in WRITERS and (name not in ("copy", "move") or owner == "shutil")
+        ours = not owner and name in ("write_text", "write_bytes")
+        saves = name in SAVERS or (name == "save" and owner.rpartition(".")[2] in ("torch", "np", "onnx", "numpy"))
+        saves |= name == "export" and len(call.args) > 2  # of torch.onnx: the third is the file
+        modes = [each.value for each in given if isinstance(each, ast.Constant) and isinstance(each.value, str)]
+        opens = name == "open" and any(set(mode) & set("wax+") and set(mode) <= set("rwaxbt+") for mode in modes)
+        if (plain and not ours) or opens or (name == "open" and owner == "os") or (saves and not to_buffer):
+            yield f"line {call.lineno}: {ast.unparse(call)[:60]}"
+
+
+@pytest.mark.parametrize("path", source_files(), ids=lambda path: str(path.relative_to(ROOT)))
+def test_everything_is_written_in_one_place(path: Path) -> None:
+    """A full disk is one sentence only where the writer knows it: write through common/files.py."""
+    if path.relative_to(ROOT) != Path("common/files.py"):
+        assert not list(find_writers(path.read_text(encoding="utf-8")))
+
+
+@pytest.mark.parametrize(
+    "text",
+    [
+        'path.write_text("a")', "Path(a).write_bytes(b)", "save_file(tensors, path)", "torch.save(state, path)",
+        "figure.savefig(path)", "sitk.WriteImage(image, path)", 'open(path, "w")', 'path.open(mode="ab")',
+        'open(path, "x", opener=f)', "os.open(path, flags)", "dataset.save_as(path)", "pydicom.dcmwrite(path, dataset)",
+        "np.savez(path)", 'ZipFile(path, "w")', "array.tofile(file)", "tempfile.mkdtemp()", "path.mkdir()",
+        "shutil.copyfile(a, b)", 'torch.onnx.export(model, inputs, "a.onnx")', 'gzip.open(path, "wb")',
+    ],
+)  # fmt: skip
+def test_a_writer_is_found(text: str) -> None:
+    assert list(find_writers(text))
+
+
+@pytest.mark.parametrize(
+    "text",
+    [
+        "write_text(path, text)", "path.open()", 'path.open("rb")', 'open(path, encoding="utf-8")', "array.copy()",
+        "buffer = BytesIO()\ntorch.save(state, buffer)", "text = io.StringIO()\nfigure.savefig(text)",
+    ],
+)  # fmt: skip
+def test_what_does_not_write_is_no_writer(text: str) -> None:
+    assert not list(find_writers(text))

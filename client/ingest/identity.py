@@ -2,12 +2,12 @@
 
 import hashlib
 import hmac
-import os
 import re
 import secrets
 from pathlib import Path
 
 from prostafed.common.errors import ConfigurationError
+from prostafed.common.files import write_once
 
 _LENGTH = 16  # hexadecimal digits: 64 bits, no collision to be expected among millions of studies
 
@@ -26,8 +26,7 @@ def make_pseudonym(secret: bytes, kind: str, value: str) -> str:
 def create_secret(path: Path) -> None:
     """Write a new secret to `path`, readable by its owner only; raises ConfigurationError where one exists already."""
     try:
-        with open(path, "x", opener=_private, encoding="ascii") as file:  # Path.open takes no opener
-            file.write(secrets.token_hex(32) + "\n")
+        write_once(path, f"{secrets.token_hex(32)}\n".encode("ascii"))
     except FileExistsError as error:
         raise ConfigurationError(
             f"{path} exists already. Keep it: with another secret every case would get another id."
@@ -46,7 +45,3 @@ def read_secret(path: Path) -> bytes:
     if mode & 0o077:
         raise ConfigurationError(f"{path} can be read by others. Run: chmod 600 {path}")
     return bytes.fromhex(text)
-
-
-def _private(path: str, flags: int) -> int:
-    return os.open(path, flags, 0o600)

@@ -8,7 +8,6 @@ OUT/series_map.csv         which series is used as what; fill use_as to choose a
 import os
 import time
 from collections.abc import Callable, Iterator, Mapping, Sequence
-from contextlib import contextmanager
 from dataclasses import dataclass, replace
 from functools import partial
 from pathlib import Path
@@ -31,7 +30,6 @@ from prostafed.client.ingest.scan.headers import read_studies
 from prostafed.client.ingest.series_map import apply_uses, name_series, read_uses, write_series_map
 from prostafed.client.ingest.workers import map_in_processes
 from prostafed.client.manifest import Manifest
-from prostafed.common.errors import DataError
 from prostafed.common.files import make_folder, write_json
 from prostafed.common.imaging.case_folder import case_path, write_case
 from prostafed.common.imaging.cases import Grid
@@ -113,8 +111,7 @@ def index_site(request: IndexRequest, on_study: Callable[[int, int], None] | Non
         index = summarise(entries, findings, counts, wanted)
         _save(request, index)
     if not request.dry_run:
-        with _one_sentence(request):
-            write_series_map(request.out / SERIES_MAP, list_series(index["studies"]), uses)
+        write_series_map(request.out / SERIES_MAP, list_series(index["studies"]), uses)
     return index
 
 
@@ -135,8 +132,7 @@ def make_case(plan: Plan, request: IndexRequest, wanted: Wanted, uses: Mapping[s
         _remove(request, plan.known.case_id)
     elif not request.dry_run:
         assert assembled.case is not None
-        with _one_sentence(request):
-            write_case(request.out, *assembled.case, request.grid, request.sequences)
+        write_case(request.out, *assembled.case, request.grid, request.sequences)
     return entry
 
 
@@ -168,20 +164,7 @@ def _needs_decoder(plan: Plan) -> bool:
 
 def _save(request: IndexRequest, index: dict[str, Any]) -> None:
     if not request.dry_run:
-        with _one_sentence(request):
-            write_json(request.out / INDEX, index)
-
-
-@contextmanager
-def _one_sentence(request: IndexRequest) -> Iterator[None]:
-    try:
-        yield
-    except OSError as error:
-        reason = (error.strerror or type(error).__name__).lower()
-        raise DataError(
-            f"Cannot write into {request.out} ({reason}). Make room or change its permissions, and index again: what "
-            "is done is kept."
-        ) from error
+        write_json(request.out / INDEX, index)
 
 
 def _remove(request: IndexRequest, case_id: str) -> None:

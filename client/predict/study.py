@@ -1,10 +1,10 @@
 """One study: its case, what the model says of it, and the files of the result."""
 
 import shutil
-import tempfile
 from collections.abc import Callable, Mapping
 from dataclasses import asdict, dataclass
 from functools import partial
+from io import BytesIO
 from pathlib import Path
 from typing import Any
 
@@ -26,8 +26,7 @@ from prostafed.client.predict.segmentation import make_segmentation
 from prostafed.client.predict.source import SourceSeries, discreet, read_source
 from prostafed.client.predict.structured_report import make_report
 from prostafed.common.bundle.record import Bundle
-from prostafed.common.errors import DataError
-from prostafed.common.files import write_json
+from prostafed.common.files import appearing, write_bytes, write_json
 from prostafed.common.imaging.cases import Image
 
 SUMMARY = "predict.json"
@@ -80,14 +79,7 @@ def predict_study(plan: Plan, setting: Setting) -> Entry:
         return entry
     entry["files"] = sorted([*results, PREVIEW, SUMMARY])
     summary = {**entry, "fingerprint": plan.fingerprint, "model": describe_model(setting.bundle)}
-    try:
-        _write(folder, results, picture, summary)
-    except OSError as error:
-        reason = (error.strerror or type(error).__name__).lower()
-        raise DataError(
-            f"Cannot write into {setting.out} ({reason}). Make room or change its permissions, and predict again: what "
-            "is done is kept."
-        ) from error
+    _write(folder, results, picture, summary)
     return entry
 
 
@@ -164,18 +156,14 @@ def _describe_candidate(region: Region) -> Entry:
 
 
 def _write(folder: Path, results: Mapping[str, Dataset], picture: bytes, summary: Entry) -> None:
-    """Write a result whole or not at all: a temporary folder, then a rename in the place of the last one."""
-    temporary = Path(tempfile.mkdtemp(dir=folder.parent, prefix=f".{folder.name}."))
-    try:
-        with discreet():
-            for name, dataset in results.items():
-                dataset.save_as(temporary / name)
-        (temporary / PREVIEW).write_bytes(picture)
+    """Write a result whole or not at all, in the place of the last one."""
+    with appearing(folder, replace=True) as temporary, discreet():
+        for name, dataset in results.items():
+            content = BytesIO()
+            dataset.save_as(content)
+            write_bytes(temporary / name, content.getvalue())
+        write_bytes(temporary / PREVIEW, picture)
         write_json(temporary / SUMMARY, summary)
-        _remove(folder)
-        temporary.rename(folder)
-    finally:
-        shutil.rmtree(temporary, ignore_errors=True)
 
 
 def _remove(folder: Path) -> None:

@@ -1,7 +1,6 @@
 """Checks of what lies in the site's folder: permissions, secret, key pair, manifest."""
 
 import os
-import tempfile
 from collections import Counter
 from collections.abc import Iterator
 from pathlib import Path
@@ -12,6 +11,7 @@ from prostafed.client.ingest.identity import read_secret
 from prostafed.client.manifest import check_manifest
 from prostafed.client.preflight.records import Result, Situation
 from prostafed.common.errors import ConfigurationError, DataError
+from prostafed.common.files import is_writable
 from prostafed.common.keys import read_public_key
 
 
@@ -83,10 +83,7 @@ def check_tables(situation: Situation) -> Iterator[Result]:
 
 
 def _writable(path: Path, existing: Path) -> Result:
-    try:
-        with tempfile.TemporaryFile(dir=existing):
-            pass
-    except OSError:
+    if not is_writable(existing):
         fix = f"Give this user the right to write there, or name another folder in the site file: {path}"
         return Result(f"The folder {path.name} cannot be written to.", fix)
     return Result(f"The folder {path.name} can be written to.")

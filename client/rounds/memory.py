@@ -10,13 +10,14 @@ import logging
 import pickle
 import re
 from dataclasses import dataclass, field, fields
+from io import BytesIO
 from pathlib import Path
 from typing import Any
 
 import torch
 
 from prostafed.common.errors import CheckpointError, ConfigurationError
-from prostafed.common.files import make_folder, replacing
+from prostafed.common.files import make_folder, write_bytes
 from prostafed.common.messages import Reply
 from prostafed.common.models.checkpoint import read_checkpoint, save_checkpoint
 from prostafed.common.study import RUN_NAME
@@ -110,8 +111,9 @@ def find_answer(folder: Path, stage: int, round_number: int, study_hash: str, di
 
 def save_partial(folder: Path, round_number: int, partial: dict[str, Any]) -> None:
     """Keep a round in the making: tensors, numbers and texts in dictionaries and lists."""
-    with replacing(_partial_file(folder, round_number)) as temporary:
-        torch.save(partial, temporary)
+    content = BytesIO()
+    torch.save(partial, content)
+    write_bytes(_partial_file(folder, round_number), content.getvalue())
 
 
 def find_partial(folder: Path, round_number: int) -> dict[str, Any] | None:

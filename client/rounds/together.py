@@ -1,7 +1,6 @@
 """Several processes of a site that train one network together, each with a part of every batch."""
 
 import os
-import tempfile
 from collections.abc import Sequence
 from dataclasses import replace
 from pathlib import Path
@@ -15,6 +14,7 @@ from prostafed.client.rounds.memory import find_answer
 from prostafed.client.rounds.workplace import Workplace
 from prostafed.client.training.machine import Machine
 from prostafed.common.errors import ConfigurationError, DataError, DivergedError
+from prostafed.common.files import scratch_folder
 from prostafed.common.messages import Reply, Request
 
 
@@ -29,8 +29,8 @@ def train_together(workplace: Workplace, request: Request, folder: Path, digest:
     DivergedError where that is why.
     """
     devices = grant_devices(workplace, machine.ranks)
-    with tempfile.TemporaryDirectory(prefix="pf-") as scratch:
-        meeting = Path(scratch) / "meeting"
+    with scratch_folder() as scratch:
+        meeting = scratch / "meeting"
         try:
             spawn(_join, (workplace, request, folder, digest, machine, meeting, devices), machine.ranks)  # type: ignore[no-untyped-call]
         except ProcessException as error:

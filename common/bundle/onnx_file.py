@@ -13,6 +13,7 @@ from torch import Generator, Tensor
 
 from prostafed.common.bundle.network import Forward
 from prostafed.common.errors import CheckpointError, ConfigurationError
+from prostafed.common.files import write_bytes
 
 MAX_DIFFERENCE = 1e-3  # of logits
 
@@ -36,10 +37,9 @@ def write_onnx(forward: Forward, path: Path, hideable: tuple[int, ...] = ()) -> 
     inputs = _draw_inputs(forward, hideable)
     try:
         with _quiet():
-            torch.onnx.export(
+            program = torch.onnx.export(
                 forward,
                 (inputs[0],),
-                str(path),
                 input_names=["images"],
                 output_names=["logits"],
                 dynamic_shapes={"images": {0: torch.export.Dim("batch")}},
@@ -47,12 +47,15 @@ def write_onnx(forward: Forward, path: Path, hideable: tuple[int, ...] = ()) -> 
                 external_data=False,
                 verbose=False,
             )
-            session = onnxruntime.InferenceSession(str(path), providers=["CPUExecutionProvider"])
+            assert program is not None  # of `dynamo`
+            content = program.model_proto.SerializeToString()
+            session = onnxruntime.InferenceSession(content, providers=["CPUExecutionProvider"])
     except Exception as error:  # whatever stops an exporter, its own words fill pages
         raise CheckpointError(
             f"Expected a network that ONNX can hold, found one whose export failed ({type(error).__name__}). Report it "
             "with the study file."
         ) from error
+    write_bytes(path, content)
     difference = 0.0
     for images in inputs:
         with torch.no_grad():

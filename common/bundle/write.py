@@ -1,11 +1,10 @@
 """A bundle is written whole or not at all: into a temporary folder beside its place, then one rename."""
 
-import shutil
-import tempfile
 from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
 from importlib.metadata import version
+from io import BytesIO
 from pathlib import Path
 
 import torch
@@ -29,7 +28,7 @@ from prostafed.common.bundle.record import (
     hash_file,
 )
 from prostafed.common.errors import ConfigurationError
-from prostafed.common.files import make_folder, write_json, write_text
+from prostafed.common.files import appearing, make_folder, write_bytes, write_json, write_text
 from prostafed.common.models.checkpoint import save_checkpoint
 from prostafed.common.study import RUN_NAME, Study
 from prostafed.common.study.split import describe_split
@@ -67,10 +66,12 @@ def write_bundle(target: Path, draft: Draft) -> Bundle:
     hideable = tuple(draft.study.data.sequences.index(name) for name in draft.study.data.allow_missing)
     with _appearing(target) as folder:
         for name in ("configs", "models", "docs"):
-            (folder / name).mkdir()
+            make_folder(folder / name)
         difference = write_onnx(forward, folder / ONNX, hideable)
         save_checkpoint(folder / WEIGHTS, draft.tensors, _describe(draft.study))
-        torch.save(forward.state_dict(), folder / STATE)
+        state = BytesIO()
+        torch.save(forward.state_dict(), state)
+        write_bytes(folder / STATE, state.getvalue())
         write_json(folder / METADATA, make_metadata(described, release, draft.authors, difference))
         write_json(folder / INFERENCE, make_inference(described))
         write_text(folder / CARD, draft.card)
@@ -97,11 +98,6 @@ def _appearing(target: Path) -> Iterator[Path]:
     """Yield a temporary folder that becomes `target` on success and is removed else."""
     if target.exists():
         raise ConfigurationError(f"{target} exists already. Name another folder with --out, or remove that one.")
-    parent = make_folder(target.absolute().parent)
-    temporary = Path(tempfile.mkdtemp(dir=parent, prefix=f".{target.name}."))
-    try:
+    make_folder(target.absolute().parent)
+    with appearing(target.absolute()) as temporary:
         yield temporary
-        temporary.chmod(0o755)
-        temporary.rename(target)
-    finally:
-        shutil.rmtree(temporary, ignore_errors=True)

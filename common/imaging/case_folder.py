@@ -10,10 +10,10 @@ from typing import Any
 
 import numpy as np
 from safetensors import SafetensorError, safe_open
-from safetensors.numpy import save_file
+from safetensors.numpy import save
 
 from prostafed.common.errors import DataError
-from prostafed.common.files import replacing
+from prostafed.common.files import write_bytes
 from prostafed.common.imaging.cases import MASKS, CaseRecord, Grid, Image, Masks
 
 _SUFFIX = ".safetensors"
@@ -59,10 +59,9 @@ def write_case(
         )
     path = case_path(folder, record.case_id)
     header = {"record": asdict(record), "grid": asdict(grid), "sequences": sequences}
-    with replacing(path) as temporary:
-        voxels = {"image": stored, "masks": np.ascontiguousarray(masks, dtype=np.uint8)}
-        # One key: safetensors writes several in an order that changes from run to run, and equal cases are equal bytes.
-        save_file(voxels, temporary, {"case": json.dumps(header, sort_keys=True)})
+    voxels = {"image": stored, "masks": np.ascontiguousarray(masks, dtype=np.uint8)}
+    # One key: safetensors writes several in an order that changes from run to run, and equal cases are equal bytes.
+    write_bytes(path, save(voxels, {"case": json.dumps(header, sort_keys=True)}))
     return path
 
 

@@ -11,11 +11,11 @@ from pathlib import Path
 import numpy as np
 import torch
 from safetensors import SafetensorError, safe_open
-from safetensors.numpy import save_file
+from safetensors.numpy import save
 from torch import Tensor, nn
 
 from prostafed.common.errors import CheckpointError
-from prostafed.common.files import replacing
+from prostafed.common.files import write_bytes
 from prostafed.common.tensors import Tensors, group_of, write_tensors
 
 LEFT_OUT = "left_out"  # in a model's metadata: JSON list of the tensors that nobody trained, which it does not hold
@@ -33,9 +33,8 @@ class LoadReport:
 def save_checkpoint(path: Path, tensors: Tensors, metadata: Mapping[str, str]) -> None:
     """Write `tensors` and `metadata` to `path`, atomically; equal input gives equal bytes."""
     contiguous = {name: np.asarray(array, order="C") for name, array in tensors.items()}
-    with replacing(path) as temporary:
-        # One key: safetensors writes several in an order that changes from run to run.
-        save_file(contiguous, temporary, {"prostafed": json.dumps(dict(metadata), sort_keys=True)})
+    # One key: safetensors writes several in an order that changes from run to run.
+    write_bytes(path, save(contiguous, {"prostafed": json.dumps(dict(metadata), sort_keys=True)}))
 
 
 def read_checkpoint(path: Path) -> tuple[Tensors, dict[str, str]]:

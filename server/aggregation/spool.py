@@ -7,7 +7,6 @@ folder goes when the spool is closed or dropped; a process that is killed leaves
 """
 
 import shutil
-import tempfile
 import weakref
 from collections.abc import Iterator
 from dataclasses import dataclass
@@ -15,7 +14,8 @@ from pathlib import Path
 
 import numpy as np
 
-from prostafed.common.errors import RoundError
+from prostafed.common.errors import RoundError, StorageError
+from prostafed.common.files import filling, make_scratch
 from prostafed.common.tensors import Tensors
 from prostafed.server.admission import RejectedError
 from prostafed.server.aggregation.aggregator import Float64, Update, select_floating
@@ -38,7 +38,7 @@ class Spool:
 
     def __init__(self, tensors: Tensors) -> None:
         self._layout = select_floating(tensors)
-        self._folder = Path(tempfile.mkdtemp(prefix="prostafed-replies-"))
+        self._folder = make_scratch("prostafed-replies-")
         self._replies: dict[str, tuple[Path, dict[str, int]]] = {}  # site -> file, where in it each tensor starts
         self.close = weakref.finalize(self, shutil.rmtree, self._folder, ignore_errors=True)
 
@@ -55,16 +55,15 @@ class Spool:
             raise RejectedError("SAME_NAME", f"{update.site} has answered in this round already")
         path, offsets = self._folder / f"{len(self._replies)}.reply", {}  # a site's name is no file name
         try:
-            with path.open("wb") as file:
+            with filling(path) as file:
                 for name in self._layout:
                     if name in update.tensors:
                         offsets[name] = file.tell()
-                        update.tensors[name].astype(self._layout[name].dtype, order="C", copy=False).tofile(file)
-        except OSError as error:
-            reason = (error.strerror or type(error).__name__).lower()
+                        file.write(update.tensors[name].astype(self._layout[name].dtype, order="C", copy=False).data)
+        except StorageError as error:
             raise RoundError(
-                f"The reply of {update.site} could not be kept in {self._folder} ({reason}). Set TMPDIR to a folder "
-                "with room for as many copies of the model as there are sites, then resume."
+                f"The reply of {update.site} could not be kept. {error} Or set TMPDIR to a folder with room for as "
+                "many copies of the model as there are sites, then resume."
             ) from error
         self._replies[update.site] = (path, offsets)
 

@@ -11,6 +11,7 @@ from pathlib import Path
 import numpy as np
 import numpy.typing as npt
 
+from prostafed.common.files import make_folder
 from prostafed.simulations.dicom.masks import Mask, write_nifti
 from prostafed.simulations.dicom.rtstruct import write_rtstruct
 from prostafed.simulations.dicom.scan import FloatArray, Placement, Scan, Vector, Volume, place
@@ -72,7 +73,7 @@ def write_calibration_study(
     identity = Identity(
         f"calibration-{style}-{seed}", "GENERATED-0", "GENERATED^Calibration", "GEN-0", 50, date(2020, 1, 1)
     )
-    out.mkdir(parents=True, exist_ok=True)
+    make_folder(out)
     series = write_study(out / "dicom", identity, STYLES[style], scans)
     truth = _make_masks(t2_axes)
     masks = _write_masks(out, truth, t2w.placement)
@@ -114,8 +115,7 @@ def _make_masks(axes: tuple[Vector, Vector, Vector]) -> dict[str, Mask]:
 
 
 def _write_masks(out: Path, truth: dict[str, Mask], placement: Placement) -> dict[str, Path]:
-    folder = out / "masks"
-    folder.mkdir(exist_ok=True)
+    folder = make_folder(out / "masks")
     sources = sorted((out / "dicom" / "0001").iterdir())
     paths = {}
     for name, mask in truth.items():

@@ -6,6 +6,7 @@ import numpy as np
 import numpy.typing as npt
 import SimpleITK as sitk
 
+from prostafed.common.files import write_image
 from prostafed.simulations.dicom.scan import Placement
 
 Mask = npt.NDArray[np.uint8]
@@ -19,4 +20,4 @@ def write_nifti(path: Path, mask: Mask, placement: Placement) -> None:
     image.SetOrigin(placement.origin_mm.tolist())
     axes = (placement.along_row, placement.along_column, placement.normal)
     image.SetDirection(np.stack(axes, axis=1).ravel().tolist())
-    sitk.WriteImage(image, str(path), useCompression=True)
+    write_image(path, image)

@@ -1,6 +1,7 @@
 """A delineation as an RT structure set: closed outlines in the slices of a series."""
 
 from collections.abc import Iterator, Sequence
+from io import BytesIO
 from pathlib import Path
 
 import contourpy
@@ -10,6 +11,7 @@ import pydicom
 from pydicom.dataset import Dataset, FileMetaDataset
 from pydicom.uid import ExplicitVRLittleEndian, RTStructureSetStorage
 
+from prostafed.common.files import write_bytes
 from prostafed.simulations.dicom.classic import format_number, make_uid
 from prostafed.simulations.dicom.masks import Mask
 from prostafed.simulations.dicom.scan import Placement
@@ -47,7 +49,9 @@ def write_rtstruct(
         dataset.StructureSetROISequence.append(roi)
         dataset.ROIContourSequence.append(contours)
         dataset.RTROIObservationsSequence.append(observation)
-    pydicom.dcmwrite(path, dataset, enforce_file_format=True)
+    content = BytesIO()
+    pydicom.dcmwrite(content, dataset, enforce_file_format=True)
+    write_bytes(path, content.getvalue())
 
 
 def _start_structure_set(source: Dataset, name: str) -> Dataset:

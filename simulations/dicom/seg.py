@@ -1,12 +1,14 @@
 """A delineation as a DICOM segmentation."""
 
 from collections.abc import Sequence
+from io import BytesIO
 from pathlib import Path
 
 import highdicom as hd
 import pydicom
 from pydicom.sr.codedict import codes
 
+from prostafed.common.files import write_bytes
 from prostafed.simulations.dicom.classic import make_uid
 from prostafed.simulations.dicom.masks import Mask
 
@@ -43,4 +45,6 @@ def write_seg(path: Path, mask: Mask, sources: Sequence[Path], labels: Sequence[
         software_versions="1",
         device_serial_number="GENERATED",
     )
-    seg.save_as(path)
+    content = BytesIO()
+    seg.save_as(content)
+    write_bytes(path, content.getvalue())

@@ -9,7 +9,6 @@ import importlib.util
 import os
 import secrets
 import shutil
-import tempfile
 from collections.abc import Callable, Mapping
 from contextlib import suppress
 from dataclasses import dataclass
@@ -17,7 +16,7 @@ from pathlib import Path
 from typing import Any
 
 from prostafed.common.errors import ConfigurationError
-from prostafed.common.files import make_folder
+from prostafed.common.files import make_folder, make_scratch, write_text
 from prostafed.common.flower_programs import find_program, flower_environment
 from prostafed.common.processes import (
     LOOPBACK,
@@ -62,7 +61,7 @@ def run_on_flower(
         (out / "state.json").unlink()  # of an earlier run, or it would be taken for this one's end
     seen = read_rounds(out)  # by a run that is resumed now
     # A socket path may hold 107 characters and Ray spends 70 of them: a short folder outside `out`.
-    scratch = Path(tempfile.mkdtemp(prefix=f"pf-{os.getpid()}-", dir="/tmp" if os.name == "posix" else None))
+    scratch = make_scratch(f"pf-{os.getpid()}-", "/tmp" if os.name == "posix" else None)
     try:
         with interrupted_by_sigterm(), children(grace_s=1.0) as started:  # or the ServerApp would go on for seconds
             connection = _start_runtime(scratch, logs, resources, started)
@@ -80,7 +79,7 @@ def _start_runtime(scratch: Path, logs: Path, resources: Resources, started: lis
     connection = Connection(make_folder(scratch / "flower"), address, authority=None)
     write_connection(connection)
     secret = scratch / "secret"  # only our SuperExec may take up runs; the folder is readable by its owner alone
-    secret.write_text(secrets.token_hex(32))
+    write_text(secret, secrets.token_hex(32))
     environment = flower_environment(
         connection.flower_home,
         RAY_ADDRESS=os.environ.get("RAY_ADDRESS", "local"),  # never a cluster that happens to run here

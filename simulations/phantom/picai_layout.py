@@ -19,7 +19,7 @@ import numpy as np
 import numpy.typing as npt
 
 from prostafed.common.errors import DataError
-from prostafed.common.files import make_folder, write_json, write_text
+from prostafed.common.files import make_folder, write_image, write_json, write_text
 from prostafed.common.seeding import derive_seed
 from prostafed.simulations.phantom.case import Study, draw_study
 from prostafed.simulations.phantom.centers import CENTERS
@@ -185,9 +185,4 @@ def write_volume(path: Path, volume: npt.NDArray[Any], axes: Axes, placing: Plac
     image.SetSpacing([round(float(np.diff(axis[:2])[0]), 4) for axis in reversed(axes)])
     image.SetDirection(direction.ravel().tolist())
     image.SetOrigin((placing.corner_mm + direction @ [float(axis[0]) for axis in reversed(axes)]).tolist())
-    temporary = path.with_name(f".part-{path.name}")
-    try:
-        sitk.WriteImage(image, str(temporary), useCompression=True)
-        temporary.replace(path)
-    finally:
-        temporary.unlink(missing_ok=True)
+    write_image(path, image)

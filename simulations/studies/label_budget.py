@@ -23,10 +23,11 @@ import sys
 import time
 from collections.abc import Sequence
 from dataclasses import asdict
+from io import BytesIO
 from pathlib import Path
 
 from prostafed.common.errors import ConfigurationError, ProstafedError
-from prostafed.common.files import make_folder, replacing, write_json, write_text
+from prostafed.common.files import make_folder, write_bytes, write_json, write_text
 from prostafed.common.imaging.budget import choose_labelled
 from prostafed.common.imaging.cases import CasesInMemory
 from prostafed.common.seeding import derive_seed
@@ -126,8 +127,9 @@ def report(cells: Sequence[Cell], parameters: Parameters, out: Path, as_json: bo
     lines = [",".join(rows[0]), *(",".join(map(str, row.values())) for row in rows)]
     write_text(out / "label_budget.csv", "\n".join(lines) + "\n")
     write_json(out / "label_budget.json", {"config": parameters.hash(), "parameters": asdict(parameters)})
-    with replacing(out / "label_budget.png") as temporary:
-        plot(cells, parameters).savefig(temporary, format="png", dpi=150)
+    picture = BytesIO()
+    plot(cells, parameters).savefig(picture, format="png", dpi=150)
+    write_bytes(out / "label_budget.png", picture.getvalue())
     if as_json:
         print(json.dumps({"config": parameters.hash(), "parameters": asdict(parameters), "rows": rows}))
         return

@@ -174,10 +174,7 @@ def _pull_study(request: PullRequest, uid: str, shelf: Shelf) -> dict[str, Any]:
     except RetrievalError:
         failed = True  # this study's; others may do better
     if shelf.failure is not None:
-        reason = (shelf.failure.strerror or type(shelf.failure).__name__).lower()
-        raise ConfigurationError(
-            f"Cannot write to {request.out} ({reason}). Make room or change its rights, then go on."
-        )
+        raise shelf.failure
     present = sum(len(each) for each in before.values())
     after = sum(len(read_present(each.folder) & each.instances) for each in series)
     status = "complete" if after == found else "failed" if failed else "partial"

@@ -11,7 +11,8 @@ from pydicom.errors import InvalidDicomError
 from pynetdicom.events import Event
 
 from prostafed.client.ingest.scan.elements import quiet
-from prostafed.common.files import replacing
+from prostafed.common.errors import ConfigurationError, StorageError
+from prostafed.common.files import make_folder, write_bytes
 
 _TAKEN, _FULL, _REFUSED = 0x0000, 0xA700, 0xA900  # of a C-STORE; refused: not what was asked for
 
@@ -29,7 +30,7 @@ class Shelf:
             self._study_uid, self._folders = study_uid, folders
             self._taken = {instance for each in present.values() for instance in each}
             self._numbers = {uid: _last_number(folder) for uid, folder in folders.items()}
-            self.failure: OSError | None = None  # of the disk
+            self.failure: ConfigurationError | StorageError | None = None  # of the disk
 
     def store(self, event: Event) -> int:
         """Write an instance of a series that was asked for, whole or not at all; refuse any other."""
@@ -42,10 +43,9 @@ class Shelf:
             if instance in self._taken:
                 return _TAKEN
             try:
-                self._folders[series].mkdir(parents=True, exist_ok=True)
-                with replacing(self._folders[series] / f"{self._numbers[series] + 1:04d}.dcm") as temporary:
-                    temporary.write_bytes(content)
-            except OSError as error:
+                folder = make_folder(self._folders[series])
+                write_bytes(folder / f"{self._numbers[series] + 1:04d}.dcm", content)
+            except (ConfigurationError, StorageError) as error:
                 self.failure = error
                 return _FULL
             self._numbers[series] += 1

@@ -19,7 +19,7 @@ from prostafed.client.ingest.identity import make_pseudonym
 from prostafed.client.ingest.index import IndexRequest, index_site
 from prostafed.client.ingest.workers import map_in_processes
 from prostafed.client.manifest import LesionRow, Manifest, ReadRow, StudyRow
-from prostafed.common.errors import ConfigurationError, DataError
+from prostafed.common.errors import ConfigurationError, StorageError
 from prostafed.common.imaging.case_folder import open_case_folder
 from tests.client.ingest.tiny_study import GRID, Study, make_study, save_study
 
@@ -277,8 +277,8 @@ def test_a_full_disk_is_one_sentence(request_: IndexRequest, monkeypatch: pytest
     def fail(*arguments: Any) -> None:
         raise OSError(28, "No space left on device")
 
-    monkeypatch.setattr(index, "write_case", fail)
-    with pytest.raises(DataError, match=r"Cannot write into .*no space left on device.*what is done is kept"):
+    monkeypatch.setattr(Path, "write_bytes", fail)
+    with pytest.raises(StorageError, match=r"Cannot write into .*no space left on device.*what is done is kept"):
         index_site(request_)
 
 

@@ -84,7 +84,7 @@ def test_a_site_answers_once(folder: Path) -> None:
 def test_a_full_disk_says_what_to_do(folder: Path) -> None:
     kept = Spool(LAYOUT)
     next(folder.iterdir()).rmdir()
-    with pytest.raises(RoundError, match=r"north could not be kept in .*no such file.*TMPDIR"):
+    with pytest.raises(RoundError, match=r"north could not be kept. Cannot write into .*no such file.*TMPDIR"):
         kept.add(reply("north", 1.0))
 
 

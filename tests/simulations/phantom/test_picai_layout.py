@@ -8,7 +8,7 @@ import numpy as np
 import pytest
 import SimpleITK as sitk
 
-from prostafed.common.errors import DataError
+from prostafed.common.errors import DataError, StorageError
 from prostafed.common.imaging.cases import Grid
 from prostafed.simulations.phantom.marksheet import COLUMNS
 from prostafed.simulations.phantom.picai_layout import write_picai_layout
@@ -124,10 +124,10 @@ def test_the_same_call_finishes_what_was_interrupted(layout):
 def test_nothing_half_written_stays(tmp_path, monkeypatch):
     def fail(image, path, **_):
         Path(path).write_bytes(b"half")
-        raise OSError("disk full")
+        raise OSError(28, "No space left on device")
 
     monkeypatch.setattr(sitk, "WriteImage", fail)
-    with pytest.raises(OSError, match="disk full"):
+    with pytest.raises(StorageError, match="no space left on device"):
         write_picai_layout(tmp_path, 1, 1, **FAST)
     assert not list(tmp_path.rglob("*.mha"))
     assert not list(tmp_path.rglob(".part-*"))

@@ -16,10 +16,9 @@ from pydicom.dataset import Dataset
 from pydicom.uid import CTImageStorage, ImplicitVRLittleEndian, RLELossless
 
 from prostafed.client.ingest.identity import make_pseudonym
-from prostafed.client.ingest.pacs import shelf
 from prostafed.client.ingest.pacs.archive import PacsError, PacsServer, Tls, verify
 from prostafed.client.ingest.pacs.pull import PullRequest, Wanted, pull, read_wanted_list
-from prostafed.common.errors import ConfigurationError
+from prostafed.common.errors import ConfigurationError, StorageError
 from prostafed.server.pki import create_pki
 
 from .archives import ARCHIVES, NAME, OURS, free_port, misbehaving
@@ -276,14 +275,14 @@ def test_a_transfer_that_ends_in_an_error_is_one_studys(make_slice, tmp_path):
 
 
 def test_a_full_disk_is_said_as_such(make_slice, tmp_path, monkeypatch):
-    def full(path: Path) -> Any:
+    def full(path: Path, content: bytes) -> None:
         raise OSError(28, "No space left on device")
 
-    monkeypatch.setattr(shelf, "replacing", full)
+    monkeypatch.setattr(Path, "write_bytes", full)
     one = make(make_slice, FIRST, 1)
     with (
         misbehaving(find=answering(FIRST), get=sending(one)) as server,
-        pytest.raises(ConfigurationError, match="no space left"),
+        pytest.raises(StorageError, match="no space left"),
     ):
         pull(PullRequest(server, Wanted(), tmp_path, SECRET))
 
