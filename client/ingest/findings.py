@@ -62,6 +62,7 @@ CODES: dict[str, str] = {
     "LABEL_CONFLICT": "F",
     "LABEL_RANGE": "F",
     "PSAD": "W",  # psad differs from psa / volume by more than 0.03
+    "HEADER_GAP": "W",  # results could not take over all of the header
     "PIRADS_MINIMUM": "W",  # below the technical minima of PI-RADS v2.1
 }
 

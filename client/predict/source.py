@@ -11,22 +11,12 @@ import numpy as np
 import numpy.typing as npt
 from pydicom import dcmread
 from pydicom.dataset import Dataset
+from pydicom.valuerep import format_number_as_ds
 
 from prostafed.client.ingest.images.sources import Source
 from prostafed.client.ingest.images.stack import order_slices
-
-# What DICOM wants in every object, empty where not known; exports that were cut down lack some.
-_MAY_BE_EMPTY = (
-    "PatientID",
-    "PatientName",
-    "PatientBirthDate",
-    "PatientSex",
-    "AccessionNumber",
-    "StudyID",
-    "StudyDate",
-    "StudyTime",
-    "ReferringPhysicianName",
-)
+from prostafed.client.ingest.records import Slice
+from prostafed.client.predict.header import mend_headers
 
 
 @dataclass(frozen=True)
@@ -35,6 +25,7 @@ class SourceSeries:
 
     datasets: tuple[Dataset, ...]  # classic: one per plane, in order; enhanced: the one file
     frames: tuple[int, ...]  # enhanced: of each plane, its frame; classic: ()
+    mended: tuple[str, ...] = ()  # keywords of what was left out or made: it was missing or wrong
 
     def arrange(self, volume: npt.NDArray[Any]) -> npt.NDArray[Any]:
         """Return a volume (plane, row, column) as its source's frames: what has no plane is zeros."""
@@ -55,13 +46,32 @@ def read_source(source: Source) -> SourceSeries:
     paths = list(dict.fromkeys(each.path for each in ordered))
     datasets = tuple(dcmread(path, stop_before_pixels=True, force=True) for path in paths)
     multi_frame = len(paths) == 1 and "NumberOfFrames" in datasets[0]
-    for dataset in datasets:
-        for keyword in _MAY_BE_EMPTY:
-            if keyword not in dataset:
-                setattr(dataset, keyword, "")
-        if not multi_frame and not dataset.get("SliceThickness"):
-            dataset.SliceThickness = round(order.spacing_mm, 6)  # the gap stands in: results cannot do without
-    return SourceSeries(datasets, tuple(each.frame for each in ordered) if multi_frame else ())
+    if not multi_frame:
+        for dataset, plane in zip(datasets, ordered, strict=True):
+            _place(dataset, plane, order.spacing_mm)
+    mended = mend_headers(datasets, source.series[0].uid)
+    return SourceSeries(datasets, tuple(each.frame for each in ordered) if multi_frame else (), mended)
+
+
+def _place(dataset: Dataset, plane: Slice, spacing_mm: float) -> None:
+    """Say where a classic image lies as it was read: its header may say so in a way of its own."""
+    assert plane.position_mm is not None
+    assert plane.orientation is not None
+    assert plane.pixel_spacing_mm is not None
+    dataset.Rows, dataset.Columns = plane.rows, plane.columns
+    dataset.ImagePositionPatient = [format_number_as_ds(each) for each in plane.position_mm]
+    dataset.ImageOrientationPatient = [format_number_as_ds(each) for each in plane.orientation]
+    dataset.PixelSpacing = [format_number_as_ds(each) for each in plane.pixel_spacing_mm]
+    for keyword in ("SliceThickness", "SpacingBetweenSlices"):
+        if not _is_length(dataset, keyword):
+            setattr(dataset, keyword, round(spacing_mm, 6))  # the gap stands in: results cannot do without
+
+
+def _is_length(dataset: Dataset, keyword: str) -> bool:
+    try:
+        return float(dataset[keyword].value) > 0
+    except (KeyError, TypeError, ValueError):
+        return False
 
 
 @contextmanager

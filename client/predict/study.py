@@ -66,7 +66,9 @@ def predict_study(plan: Plan, setting: Setting) -> Entry:
             if assembled.case is not None and get_status(findings) != "refused":
                 t2w = assembled.sources["t2w"]
                 placed = _ask(assembled.case[1], t2w.image, setting)
-                results = make_results(placed, read_source(t2w), t2w.image, setting)
+                source = read_source(t2w)
+                findings = (*findings, *_tell_mended(case_id, source.mended))
+                results = make_results(placed, source, t2w.image, setting)
                 picture = draw_preview(placed, t2w.image)
     except Exception as error:  # no study may end the call; an error's own words may hold paths and values
         text = (
@@ -135,6 +137,14 @@ def describe_model(bundle: Bundle) -> Entry:
         "study_hash": record.study_hash,
         "min_confidence": record.thresholds.min_confidence,
     }
+
+
+def _tell_mended(case_id: str, mended: tuple[str, ...]) -> tuple[Finding, ...]:
+    if not mended:
+        return ()
+    text = f"expected a header that results can take over, found {', '.join(mended)} missing or wrong in the T2W; the "
+    text += "results do without, or have a UID of their own: look whether the archive files them with this study."
+    return (make_finding(case_id, "HEADER_GAP", text),)
 
 
 def _ask(image: Image, t2w: sitk.Image, setting: Setting) -> Placed:
