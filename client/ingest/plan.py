@@ -20,7 +20,7 @@ from prostafed.client.ingest.series_map import name_series
 from prostafed.client.manifest import Manifest, StudyRow, describe_case, find_mistakes
 from prostafed.client.manifest.labels import grade_gleason
 
-FORMAT = 1  # of the index; another one makes every case anew
+FORMAT = 2  # of the index; another one makes every case anew
 _SEQUENCES = ("t2w", "adc", "hbv")
 
 

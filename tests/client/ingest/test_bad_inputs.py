@@ -17,7 +17,7 @@ from tests.client.ingest.bad_inputs import BAD_INPUTS, Rows, cells_of
 from tests.client.ingest.tiny_study import GRID, make_study, save_study
 
 SECRET = b"of the test"
-ELSEWHERE = {"TOO_MANY_FILES", "STUDY_TOO_LARGE", "SOURCE_GONE", "HEADER_GAP"}  # in test_walk, test_headers, test_index, predict
+ELSEWHERE = {"TOO_MANY_FILES", "STUDY_TOO_LARGE", "SOURCE_GONE", "HEADER_GAP"}  # each has a test of its own room
 
 
 def index(export: Path, out: Path, rows: Rows | None = None, **changes: Any) -> dict[str, Any]:
