@@ -165,13 +165,15 @@ def link_to(path: Path, target: Path) -> None:
 
 
 @contextmanager
-def holding(lock: Path) -> Iterator[bool]:
-    """Yield whether `lock` is ours: one process at a time holds it, and the system releases it however that ends."""
+def holding(lock: Path, wait: bool = False) -> Iterator[bool]:
+    """Yield whether `lock` is ours, with `wait` once it is: one process at a time holds it, and the system releases it
+    however that ends.
+    """
     with writing(lock):
         file = lock.open("w")
     with file:
         try:
-            fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
+            fcntl.flock(file, fcntl.LOCK_EX | (0 if wait else fcntl.LOCK_NB))
         except OSError:
             yield False
         else:

@@ -91,8 +91,9 @@ def _check(element: DataElement) -> None:
     if element.VR in ("DA", "TM") and element.VM > 1:
         raise ValueError
     alone = Dataset()
+    nowhere = BytesIO()
     alone.add(element)
-    dcmwrite(BytesIO(), alone, implicit_vr=False, little_endian=True)
+    dcmwrite(nowhere, alone, implicit_vr=False, little_endian=True)
 
 
 def _take_utf8(dataset: Dataset) -> None:

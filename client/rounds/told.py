@@ -6,13 +6,12 @@ request; any other is refused. It is kept by study and stage, not by run: anothe
 cannot know a study that was changed in a detail from a new one: that is what approving studies is for.
 """
 
-import fcntl
 import json
 from collections.abc import Callable
 from pathlib import Path
 
 from prostafed.common.errors import AlreadyToldError
-from prostafed.common.files import make_folder, write_text
+from prostafed.common.files import holding, make_folder, write_text
 from prostafed.common.messages import Reply, Request
 
 
@@ -24,8 +23,7 @@ def tell_once(memory: Path, request: Request, digest: str, answer: Callable[[], 
     """
     path = make_folder(memory / "told") / f"{request.study_hash}-stage-{request.stage}.json"
     asked = {"round": request.round, "splits": list(request.splits), "tensors": digest}
-    with path.with_suffix(".lock").open("w") as lock:
-        fcntl.flock(lock, fcntl.LOCK_EX)
+    with holding(path.with_suffix(".lock"), wait=True):
         if path.exists():
             kept = json.loads(path.read_text(encoding="utf-8"))
             if kept["asked"] != asked:

@@ -1,11 +1,10 @@
 """Image files as SimpleITK reads them, whatever bytes their path is made of."""
 
-import tempfile
 from pathlib import Path
 
 import SimpleITK as sitk
 
-from prostafed.common.files import is_text
+from prostafed.common.files import is_text, link_to, scratch_folder
 
 
 def read_file(path: Path) -> sitk.Image:
@@ -16,8 +15,8 @@ def read_file(path: Path) -> sitk.Image:
     """
     if is_text(str(path)):
         return sitk.ReadImage(str(path))
-    with tempfile.TemporaryDirectory() as folder:
+    with scratch_folder() as folder:
         suffixes = "".join(path.suffixes).encode("ascii", "ignore").decode()
-        link = Path(folder) / f"image{suffixes}"
-        link.symlink_to(path.absolute())
+        link = folder / f"image{suffixes}"
+        link_to(link, path.absolute())
         return sitk.ReadImage(str(link))
