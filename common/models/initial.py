@@ -59,7 +59,6 @@ def load_initial(study: Study, path: Path | None) -> Tensors:
 def _read_encoder(study: Study, path: Path, expected: Tensors) -> Tensors:
     """Return the tensors of `expected` that a run trained into `path`; tell of others, which the file has to name."""
     tensors, metadata = read_checkpoint(path)
-    check_split(study, metadata, path)
     found, left_out = select_groups(tensors, ["encoder"]), list_left_out(path, metadata)
     if not found:
         raise CheckpointError(
@@ -70,6 +69,7 @@ def _read_encoder(study: Study, path: Path, expected: Tensors) -> Tensors:
         check_layout({name: array for name, array in expected.items() if name not in left_out}, found)
     except CheckpointError as error:
         raise CheckpointError(f"{path}: {error}") from error
+    check_split(study, metadata, path)
     if missing := sorted(left_out & set(expected)):
         text = f"{path} lacks {len(missing)} of the encoder's {len(expected)} tensors, e.g. {missing[0]}, which its run"
         tell(Said("initial", f"{text} did not train in common (local, share). They start as drawn."))

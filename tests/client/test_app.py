@@ -106,7 +106,9 @@ def folder(tmp_path: Path) -> Path:
 def exchange(site_file: Path, study: Study, change: Callable[[Message], None] | None = None, **asked: Any) -> Message:
     """Return what the site answers to a request, `change`d where it is to be another."""
     grid = FlowerGrid(site_app.app, [{"site": str(site_file)}], {"study": study.canonical(), "run": "run"})
-    request = Request(**{**vars(ask(study)), **asked})
+    greets = asked.get("action") == "hello"
+    usual = Request("hello", study_hash=study.hash()) if greets else ask(study)
+    request = Request(**{**vars(usual), **asked})
     (node,) = grid.get_node_ids()
     (message,) = pack_request(request, [node], 60.0)
     if change:

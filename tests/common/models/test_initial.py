@@ -214,7 +214,8 @@ def test_what_the_earlier_run_did_not_train_starts_as_drawn_and_is_said(tmp_path
     encoder = [name for name in drawn if name.startswith("encoder.")]
     left_out = [name for name in encoder if ".N." in name]
     trained = {name: drawn[name] + 1 for name in encoder if name not in left_out}
-    save_checkpoint(path, trained, {LEFT_OUT: json.dumps([*left_out, "head.weight"])})
+    split = {"split": describe_split(make_study())}
+    save_checkpoint(path, trained, {LEFT_OUT: json.dumps([*left_out, "head.weight"]), **split})
     told: list[Event] = []
     with listening(told.append):
         found = load_initial(make_study(encoder="checkpoint", sha256=digest(path)), path)
