@@ -70,6 +70,19 @@ def test_windows_agree_with_the_whole_where_each_voxel_is_judged_alone() -> None
         np.testing.assert_allclose(parts[index], expected, atol=1e-5)
 
 
+def test_windows_overlap_by_half_and_their_middles_count_more_than_their_edges() -> None:
+    said = iter([4.0, 4.0, -4.0])  # logits of the windows of x 0 to 15, 8 to 23, 16 to 31
+    task = replace(build_task("lesion"), outputs=lambda network, images: torch.full_like(images[:, :1], next(said)))
+    network, cases = nn.ModuleDict({"encoder": nn.Identity()}), make_cases((4, 16, 32), 1)
+    ((_, found),) = predict(network, task, cases, [0], 1, CPU, WINDOW)
+    assert next(said, None) is None
+    along = found[2, 8]
+    assert (along[:16] > 0.9).all()
+    assert (along[24:] < 0.1).all()
+    assert (np.diff(along[16:24]) < 0).all()
+    assert along[19] + along[20] == pytest.approx(1, abs=1e-5)
+
+
 def test_cases_without_truth_are_left_out() -> None:
     cases = make_cases(WINDOW)
     unknown = CasesInMemory((replace(cases.records[0], cspca=None), *cases.records[1:]), cases.arrays)
