@@ -70,7 +70,15 @@ def test_the_names_of_a_payload_are_those_compression_gives(rule: str) -> None:
 
 
 @pytest.mark.parametrize(
-    "metrics", [{"train/age_of_patient": 61.0}, {"case-17/loss": 0.1}, {"loss": 0.1}, {"train/loss": float("nan")}]
+    "metrics",
+    [
+        {"train/age_of_patient": 61.0},
+        {"case-17/loss": 0.1},
+        {"loss": 0.1},
+        {"train/loss": float("nan")},
+        {"cohort/patient": 7.0},
+        {"cohort/loss": 0.1},
+    ],
 )
 def test_a_metric_that_is_not_listed_or_not_finite_does_not(metrics: dict[str, float]) -> None:
     with pytest.raises(ReleaseError, match="may leave"):

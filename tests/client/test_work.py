@@ -9,10 +9,11 @@ import torch
 from torch import Tensor, nn
 
 from prostafed.client import work
+from prostafed.client.release import ReleaseError
 from prostafed.common.configuration import parse
 from prostafed.common.imaging.case_folder import write_case
 from prostafed.common.imaging.cases import CaseRecord, Grid
-from prostafed.common.messages import Request
+from prostafed.common.messages import Reply, Request
 from prostafed.common.study import Study
 from prostafed.common.study.network import build_stage_network
 from prostafed.common.tasks.task import Task
@@ -81,3 +82,21 @@ def test_an_evaluation_runs_as_the_site_file_says(
     sent = select_groups(read_tensors(build_stage_network(study, 1)), ["encoder"])
     work.evaluate(place, Request("evaluate", "run", study.hash(), 1, 1, sent, ("test",)))
     assert seen == [(1, torch.bfloat16)] * 2
+
+
+@pytest.mark.parametrize("leak", ["hello", "evaluate", "train", "train's tensors"])
+def test_whatever_a_site_answers_passes_the_gate(
+    leak: str, site_file: Path, study: Study, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    site_file.write_text('name = "north"\nshare_cohort = true\n')
+    place = work.open_workplace(site_file, study.canonical())
+    sent = select_groups(read_tensors(build_stage_network(study, 1)), ["encoder"])
+    request = Request("train", "run", study.hash(), 1, 1, sent, ("test",))
+    reply = Reply("north", study.hash(), 1, 1, 1, {**sent, "head.weight": np.zeros(1)} if "tensors" in leak else sent,
+                  {} if "tensors" in leak else {"train/patient": 7.0})  # fmt: skip
+    monkeypatch.setattr(work, "count_cohort", lambda *_: {"patient": 7.0})
+    monkeypatch.setattr(work, "summarise", lambda *_: {"patient": 7.0})
+    monkeypatch.setattr(work, "train_round", lambda *_: reply)
+    ask = {"hello": lambda: work.introduce(place), "evaluate": lambda: work.evaluate(place, request)}
+    with pytest.raises(ReleaseError, match="Nothing was sent"):
+        ask.get(leak, lambda: work.train(place, request))()

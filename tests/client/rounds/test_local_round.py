@@ -1,5 +1,6 @@
 """A round at a site: interrupted and taken up again, asked again, compressed, with what rules keep and send."""
 
+import math
 import subprocess
 import sys
 from dataclasses import replace
@@ -11,12 +12,15 @@ import pytest
 import torch
 
 from prostafed.client import work
+from prostafed.client.release import ReleaseError
 from prostafed.client.rounds import local_round
 from prostafed.client.rounds.memory import recall, stage_folder
 from prostafed.client.rounds.phases import list_phases
-from prostafed.client.rounds.starting import begin_round
+from prostafed.client.rounds.starting import Start, begin_round
 from prostafed.client.training import stepper
 from prostafed.client.training.finetune import Tuning
+from prostafed.client.training.optimise import TrainingRecord
+from prostafed.client.training.rules.rule import Outcome
 from prostafed.common.compression import decode
 from prostafed.common.study import Study
 from prostafed.common.tensors import Tensors, group_of, read_tensors
@@ -73,6 +77,7 @@ KILLED = """
 import os, signal, sys
 from pathlib import Path
 from prostafed.client import work
+from prostafed.client.release import ReleaseError
 from tests.client.tiny_site import FINETUNE, ask, make_study
 from prostafed.common.progress import listening
 study = make_study(FINETUNE)
@@ -304,3 +309,33 @@ def test_the_loss_scale_of_float16_is_kept_for_the_next_round(tmp_path: Path, mo
     names = ("scale", "growth_factor", "backoff_factor", "growth_interval", "_growth_tracker")
     assert set(kept.scaler) == {f"{phase}/{name}" for phase in ("shared", "personal") for name in names}
     assert scaled == [{name: kept.scaler[f"{phase}/{name}"] for name in names} for phase in ("shared", "personal")]
+
+
+def test_what_must_not_leave_is_neither_answered_nor_kept_as_an_answer(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    study = make_study(FINETUNE)
+    train = local_round.run_phase
+
+    def leak(*arguments: Any) -> TrainingRecord:
+        return replace(train(*arguments), loss=math.inf)
+
+    place = open_site(tmp_path, study)
+    monkeypatch.setattr(local_round, "run_phase", leak)
+    with pytest.raises(ReleaseError):
+        work.train(place, ask(study))
+    assert not list(folder_of(place).glob("answer-*"))
+
+
+def test_a_rule_that_sends_what_the_study_does_not_is_stopped(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    study = make_study(SCAFFOLD)
+    begin = local_round.begin_round
+
+    def begin_oddly(*arguments: Any) -> Start:
+        start = begin(*arguments)
+        odd = {f"control.{name}": np.zeros(5, np.float32) for name in start.shared}
+        return replace(start, rule=replace(start.rule, end=lambda given, trained: Outcome(sent=odd)))
+
+    monkeypatch.setattr(local_round, "begin_round", begin_oddly)
+    with pytest.raises(ReleaseError, match="Nothing was sent"):
+        work.train(open_site(tmp_path, study), ask(study))

@@ -99,6 +99,7 @@ def watch(sizes: list[int], dtypes: list[torch.dtype], room: int) -> Task:
     """A task whose network has memory for `room` cases."""
 
     def outputs(network: nn.ModuleDict, images: Tensor) -> Tensor:
+        assert not torch.is_grad_enabled()
         sizes.append(len(images))
         if sizes[-1] > room:
             raise torch.OutOfMemoryError("CUDA out of memory")

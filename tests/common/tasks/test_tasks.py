@@ -55,6 +55,7 @@ def make_toy() -> tuple[Tensor, Tensor]:
 def test_a_case_without_its_truth_is_not_used() -> None:
     assert not build_task("classify").usable(CaseRecord("a", "a"))
     assert not build_task("lesion").usable(CaseRecord("a", "a", cspca=True, masks=("gland",)))
+    assert not build_task("lesion").usable(CaseRecord("a", "a", masks=("lesion",)))
     assert build_task("lesion").usable(RECORDS[0])
 
 
@@ -67,6 +68,14 @@ def test_a_detection_map_is_assessed_by_its_candidates() -> None:
     assert found.detections == ((pytest.approx(0.8), True),)
 
 
+@pytest.mark.parametrize(("voxels", "found"), [(8, True), (7, False)])
+def test_a_candidate_is_larger_than_seven_and_a_half_cubic_millimetres(voxels: int, found: bool) -> None:
+    detection_map = np.zeros((1, 1, 20), np.float32)
+    detection_map[0, 0, :voxels] = 0.8
+    said = build_task("lesion").assess(detection_map, RECORDS[0], np.zeros((3, 1, 1, 20), np.uint8), (1.0, 1.0, 1.0))
+    assert bool(said.detections) == found
+
+
 def test_an_untrained_classifier_says_how_common_cancer_is() -> None:
     task, network = make("classify")
     images = torch.randn(16, 3, *SIZE, generator=torch.Generator().manual_seed(1))
@@ -75,6 +84,19 @@ def test_an_untrained_classifier_says_how_common_cancer_is() -> None:
         flat = network["head"](torch.zeros(1, network["encoder"].vector_size)).sigmoid().item()  # type: ignore[operator, arg-type]
     assert flat == pytest.approx(0.28)
     assert 0.1 < said < 0.5
+
+
+def test_an_untrained_grader_says_how_common_grades_are() -> None:
+    head, size = make("pirads")[1]["head"], make("pirads")[1]["encoder"].vector_size
+    said = head(torch.zeros(1, size)).sigmoid()  # type: ignore[arg-type]
+    assert said.tolist()[0] == pytest.approx([884 / 1500, 733 / 1500, 381 / 1500])
+
+
+def test_an_untrained_detector_says_how_rare_lesions_are() -> None:
+    head = make("lesion")[1]["head"]
+    last = dict(head.named_parameters())
+    bias = last[[name for name in last if name.endswith("bias")][-1]]
+    assert bias.sigmoid().tolist() == pytest.approx([0.01])
 
 
 @pytest.mark.parametrize("name", TASKS)
