@@ -1,6 +1,12 @@
-"""Where a NIfTI file says its voxels lie: it may say so twice, as qform and as sform, and then both must agree."""
+"""What SimpleITK does not say of a NIfTI file: that it gives two positions (qform and sform must agree then), and that
+it ends before its last voxel.
+"""
 
 import gzip
+import math
+import zlib
+from gzip import GzipFile
+from io import BufferedReader
 from pathlib import Path
 from typing import Any
 
@@ -14,12 +20,24 @@ MAX_DIFFERENCE_VOXELS = 1.0
 
 _HEADER = np.dtype(  # what is needed of nifti1.h; SimpleITK reads no NIfTI-2
     {
-        "names": ("dim", "pixdim", "qform_code", "sform_code", "quaternion", "qoffset", "sform"),
-        "formats": ("8i2", "8f4", "i2", "i2", "3f4", "3f4", "(3,4)f4"),
-        "offsets": (40, 76, 252, 254, 256, 268, 280),
+        "names": (
+            "dim",
+            "bitpix",
+            "pixdim",
+            "vox_offset",
+            "qform_code",
+            "sform_code",
+            "quaternion",
+            "qoffset",
+            "sform",
+        ),
+        "formats": ("8i2", "i2", "8f4", "f4", "i2", "i2", "3f4", "3f4", "(3,4)f4"),
+        "offsets": (40, 72, 76, 108, 252, 254, 256, 268, 280),
         "itemsize": 348,
     }
 )
+
+_UNREADABLE = (OSError, EOFError, ValueError, zlib.error)
 
 
 def measure_disagreement(path: Path) -> float:
@@ -39,16 +57,36 @@ def measure_disagreement(path: Path) -> float:
     return float(np.nan_to_num(np.abs(voxels), nan=np.inf).max())
 
 
+def is_cut_short(path: Path) -> bool:
+    """Whether a file ends before its last voxel, as one half copied does: SimpleITK reads the rest as zeros. False
+    where `path` is no NIfTI file whose header can be read.
+    """
+    header = _read_header(path)
+    if header is None:
+        return False
+    dimensions = min(max(int(header["dim"][0]), 0), 7)
+    voxels = math.prod(max(int(size), 1) for size in header["dim"][1 : dimensions + 1])
+    start = header["vox_offset"] if np.isfinite(header["vox_offset"]) else 0
+    try:
+        with _open(path.with_suffix(".img") if path.suffix == ".hdr" else path) as file:
+            file.seek(max(int(start), 0) + voxels * int(header["bitpix"]) // 8 - 1)
+            return not file.read(1)
+    except _UNREADABLE:
+        return True
+
+
+def _open(path: Path) -> GzipFile | BufferedReader:
+    with path.open("rb") as file:
+        packed = file.read(2) == b"\x1f\x8b"
+    return gzip.open(path) if packed else path.open("rb")
+
+
 def _read_header(path: Path) -> Any:
     """Return the fields of a header, or None."""
-    if path.suffix == ".img":
-        path = path.with_suffix(".hdr")
     try:
-        with path.open("rb") as file:
-            packed = file.read(2) == b"\x1f\x8b"
-        with gzip.open(path) if packed else path.open("rb") as file:
+        with _open(path.with_suffix(".hdr") if path.suffix == ".img" else path) as file:
             content = file.read(_HEADER.itemsize)
-    except (OSError, EOFError):
+    except _UNREADABLE:
         return None  # reading it as an image says so
     for order in ("<", ">"):
         kind = _HEADER.newbyteorder(order)

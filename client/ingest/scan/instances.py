@@ -135,6 +135,8 @@ def _read_header(dataset: FileDataset, frame: Frame) -> Header:
     syntax = read_text(dataset.file_meta, 0x0002_0010)
     sop_class = read_text(dataset, SOP_CLASS)
     samples = read_integer(dataset, SAMPLES)
+    if read_text(dataset, frames.PHOTOMETRIC).upper() == "PALETTE COLOR":
+        samples = 3  # one number per pixel, the place of a colour in a table
     return Header(
         modality=read_text(dataset, MODALITY).upper() or ("MR" if sop_class in MR_CLASSES else ""),
         manufacturer=read_text(dataset, MANUFACTURER),

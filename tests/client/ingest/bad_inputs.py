@@ -329,6 +329,11 @@ def _(study: Study) -> None:
     colour(study["adc"])
 
 
+@damaged("COLOUR_SKIPPED", "the pixels of the ADC map are places in a table of colours")
+def _(study: Study) -> None:
+    set_all(study["adc"], PhotometricInterpretation="PALETTE COLOR")
+
+
 @damaged("MOSAIC", "the diffusion series is a mosaic")
 def _(study: Study) -> None:
     set_all(every(study, "dwi50", "dwi400", "dwi800"), ImageType=["ORIGINAL", "PRIMARY", "DIFFUSION", "MOSAIC"])
