@@ -183,6 +183,42 @@ def test_a_count_that_the_cohort_would_give_away_is_withheld() -> None:
     assert "test" in list_told_splits(records, {**splits, "train": splits["train"][3:]}, lambda record: True, 3)
 
 
+def list_splits(sizes: dict[str, int], judged: int = 10**9) -> frozenset[str]:
+    """Return what is told of splits of so many patients with csPCa; the first `judged` of each have an annotation."""
+    records: list[CaseRecord] = []
+    splits: dict[str, list[int]] = {}
+    for split, size in sizes.items():
+        masks = [("lesion",) if number < judged else () for number in range(size)]
+        splits[split] = list(range(len(records), len(records) + size))
+        records += [
+            CaseRecord(f"{split}{number}", f"{split}{number}", cspca=True, masks=has)
+            for number, has in enumerate(masks)
+        ]
+    return list_told_splits(records, splits, lambda record: "lesion" in record.masks, 10)
+
+
+def test_the_test_split_comes_first_and_who_is_not_judged_counts_among_the_rest() -> None:
+    assert list_splits({"train": 3, "validation": 12, "test": 12}) == {"test"}
+    assert list_splits({"train": 30, "validation": 12, "test": 12}) == {"test", "validation", "train"}
+    assert "test" not in list_splits({"train": 5, "validation": 0, "test": 17})
+    assert "test" in list_splits({"train": 5, "validation": 0, "test": 17}, judged=12), "5 and 5 are left"
+
+
+@pytest.mark.parametrize("cohort", [True, False])
+def test_who_tells_of_the_cohort_tells_less_of_a_split(tmp_path: Path, cohort: bool) -> None:
+    """15 with csPCa and 12 of them in the test split: with the 15 known, 3 to train with would be."""
+    study = make_study(FINETUNE)
+    keys = f"minimum_cell = {HOSPITAL}\nsplits = 'splits.csv'\nshare_cohort = {str(cohort).lower()}"
+    lines = [f"case{number},{'test' if number < 24 else 'train'}" for number in range(30)]
+    (tmp_path / "splits.csv").write_text("\n".join(["case_id,split", *lines]))
+    place = work.open_workplace(write_site(tmp_path, keys, cases=30), study.canonical())
+    assert work.introduce(place).metrics.get("cohort/csPCa/yes") == (15.0 if cohort else None)
+    told = work.evaluate(place, replace(ask(study, 3, initial(study)), action="evaluate", splits=("test",))).metrics
+    assert ("test/withheld/positives" in told) == cohort
+    assert ("test/positives" in told) != cohort
+    assert told["test/n"] == 24.0
+
+
 @pytest.fixture
 def hospital(tmp_path: Path) -> Path:
     """A site of thirty patients with the hospital's minimum, and splits in its folder."""

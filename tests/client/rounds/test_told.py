@@ -54,10 +54,10 @@ def test_the_same_request_gets_the_same_answer_from_the_disk(
 
 def test_another_name_for_the_run_opens_nothing_and_another_study_is_another(tmp_path: Path, study: Study) -> None:
     place, model = open_site(tmp_path, study), initial(study)
-    work.evaluate(place, ask_test(study, model))
-    work.evaluate(place, ask_test(study, model, run="again"))  # the same model: the same answer
-    with pytest.raises(AlreadyToldError):
+    first = work.evaluate(place, ask_test(study, model))
+    with pytest.raises(AlreadyToldError, match="in the run run, which was answered"):
         work.evaluate(place, ask_test(study, shifted(model, 1), run="again"))
+    assert work.evaluate(place, ask_test(study, model, run="again")) == first
     other = make_study(FINETUNE, seed=8)
     assert work.evaluate(open_site(tmp_path / "other", other), ask_test(other, shifted(model, 1))).metrics
 
@@ -69,7 +69,8 @@ def test_validation_is_told_in_every_round_and_stages_are_told_of_apart(tmp_path
         request = replace(ask_test(study, shifted(model, number)), round=number, splits=("validation",))
         assert "validation/n" in work.evaluate(place, request).metrics
     for stage in (1, 2):
-        assert "test/n" in work.evaluate(place, ask_test(study, model, stage=stage)).metrics
+        reply = work.evaluate(place, ask_test(study, model, stage=stage))
+        assert (reply.stage, "test/pirads_rps" in reply.metrics) == (stage, stage == 2)
 
 
 def test_what_failed_was_not_told_and_other_splits_are_another_request(tmp_path: Path) -> None:
