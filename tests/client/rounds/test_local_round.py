@@ -14,12 +14,13 @@ import torch
 from prostafed.client import work
 from prostafed.client.release import ReleaseError
 from prostafed.client.rounds import local_round
-from prostafed.client.rounds.memory import recall, stage_folder
+from prostafed.client.rounds.memory import find_partial, recall, save_partial, stage_folder
 from prostafed.client.rounds.phases import list_phases
 from prostafed.client.rounds.starting import Start, begin_round
 from prostafed.client.training import stepper
 from prostafed.client.training.finetune import Tuning
 from prostafed.client.training.optimise import TrainingRecord
+from prostafed.client.training.optimiser import pack_states
 from prostafed.client.training.rules.rule import Outcome
 from prostafed.common.compression import decode
 from prostafed.common.study import Study
@@ -339,3 +340,56 @@ def test_a_rule_that_sends_what_the_study_does_not_is_stopped(tmp_path: Path, mo
     monkeypatch.setattr(local_round, "begin_round", begin_oddly)
     with pytest.raises(ReleaseError, match="Nothing was sent"):
         work.train(open_site(tmp_path, study), ask(study))
+
+
+def test_no_answer_is_kept_before_the_memory(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    def end(*_: object) -> None:
+        raise InterruptedError
+
+    study = make_study(FINETUNE)
+    place = open_site(tmp_path, study)
+    monkeypatch.setattr(local_round, "remember", end)
+    with pytest.raises(InterruptedError):
+        work.train(place, ask(study))
+    assert not list(folder_of(place).glob("answer-*"))
+
+
+def test_a_round_begins_with_the_moments_and_the_residual_of_the_one_before(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    study = make_study({**DITTO, "keep_optimiser": True}, round={"compress": "topk", "top_fraction": 0.2})
+    place, given, owed = open_site(tmp_path, study), [], []
+    run, pack = local_round.run_phase, local_round.encode
+
+    def run_watched(workplace: work.Workplace, request: Any, phase: Any, chosen: Any, course: Any) -> TrainingRecord:
+        given.append({} if request.round == 1 else pack_states({phase.name: course.optimiser}))
+        return run(workplace, request, phase, chosen, course)
+
+    def encode_watched(*arguments: Any) -> Any:
+        owed.append(dict(arguments[-1]))
+        return pack(*arguments)
+
+    monkeypatch.setattr(local_round, "run_phase", run_watched)
+    monkeypatch.setattr(local_round, "encode", encode_watched)
+    work.train(place, ask(study))
+    kept = recall(folder_of(place), 1, study.hash())
+    assert kept is not None
+    work.train(place, ask(study, 2))
+    assert same(kept.optimiser, {**given[2], **given[3]})
+    assert not same(kept.residual, {})
+    assert same(kept.residual, owed[1])
+
+
+def test_generated_cases_are_said(tmp_path: Path) -> None:
+    study = make_study(FINETUNE)
+    place = open_site(tmp_path, study)
+    made = tuple(replace(record, source="phantom") for record in place.cases.records)
+    metrics = work.train(replace(place, cases=replace(place.cases, records=made)), ask(study)).metrics
+    assert metrics["train/generated"] == len(place.splits["train"])
+
+
+def test_a_round_in_the_making_that_holds_code_is_not_read(tmp_path: Path) -> None:
+    save_partial(tmp_path, 1, {"done": {}, "phase": "shared"})
+    assert find_partial(tmp_path, 1) is not None
+    save_partial(tmp_path, 1, {"done": tmp_path})
+    assert find_partial(tmp_path, 1) is None

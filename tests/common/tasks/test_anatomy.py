@@ -41,10 +41,11 @@ def test_the_gland_is_one_piece_and_each_voxel_of_it_in_one_zone() -> None:
     zones[0, 1, 2, 2] = 0.5
     zones[1, 0, 0, 7] = 0.9  # a stray voxel
     zones[0, 3, 7, 0], zones[1, 3, 7, 0] = 0.24, 0.25  # likelier outside
+    zones[0, 1, 2, 3], zones[1, 1, 2, 3] = 0.25, 0.25  # as likely, and of the gland
     labels = segment(zones)
     assert labels.dtype == np.uint8
     assert (labels > 0).sum() == 2 * 4 * 4
-    assert np.argwhere(labels == PZ).tolist() == [[1, 2, 2]]
+    assert np.argwhere(labels == PZ).tolist() == [[1, 2, 2], [1, 2, 3]]
     assert not segment(np.zeros((2, *SIZE), np.float32)).any()
 
 
