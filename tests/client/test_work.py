@@ -95,7 +95,7 @@ def test_whatever_a_site_answers_passes_the_gate(
     reply = Reply("north", study.hash(), 1, 1, 1, {**sent, "head.weight": np.zeros(1)} if "tensors" in leak else sent,
                   {} if "tensors" in leak else {"train/patient": 7.0})  # fmt: skip
     monkeypatch.setattr(work, "count_cohort", lambda *_: {"patient": 7.0})
-    monkeypatch.setattr(work, "summarise", lambda *_: {"patient": 7.0})
+    monkeypatch.setattr(work, "describe", lambda *_, **__: {"patient": 7.0})
     monkeypatch.setattr(work, "train_round", lambda *_: reply)
     ask = {"hello": lambda: work.introduce(place), "evaluate": lambda: work.evaluate(place, request)}
     with pytest.raises(ReleaseError, match="Nothing was sent"):
