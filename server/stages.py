@@ -9,7 +9,7 @@ from pathlib import Path
 from prostafed.common.errors import RoundError
 from prostafed.common.messages import Request
 from prostafed.common.models.checkpoint import save_checkpoint
-from prostafed.common.progress import RoundDone, Said, tell
+from prostafed.common.progress import RoundDone, Said, mean_loss, tell
 from prostafed.common.study import Finetune, Pretrain, Study
 from prostafed.common.study.network import build_stage_network, held_groups, shared_names
 from prostafed.common.study.split import describe_split
@@ -169,9 +169,8 @@ def _tell_round(record: Row) -> None:
     """Tell that a round was aggregated, and where its losses have diverged."""
     if not record["aggregated"]:
         return
-    losses = [found.get("loss", 0.0) for found in record["metrics"].values()]
-    mean = sum(losses) / len(losses)
-    tell(RoundDone(record["stage"], record["kind"], record["round"], record["seconds"], mean))
+    loss = mean_loss(record["metrics"].values())
+    tell(RoundDone(record["stage"], record["kind"], record["round"], record["seconds"], loss))
     for site in record["diverged"]:
-        loss = record["metrics"][site]["loss"]
-        tell(Said(site, f"its training loss has diverged: {loss:.3g} in round {record['round']}. Lower learning_rate."))
+        last = record["metrics"][site]["loss"]
+        tell(Said(site, f"its training loss has diverged: {last:.3g} in round {record['round']}. Lower learning_rate."))

@@ -13,7 +13,7 @@ from prostafed.client.rounds.local_round import train_round
 from prostafed.client.rounds.memory import find_answer
 from prostafed.client.rounds.workplace import Workplace
 from prostafed.client.training.machine import Machine
-from prostafed.common.errors import ConfigurationError, DataError, DivergedError
+from prostafed.common.errors import ConfigurationError, DataError, DivergedError, StorageError
 from prostafed.common.files import scratch_folder
 from prostafed.common.messages import Reply, Request
 
@@ -26,7 +26,7 @@ def train_together(workplace: Workplace, request: Request, folder: Path, digest:
     process reads and augments the whole batch and passes its part through the network: what is drawn at random is then
     the same however many there are. They find each other through a file, on this machine only, and progress is not
     told step by step. Raises ConfigurationError for GPUs that are not there, DataError where a process fails,
-    DivergedError where that is why.
+    DivergedError, StorageError or MemoryError where that is why.
     """
     devices = grant_devices(workplace, machine.ranks)
     with scratch_folder() as scratch:
@@ -35,7 +35,8 @@ def train_together(workplace: Workplace, request: Request, folder: Path, digest:
             spawn(_join, (workplace, request, folder, digest, machine, meeting, devices), machine.ranks)  # type: ignore[no-untyped-call]
         except ProcessException as error:
             reason = str(error).strip().splitlines()[-1]
-            kind = DivergedError if DivergedError.__name__ in reason else DataError
+            kinds = (DivergedError, StorageError, MemoryError)  # torch's, too, is named ...MemoryError
+            kind = next((each for each in kinds if each.__name__ in reason), DataError)
             raise kind(f"One of the site's {machine.ranks} training processes ended: {reason}") from error
     reply = find_answer(folder, request.stage, request.round, request.study_hash, digest)
     assert reply is not None

@@ -12,7 +12,7 @@ from prostafed.client import work
 from prostafed.client.rounds import together
 from prostafed.client.rounds.memory import recall, stage_folder
 from prostafed.client.training.machine import Machine, say_once
-from prostafed.common.errors import ConfigurationError, DataError, DivergedError
+from prostafed.common.errors import ConfigurationError, DataError, DivergedError, StorageError
 from tests.client.tiny_site import BYOL, FINETUNE, ask, make_study, open_site
 
 SGD = {"optimiser": "sgd", "learning_rate": 0.1}  # AdamW divides by gradients near 0, and would blow up their rounding
@@ -46,8 +46,8 @@ def test_a_loss_that_compares_cases_is_trained_by_one_process_and_that_is_said(
     assert "processes is not used" in caplog.text
 
 
-@pytest.mark.parametrize("kind", [DataError, DivergedError])
-def test_what_ended_a_process_is_said(kind: type[DataError], tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+@pytest.mark.parametrize("kind", [DataError, DivergedError, StorageError, MemoryError])
+def test_what_ended_a_process_is_said(kind: type[Exception], tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     def fail(*_: object) -> None:
         raise ProcessRaisedException(f"Traceback ...\n{kind.__name__}: The loss became nan at step 1.\n", 1, 99)
 
