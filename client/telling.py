@@ -23,7 +23,7 @@ def describe(
     small = find_small(predictions, minimum)
     labels = [each.label for each in predictions if each.label is not None]
     if labels and not diagnoses and N not in small:
-        small |= {POSITIVES}
+        small |= {POSITIVES, LESIONS}  # who has a lesion has csPCa
     told = {f"{WITHHELD}/{group}": float(minimum) for group in sorted(small)}
     if N in small:
         return told

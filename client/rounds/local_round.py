@@ -13,6 +13,7 @@ from prostafed.client.rounds.memory import Memory, find_partial, keep_answer, re
 from prostafed.client.rounds.phases import SHARED, choose_cases, list_phases, run_phase
 from prostafed.client.rounds.starting import Start, begin_round
 from prostafed.client.rounds.workplace import Workplace
+from prostafed.client.telling import list_told_splits
 from prostafed.client.training.machine import Machine
 from prostafed.client.training.optimise import Course, TrainingRecord
 from prostafed.client.training.optimiser import pack_states, unpack_state
@@ -20,9 +21,14 @@ from prostafed.client.training.rules.rule import Trained
 from prostafed.common.aggregation import AGGREGATORS
 from prostafed.common.compression import encode
 from prostafed.common.messages import Reply, Request
+from prostafed.common.metrics.cohort import CSPCA, count_patients
 from prostafed.common.metrics.small_cells import is_small
 from prostafed.common.metrics.summary import LOSS, WITHHELD
+from prostafed.common.study import Finetune
+from prostafed.common.tasks import build_task
 from prostafed.common.tensors import read_tensors
+
+TAUGHT_CSPCA = ("classify", "lesion")  # tasks whose targets tell who has csPCa
 
 
 def train_round(workplace: Workplace, request: Request, folder: Path, digest: str, machine: Machine) -> Reply:
@@ -121,9 +127,17 @@ def _conclude(
 
 
 def _tell_loss(workplace: Workplace, request: Request, loss: float) -> dict[str, float]:
-    """Return the mean loss, or, of too few patients, that it is withheld."""
-    patients = {workplace.cases.records[index].patient_id for index in choose_cases(workplace, request)}
-    minimum = workplace.site.minimum_cell
-    if is_small([len(patients)], minimum):
-        return {f"train/{WITHHELD}/{LOSS}": float(minimum)}
+    """Return the mean loss, or, of too few patients, that it is withheld; so it is where few of them have csPCa, or
+    few have none: of a network that always says the same the loss counts them.
+    """
+    site, records, chosen = workplace.site, workplace.cases.records, choose_cases(workplace, request)
+    counts, told = [len({records[index].patient_id for index in chosen})], True
+    stage = workplace.study.stage[request.stage - 1]
+    if isinstance(stage, Finetune) and stage.task in TAUGHT_CSPCA:
+        counts += count_patients([records[index] for index in chosen], CSPCA).values()
+        usable = build_task(stage.task).usable
+        if site.share_cohort:
+            told = "train" in list_told_splits(records, workplace.splits, usable, site.minimum_cell)
+    if is_small(counts, site.minimum_cell) or not told:
+        return {f"train/{WITHHELD}/{LOSS}": float(site.minimum_cell)}
     return {f"train/{LOSS}": loss}

@@ -52,8 +52,11 @@ def count_cohort(records: Sequence[CaseRecord], minimum: int = MINIMUM) -> dict[
     """Return "attribute/value" -> patients, hidden ones left out; keys are among COHORT_KEYS."""
     told: dict[str, float] = {}
     for name in ATTRIBUTES:
-        counts = suppress(count_patients(records, name), minimum)
-        told |= {f"{name}/{value}": float(count) for value, count in counts.items() if count is not None}
+        counts = count_patients(records, name)
+        known = {value: count for value, count in counts.items() if value != UNKNOWN}  # their total is told elsewhere
+        tables = (suppress(counts, minimum), suppress(known, minimum))
+        hidden = {value for table in tables for value, count in table.items() if count is None}
+        told |= {f"{name}/{value}": float(count) for value, count in counts.items() if value not in hidden}
     return told
 
 

@@ -259,7 +259,34 @@ def turn(folder: Path, name: str) -> None:
 @pytest.mark.parametrize("stage", [FINETUNE, BYOL])
 def test_the_loss_over_few_patients_is_withheld(tmp_path: Path, stage: dict[str, object]) -> None:
     study = make_study(stage)
-    for cases, told in ((11, "train/withheld/loss"), (14, "train/loss")):  # 9 and 12 to train with
+    for cases, told in ((11, "train/withheld/loss"), (32, "train/loss")):  # 9 and 26 to train with
         site_file = write_site(tmp_path / str(cases), f"minimum_cell = {HOSPITAL}", cases)
         reply = work.train(work.open_workplace(site_file, study.canonical()), ask(study))
         assert set(reply.metrics) == {"train/steps", told}
+
+
+def test_without_diagnoses_no_lesions_are_counted() -> None:
+    generator = np.random.default_rng(0)
+    cases = [
+        CasePrediction(f"c{k}", f"c{k}", k < 12, float(score), ((float(score), k < 12),), int(k < 12))
+        for k, score in enumerate(generator.random(32))
+    ]
+    told = describe(cases, 0, HOSPITAL, diagnoses=False, histograms=True)
+    assert told == {"n": 32.0, "withheld/positives": 10.0, "withheld/lesions": 10.0}
+
+
+@pytest.mark.parametrize(("positives", "told"), [(5, "train/withheld/loss"), (15, "train/loss")])
+def test_the_loss_of_a_constant_network_counts_nobody(tmp_path: Path, positives: int, told: str) -> None:
+    """With an encoder of zeros the loss is the head's bias against the number of patients with csPCa."""
+    study = make_study(FINETUNE)
+    site_file = write_site(tmp_path, f"minimum_cell = {HOSPITAL}\nsplits = 'splits.csv'", cases=40)
+    for number in range(40):
+        name = f"case{number}"
+        record = CaseRecord(name, name, cspca=number < positives, sequences=dict.fromkeys(SEQUENCES, "acquired"))
+        image, masks = np.ones((3, *GRID.size), np.float16), np.zeros((3, *GRID.size), np.uint8)
+        write_case(tmp_path / "cases", record, image, masks, GRID, SEQUENCES)
+    lines = [f"case{number},{'train' if number < 36 else 'test'}" for number in range(40)]
+    (tmp_path / "splits.csv").write_text("\n".join(["case_id,split", *lines]))
+    zeros = {name: np.zeros_like(array) for name, array in initial(study).items()}
+    reply = work.train(work.open_workplace(site_file, study.canonical()), ask(study, tensors=zeros))
+    assert set(reply.metrics) == {"train/steps", told}

@@ -38,3 +38,9 @@ def test_shift_by_hand() -> None:
     second = {"csPCa/yes": 10.0, "csPCa/no": 10.0, "ADC/there": 20.0, "ADC/missing": 0.0, "age/under 55": 20.0}
     assert measure_shift(first, second) == {"csPCa": pytest.approx(0.2), "ADC": 0.0}
     assert measure_shift(first, {"csPCa/yes": 10.0}) == {}, "a hidden value: nothing is said"
+
+
+def test_what_is_hidden_is_not_the_known_ones_less_a_count() -> None:
+    """How many have a known diagnosis follows from the cases of the splits: 60, less 57 without, are 3 with csPCa."""
+    records = [make(number, cspca=number < 3 if number < 60 else None) for number in range(68)]
+    assert not {"csPCa/yes", "csPCa/no", "csPCa/unknown"} & set(count_cohort(records, minimum=10))
