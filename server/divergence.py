@@ -22,11 +22,12 @@ def has_diverged(losses: Sequence[float]) -> bool:
 
 
 def find_diverged(rounds: Sequence[Mapping[str, Any]], stage: int) -> list[str]:
-    """Return the sites whose loss has diverged by the last of these round records that is of `stage`, sorted."""
+    """Return the sites that told a loss in the last of these records of `stage` and had diverged by it, sorted."""
     records = [row for row in rounds if row["stage"] == stage]
     told = records[-1]["metrics"] if records else {}
     return [
         site
         for site in sorted(told)
-        if has_diverged([row["metrics"][site]["loss"] for row in records if "loss" in row["metrics"].get(site, {})])
+        if "loss" in told[site]
+        and has_diverged([row["metrics"][site]["loss"] for row in records if "loss" in row["metrics"].get(site, {})])
     ]

@@ -199,14 +199,16 @@ def ask_sites(
         waiting[message_id] = site
         exchange.bytes_down += count_bytes(request.tensors)
     most = enough or len(waiting)
-    while waiting and len(exchange.replies) < most and time.monotonic() < deadline:
+    last = False
+    while waiting and len(exchange.replies) < most and not last:
+        last = time.monotonic() >= deadline  # who answered while another's answer was long in coming is taken as well
         before = len(waiting)
         for message_id in list(waiting):
             if len(exchange.replies) >= most:
                 break
             for message in _pull(grid, message_id):
                 _take(message, waiting.pop(message_id), request, on_reply, exchange, check_site)
-        if len(waiting) == before:
+        if len(waiting) == before and not last:
             time.sleep(POLL_S)
     closed = len(exchange.replies) >= most
     advice = "" if request.action == "hello" else ", the deadline_s of the study's [round]; raise it for a slow site"

@@ -25,6 +25,7 @@ from prostafed.server.aggregation.aggregator import (
     measure_step,
     select_floating,
 )
+from prostafed.server.aggregation.exact import LARGEST
 from prostafed.server.aggregation.spool import Spool
 
 
@@ -102,5 +103,8 @@ def _add(state: Spooled, update: Update) -> Spooled:
     for name, array in select_floating(update.tensors).items():
         if not np.isfinite([array.max(initial=0.0), array.min(initial=0.0)]).all():
             raise RejectedError("NOT_FINITE", f"{name} holds values that are not finite")
+        # Beside a huge value all other distances are lost to rounding, and even its weight of 1e-17 moves the result.
+        if not max(float(array.max(initial=0.0)), -float(array.min(initial=0.0))) < LARGEST:
+            raise RejectedError("TOO_LARGE", f"{name} holds a value of {LARGEST:.3g} or more")
     state.spool.add(update)
     return state

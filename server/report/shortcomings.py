@@ -35,7 +35,10 @@ def _other_split(run: RunFolder) -> Iterator[Notice]:
 
 def _diverged(run: RunFolder) -> Iterator[Notice]:
     last: dict[tuple[str, int, str], RoundLine] = {
-        (line.arm, line.stage, site): line for line in run.rounds for site in line.metrics
+        (line.arm, line.stage, site): line
+        for line in run.rounds
+        for site, told in line.metrics.items()
+        if "loss" in told
     }
     said = [
         f"{site} in stage {stage}{_of_arm(arm)}, {line.metrics[site]['loss']:.3g} in round {line.round}"

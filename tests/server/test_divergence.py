@@ -39,3 +39,10 @@ def test_each_site_is_held_against_its_own_first_round_of_the_stage() -> None:
     assert find_diverged(rounds, 2) == ["north"]
     assert find_diverged(rounds, 1) == []
     assert find_diverged(rounds, 3) == []
+
+
+def test_a_site_that_no_longer_tells_its_loss_is_not_looked_up() -> None:
+    told = [{"loss": 0.5}, {"loss": 100.0}, {"steps": 4.0}]
+    rounds = [{"stage": 1, "metrics": {"north": metrics}} for metrics in told]
+    assert find_diverged(rounds[:2], 1) == ["north"]
+    assert find_diverged(rounds, 1) == []

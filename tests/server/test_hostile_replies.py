@@ -5,7 +5,8 @@ Replies are handed over as they are, not crossed by wire first, so that values n
 
 import io
 import pickle
-from collections.abc import Callable
+import time
+from collections.abc import Callable, Iterable
 
 import numpy as np
 import pytest
@@ -303,3 +304,27 @@ def test_nothing_that_comes_by_wire_ends_a_round(mutations: list[Mutation], rule
     exchange, cases, tensors = run_round(mutate, rule)
     check_round(exchange, cases, tensors, rule)
     assert all(np.isfinite(array).all() for array in tensors.values())
+
+
+def test_an_answer_that_is_long_in_coming_costs_no_other() -> None:
+    """Flower's pull waits for a message to be uploaded, long past the deadline; meanwhile the first site answers."""
+    app, started = ClientApp(), time.monotonic()
+
+    @app.train("round")
+    def answer(message: Message, context: Context) -> Message:
+        return pack_reply(Reply(str(context.node_config["site"]), "abc", 1, 1, 5), message)
+
+    class SlowGrid(LocalGrid):
+        def pull_messages(self, message_ids: Iterable[str]) -> Iterable[Message]:
+            (message_id,) = message_ids
+            site = self._pushed[message_id].metadata.dst_node_id - min(self._contexts)
+            if site == 0 and time.monotonic() < started + 0.1:
+                return []
+            if site == 1:
+                time.sleep(0.8)
+            return super().pull_messages(message_ids)
+
+    grid = SlowGrid(app, [{"site": site} for site in ("a", "bad")], {})
+    nodes = dict(zip(("a", "bad"), grid.get_node_ids(), strict=True))
+    exchange, _ = ask_sites(grid, nodes, Request("train", "run", "abc", 1, 1), 0.4, lambda site, reply: None)
+    assert "a" in exchange.replies

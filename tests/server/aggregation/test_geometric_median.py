@@ -5,6 +5,7 @@ import pytest
 from scipy.optimize import minimize
 
 from prostafed.common.errors import RoundError
+from prostafed.server.admission import RejectedError
 from prostafed.server.aggregation.geometric_median import weigh
 from tests.server.aggregation.one_round import build, run_round, sent, update
 
@@ -70,3 +71,10 @@ def test_the_sum_of_distances_is_least() -> None:
 def test_it_stops_when_settled() -> None:
     weights, taken = weigh(np.array([[0.0, 4.0], [4.0, 0.0]]), most=50, smoothing=1e-6)
     assert (weights.tolist(), taken) == ([0.5, 0.5], 1)
+
+
+def test_a_huge_value_is_turned_away() -> None:
+    """Its weight of 1e-17, which is rounding, would still move the median by 1e13."""
+    aggregator = build("geometric_median")
+    with pytest.raises(RejectedError, match=r"holds a value of 2.1e\+06 or more"):
+        aggregator.add(aggregator.init(sent([0.0] * 3), {}), update([1e30] * 3))
