@@ -84,6 +84,7 @@ def run_simulation(simulation: Simulation, resume: bool, watchers: Watchers) -> 
         for arm in impossible:
             watchers.on_event(Said(arm.run, f"left out: {arm.obstacle}"))
         failed = _run_arms(simulation, possible, watchers)
+        record["arms_failed"] = failed
         write_examples(simulation.study, arms[0], hospitals, simulation.out / "examples")
         if not failed:
             write_consensus(simulation.study, possible, simulation.out / "arms")

@@ -48,8 +48,9 @@ class Round(Section):
 
     @model_validator(mode="after")
     def _reachable(self) -> "Round":
-        most = self.enough or (self.participants if isinstance(self.participants, int) else 0)
-        if most and most < self.quorum:
+        asked = self.participants if isinstance(self.participants, int) else 0
+        most = min((limit for limit in (asked, self.enough) if limit), default=self.quorum)
+        if most < self.quorum:
             raise ValueError(f"a quorum of {self.quorum} cannot be reached with {most} replies. Lower it.")
         return self
 

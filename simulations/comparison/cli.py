@@ -83,7 +83,13 @@ def _run(
 
     cells, federation = vary(study, choices, seeds), read_federation(federation_file)  # mistakes before torch is loaded
     from prostafed.simulations.comparison.page import write_page
-    from prostafed.simulations.comparison.runs import Comparison, list_arms_left_out, run_comparison, summarise
+    from prostafed.simulations.comparison.runs import (
+        Comparison,
+        list_arms_left_out,
+        list_wanting,
+        run_comparison,
+        summarise,
+    )
     from prostafed.simulations.run import Simulation
     from prostafed.simulations.show import showing
 
@@ -97,7 +103,8 @@ def _run(
     generated = any(site.source == "phantom" for site in federation.site)
     command = shlex.join(["prostafed-sim", *sys.argv[1:]])
     left_out = list_arms_left_out(comparison)
-    page = write_page(out, summarise(rows), seeds, generated, command, left_out)
+    wanting = list_wanting(comparison)
+    page = write_page(out, summarise(rows), seeds, generated, command, left_out, [*failed, *wanting])
     if as_json:
         print_json(
             {
@@ -106,11 +113,12 @@ def _run(
                 "runs": len(cells),
                 "generated": generated,
                 "left_out": left_out,
+                "wanting": [*failed, *wanting],
                 "rows": rows,
             }
         )
     else:
-        print(f"Report: {page}")
+        print("\n".join([f"Report: {page}", *wanting]))
     if failed:
         raise RoundError(
             f"{len(failed)} of {len(cells)} runs failed; the same command resumes them. {' '.join(failed)}"

@@ -32,10 +32,16 @@ class Table:
 
 
 def write_page(
-    out: Path, summary: Sequence[Row], seeds: int, generated: bool, command: str, left_out: Sequence[str] = ()
+    out: Path,
+    summary: Sequence[Row],
+    seeds: int,
+    generated: bool,
+    command: str,
+    left_out: Sequence[str] = (),
+    wanting: Sequence[str] = (),
 ) -> Path:
     """Write comparison.html into `out`, with its plots beside it, and return it; `left_out` says which arms are missing
-    and why.
+    and why, `wanting` what else the runs ended without.
     """
     settings = [name for name in (summary[0] if summary else {}) if name not in (*MEASURED, *FIGURES)]
     judged = _judged(summary, settings)
@@ -49,6 +55,7 @@ def write_page(
         generated=generated,
         command=command,
         left_out=left_out,
+        wanting=wanting,
     )
     write_text(out / "comparison.html", page)
     return out / "comparison.html"

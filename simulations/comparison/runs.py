@@ -12,6 +12,8 @@ from prostafed.common.errors import ConfigurationError, RoundError
 from prostafed.common.files import make_folder, write_json, write_text
 from prostafed.common.study import Study
 from prostafed.server.report import summary_table
+from prostafed.server.report.run_folder import read_run
+from prostafed.server.report.shortcomings import list_shortcomings
 from prostafed.server.report.tables import write_csv
 from prostafed.simulations.comparison.cells import Cell
 from prostafed.simulations.run import Simulation, Watchers, check_run, run_simulation
@@ -34,7 +36,7 @@ def run_comparison(
     on_cell: Callable[[str, int, int], None],
 ) -> tuple[list[Row], list[str]]:
     """Run every cell that is not finished and return the rows of all (settings, then stage, metric, arm, site, value)
-    and a sentence per cell that failed: it costs only itself.
+    and a sentence per cell that failed: it costs only itself, and where only an arm of it failed, only that arm.
 
     Rows are written to results.csv, one line per cell, arm, site and metric, and summary.csv, over seeds. Raises
     ConfigurationError where `out` holds another comparison, CheckpointError where a finished run was of other cases.
@@ -53,9 +55,10 @@ def run_comparison(
             try:
                 with showing(cell.study) as watchers:
                     run_simulation(simulation, (folder / "run.json").exists(), watchers)
-            except RoundError as error:
+            except (RoundError, ConfigurationError) as error:
                 failed.append(f"{cell.name}: {error}")
-                continue
+                if not _has_results(folder):
+                    continue
         rows += [{**_flat(cell.settings), **row} for row in summary_table(folder)]
         write_text(out / "results.csv", write_csv(rows))
     write_text(out / "summary.csv", write_csv(summarise(rows)))
@@ -72,6 +75,23 @@ def list_arms_left_out(comparison: Comparison) -> list[str]:
         for line in json.loads(path.read_text(encoding="utf-8")).get("arms_left_out", ())
     ]
     return list(dict.fromkeys(f"{line['run']}: {line['why']}" for line in lines))
+
+
+def list_wanting(comparison: Comparison) -> list[str]:
+    """Return a sentence per shortcoming of a cell's run: a loss that diverged, a site that is missing."""
+    folders = {cell.name: comparison.out / "cells" / cell.name for cell in comparison.cells}
+    return [
+        f"{name}: {each.title}. {each.text}"
+        for name, folder in folders.items()
+        if is_finished(folder) or _has_results(folder)
+        for each in list_shortcomings(read_run(folder))
+    ]
+
+
+def _has_results(folder: Path) -> bool:
+    """Return whether a cell that did not come to its end lacks but some arms."""
+    record = folder / "run.json"
+    return record.exists() and bool(json.loads(record.read_text(encoding="utf-8")).get("arms_failed"))
 
 
 def is_finished(folder: Path) -> bool:

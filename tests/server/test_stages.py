@@ -8,7 +8,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from prostafed.common.errors import CheckpointError, RoundError
+from prostafed.common.errors import CheckpointError, ConfigurationError, RoundError
 from prostafed.common.messages import Reply, Request
 from prostafed.common.models.checkpoint import read_checkpoint
 from prostafed.common.progress import Event, Said, listening
@@ -391,3 +391,8 @@ def test_who_cannot_take_part_is_in_the_ledger_once_for_each_reason(tmp_path: Pa
     run(tmp_path, sites)
     lines = [(line["site"], line["text"]) for line in read_ledger(tmp_path) if line["event"] == "refused"]
     assert lines == [("west", "DATA (no cases)"), ("west", "STORAGE (no room)")]
+
+
+def test_a_quorum_that_those_asked_cannot_reach_is_refused() -> None:
+    with pytest.raises(ConfigurationError, match="cannot be reached with 1 replies"):
+        with_round(participants=1, enough=3, quorum=2)

@@ -13,7 +13,13 @@ from prostafed.common.study import Study
 from prostafed.simulations.comparison import runs
 from prostafed.simulations.comparison.cells import vary
 from prostafed.simulations.comparison.page import write_page
-from prostafed.simulations.comparison.runs import Comparison, list_arms_left_out, run_comparison, summarise
+from prostafed.simulations.comparison.runs import (
+    Comparison,
+    list_arms_left_out,
+    list_wanting,
+    run_comparison,
+    summarise,
+)
 from prostafed.simulations.federation import Federation
 from prostafed.simulations.run import Simulation, Watchers
 
@@ -90,3 +96,39 @@ def test_the_page_names_the_arms_that_were_left_out(comparison: Comparison) -> N
     assert list_arms_left_out(comparison) == ["local-north: No <label>."]
     page = write_page(comparison.out, summarise(compare(comparison)[0]), 1, True, "", list_arms_left_out(comparison))
     assert "local-north: No &lt;label&gt;." in page.read_text()
+
+
+@pytest.mark.parametrize("error", [RoundError, ConfigurationError])
+def test_a_run_that_cannot_be_costs_itself_and_a_failed_arm_only_that_arm(
+    comparison: Comparison, finished_run: Path, monkeypatch: pytest.MonkeyPatch, error: type[Exception]
+) -> None:
+    def run(simulation: Simulation, resume: bool, watchers: Watchers) -> None:
+        if simulation.study.seed == seed:
+            raise error("It cannot be.")
+        shutil.copytree(finished_run, simulation.out)
+        record = json.loads((simulation.out / "run.json").read_text())
+        record |= {"state": "interrupted", "arms_failed": {"local-north": "why"}}
+        (simulation.out / "run.json").write_text(json.dumps(record))
+        raise RoundError("The arm local-north failed: why")
+
+    seed = comparison.base.study.seed
+    shutil.rmtree(comparison.out)
+    monkeypatch.setattr(runs, "run_simulation", run)
+    both = replace(comparison, cells=vary(comparison.base.study, {}, seeds=2))
+    rows, failed = compare(both)
+    assert [line.rpartition(": ")[2] for line in failed] == ["It cannot be.", "why"]
+    assert {row["seed"] for row in rows} == {seed + 1}
+
+
+def test_a_missing_site_of_a_run_is_said_of_the_comparison(comparison: Comparison) -> None:
+    evaluations = comparison.out / "cells" / comparison.cells[0].name / "evaluations.jsonl"
+    lines = [json.loads(line) for line in evaluations.read_text().splitlines()]
+    for line in lines:
+        if line["last"] and line["arm"] == "federated":
+            lost = line["replies"].pop() if isinstance(line["replies"], list) else sorted(line["replies"])[-1]
+            line["metrics"].pop(lost, None)
+            line["rejections"] = [{"site": lost, "code": "NOT_THERE", "text": "not connected"}]
+    evaluations.write_text("".join(json.dumps(line) + "\n" for line in lines))
+    (said,) = list_wanting(comparison)
+    assert "is missing: NOT_THERE" in said
+    assert said in write_page(comparison.out, [], 1, True, "", [], [said]).read_text()
