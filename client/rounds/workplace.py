@@ -1,5 +1,7 @@
 """A site, opened for a study."""
 
+import json
+from collections.abc import Sequence
 from dataclasses import dataclass
 from functools import lru_cache
 from pathlib import Path
@@ -9,10 +11,13 @@ import torch
 from prostafed.client.gate import admit_cases
 from prostafed.client.site import Site, read_site
 from prostafed.client.training.machine import Machine
+from prostafed.common.errors import DataError
+from prostafed.common.files import holding, make_folder, write_json
 from prostafed.common.imaging.case_folder import CaseFolder, open_case_folder
+from prostafed.common.imaging.cases import CaseRecord
 from prostafed.common.imaging.folds import Splits, read_splits
 from prostafed.common.study import Study, parse_study
-from prostafed.common.study.split import split_patients
+from prostafed.common.study.split import draw_patients, name_split, split_patients
 
 
 @dataclass(frozen=True)
@@ -44,5 +49,24 @@ def open_workplace(site_file: Path, canonical: str) -> Workplace:
         kept_out = {record.case_id for record in indexed.records} - {record.case_id for record in cases.records}
         splits = read_splits(site.splits, cases.records, kept_out)
     else:
-        splits = split_patients(study, cases.records)
+        splits = split_patients(study, cases.records, keep_sides(site.memory, study, cases.records))
     return Workplace(site, study, cases, splits, torch.device(name))
+
+
+def keep_sides(memory: Path, study: Study, records: Sequence[CaseRecord]) -> dict[str, str]:
+    """Return the side of each patient, and keep it in memory/sides.json for every study that splits alike: whoever is
+    indexed or labelled later, nobody who was trained on is tested. Raises DataError where the file is damaged.
+    """
+    path, name = make_folder(memory) / "sides.json", name_split(study)
+    with holding(path.with_suffix(".lock"), wait=True):
+        try:
+            kept: dict[str, dict[str, str]] = json.loads(path.read_text(encoding="utf-8")) if path.exists() else {}
+            sides = draw_patients(study, records) | dict(kept.get(name, {}))
+        except (ValueError, AttributeError, TypeError) as error:
+            raise DataError(
+                f"{path} is damaged: it says which patients are trained on and which are tested. Restore it from a "
+                "copy; without it, remove it, and start no study from a model trained before."
+            ) from error
+        if sides != kept.get(name):
+            write_json(path, {**kept, name: sides})
+    return sides

@@ -15,21 +15,18 @@ SPLITS = ("train", "validation", "test")
 Splits = dict[str, list[int]]  # split -> indices of its cases
 
 
-def split_cases(
+def draw_sides(
     records: Sequence[CaseRecord],
     seed: int,
     validation_fraction: float,
     test_fraction: float,
     uses: Sequence[frozenset[str]],
-    judging: frozenset[str],
-) -> Splits:
-    """Return the indices of each split. `uses`: the tasks that can judge each record; `judging`: those it is for.
+) -> dict[str, str]:
+    """Return the side of each patient; `uses` are the tasks that can judge each record.
 
-    Patients of whom some task can be judged are split first, whatever `judging` says, stratified by csPCa (yes, no,
-    unknown) and by these tasks; then those of whom none in `judging` can be judged are trained on after all. So what is
-    held out for some tasks is held out wherever more are judged, and patients without labels, who are always trained
-    on, change no other's side. The test split holds a patient of every task that has two or more, the training split
-    one in any case.
+    Patients of whom some task can be judged are split, stratified by csPCa (yes, no, unknown) and by these tasks. The
+    test split holds a patient of every task that has two or more, the training split one in any case, and all of whom
+    no task can be judged, who change no other's side.
     """
     positions: dict[str, list[int]] = defaultdict(list)
     for index, record in enumerate(records):
@@ -47,8 +44,25 @@ def split_cases(
             side_of[of_task[0]] = "test"
     if "train" not in side_of.values():
         side_of[patients[-1]] = "train"
-    side_of |= {patient: "train" for patient in patients if not tasks[patient] & judging}
-    return {side: [i for i, record in enumerate(records) if side_of[record.patient_id] == side] for side in SPLITS}
+    return side_of
+
+
+def assign_cases(
+    records: Sequence[CaseRecord],
+    side_of: Mapping[str, str],
+    uses: Sequence[frozenset[str]],
+    judging: frozenset[str],
+) -> Splits:
+    """Return the indices of each split; `judging` are the tasks it is for.
+
+    Patients of whom none of these can be judged are trained on after all. So what is held out for some tasks is held
+    out wherever more are judged.
+    """
+    judged = {record.patient_id for record, tasks in zip(records, uses, strict=True) if tasks & judging}
+    splits: Splits = {split: [] for split in SPLITS}
+    for index, record in enumerate(records):
+        splits[side_of[record.patient_id] if record.patient_id in judged else "train"].append(index)
+    return splits
 
 
 def _label(labels: set[bool | None]) -> bool | None:

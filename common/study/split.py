@@ -8,7 +8,7 @@ from pathlib import Path
 
 from prostafed.common.errors import CheckpointError
 from prostafed.common.imaging.cases import CaseRecord
-from prostafed.common.imaging.folds import Splits, split_cases
+from prostafed.common.imaging.folds import Splits, assign_cases, draw_sides
 from prostafed.common.study import Finetune, Study
 from prostafed.common.tasks import TASKS, build_task
 
@@ -16,13 +16,28 @@ _SAME = ("split_seed", "validation_fraction", "test_fraction", "sequences", "all
 # say which cases are admitted, and so who is split
 
 
-def split_patients(study: Study, records: Sequence[CaseRecord]) -> Splits:
-    """Return the split of a site's admitted cases: indices by split. The only place a study is asked how."""
-    data, built = study.data, {name: build_task(name) for name in TASKS}
-    uses = [frozenset(name for name, task in built.items() if task.usable(record)) for record in records]
-    return split_cases(
-        records, data.split_seed, data.validation_fraction, data.test_fraction, uses, list_judging(study)
-    )
+def split_patients(study: Study, records: Sequence[CaseRecord], known: Mapping[str, str] | None = None) -> Splits:
+    """Return the split of a site's admitted cases: indices by split. The only place a study is asked how.
+
+    Patients among the `known` stay on their side, whoever has come since or is labelled now.
+    """
+    return assign_cases(records, draw_patients(study, records) | dict(known or {}), _uses(records), list_judging(study))
+
+
+def draw_patients(study: Study, records: Sequence[CaseRecord]) -> dict[str, str]:
+    """Return the side each patient of a site's admitted cases is drawn to."""
+    data = study.data
+    return draw_sides(records, data.split_seed, data.validation_fraction, data.test_fraction, _uses(records))
+
+
+def name_split(study: Study) -> str:
+    """Return what decides on which side a patient is drawn, as JSON: equal for studies that split alike."""
+    return json.dumps(study.data.model_dump(mode="json", include=set(_SAME)), sort_keys=True)
+
+
+def _uses(records: Sequence[CaseRecord]) -> list[frozenset[str]]:
+    built = {name: build_task(name) for name in TASKS}
+    return [frozenset(name for name, task in built.items() if task.usable(record)) for record in records]
 
 
 def list_judging(study: Study) -> frozenset[str]:

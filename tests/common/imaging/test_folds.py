@@ -8,7 +8,7 @@ from hypothesis import strategies as st
 
 from prostafed.common.errors import DataError
 from prostafed.common.imaging.cases import CaseRecord
-from prostafed.common.imaging.folds import SPLITS, Splits, read_splits, split_cases, write_splits
+from prostafed.common.imaging.folds import SPLITS, Splits, assign_cases, draw_sides, read_splits, write_splits
 
 ANY = frozenset({"classify", "lesion"})
 
@@ -31,7 +31,8 @@ def split(
 ) -> Splits:
     """Split where whoever has a label can be judged by either task, unless `uses` says otherwise."""
     known = [frozenset[str]() if record.cspca is None else ANY for record in records]
-    return split_cases(records, seed, validation, test, known if uses is None else uses, judging)
+    given = known if uses is None else uses
+    return assign_cases(records, draw_sides(records, seed, validation, test, given), given, judging)
 
 
 @given(
