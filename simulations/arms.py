@@ -66,7 +66,8 @@ def plan_arms(study: Study, hospitals: Sequence[Hospital], folder: Path, initial
     if "unseen" in compare and len(hospitals) > 1:
         for hospital in hospitals:
             others = [other for other in hospitals if other is not hospital]
-            runs.append(plan("unseen", f"unseen-{hospital.name}", others, unseen=hospital.name))
+            unseen = plan("unseen", f"unseen-{hospital.name}", others, unseen=hospital.name)
+            runs.append(replace(unseen, obstacle=unseen.obstacle or _find_nobody(study, hospital)))
     return runs
 
 
@@ -101,6 +102,15 @@ def _change(study: Study, change: Callable[[dict[str, Any]], None]) -> Study:
     values = json.loads(study.canonical())
     change(values)
     return parse_study(json.dumps(values))
+
+
+def _find_nobody(study: Study, hospital: Hospital) -> str:
+    """Return a sentence where the last task can judge none of the hospital's test patients."""
+    stage, records = study.stage[-1], hospital.cases.records
+    tested = split_patients(study, records)["test"]
+    if not isinstance(stage, Finetune) or any(build_task(stage.task).usable(records[index]) for index in tested):
+        return ""
+    return f"None of the test cases of {hospital.name} has what the task {stage.task} is judged by."
 
 
 def _find_obstacle(study: Study, members: Sequence[Hospital], sites: int) -> str:

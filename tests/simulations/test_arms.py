@@ -85,7 +85,11 @@ def test_a_hospital_without_labels_does_not_learn_alone(
     north, south = hospitals[0], unlabel(hospitals[1])
     arms = plan_arms(vary(study, arms={"compare": list(ARMS)}), [north, south], tmp_path)
     why = "Stage 2: none of the training cases of south has what the task lesion learns from."
-    assert {arm.run: arm.obstacle for arm in arms if arm.obstacle} == {"local-south": why, "unseen-north": why}
+    assert {arm.run: arm.obstacle for arm in arms if arm.obstacle} == {
+        "local-south": why,
+        "unseen-north": why,
+        "unseen-south": "None of the test cases of south has what the task lesion is judged by.",
+    }
     with pytest.raises(ConfigurationError, match="training cases of north, south"):
         plan_arms(study, [unlabel(north), south], tmp_path)
 
