@@ -64,8 +64,8 @@ def _check_whole(study: Study, stage: int, section: Finetune, tensors: Tensors, 
     held = {group_of(name) for name in tensors}
     if lacking := [group for group in build_stage_network(study, stage) if group not in held]:
         raise CheckpointError(
-            f"Expected a whole model in {run / MODEL}, found {', '.join(sorted(held)) or 'nothing'} without "
-            f"{', '.join(lacking)}: the heads of the task {section.task} lie at the sites. {ways}"
+            f"Expected a whole model in {run / MODEL}; it lacks {', '.join(lacking)}, which did not travel: the sites "
+            f"have them. {ways}"
         )
     if section.local:
         raise CheckpointError(

@@ -137,7 +137,9 @@ def _few_patients(run: RunFolder, results: Sequence[Result]) -> list[Notice]:
 
 def _withheld(run: RunFolder) -> list[Notice]:
     said = "; ".join(f"{site} ({', '.join(texts)})" for site, texts in list_withheld(run).items())
-    return [Notice("note", "Withheld", f"Sites keep to themselves what rests on few patients: {said}.")] if said else []
+    own = " The tables below are of the simulation's own cases, and whole." if run.predictions else ""
+    text = f"Sites keep to themselves what rests on few patients: {said}.{own}"
+    return [Notice("note", "Withheld", text)] if said else []
 
 
 def _unreadable(names: Sequence[str]) -> list[Notice]:

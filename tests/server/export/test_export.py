@@ -110,7 +110,7 @@ def test_generated_images_are_called_that(tmp_path: Path) -> None:
 def test_heads_that_lie_at_the_sites_are_named(tmp_path: Path) -> None:
     study = make_study()
     run = write_run(tmp_path / "encoder-only", study, select_groups(make_tensors(study), ("encoder",)))
-    with pytest.raises(CheckpointError, match="the heads of the task lesion lie at the sites") as error:
+    with pytest.raises(CheckpointError, match="it lacks head, which did not travel: the sites have them") as error:
         export_run(run)
     assert "prostafed-site export encoder-only" in one_sentence(error)
     assert 'share = ["encoder", "heads"]' in str(error.value)
