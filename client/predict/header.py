@@ -57,6 +57,8 @@ def mend_headers(datasets: Sequence[Dataset], study: str) -> tuple[str, ...]:
         for each in datasets:  # of one series, so they have one
             setattr(each, keyword, found or _make_uid(study, keyword))
     for number, each in enumerate(datasets):
+        if not each.get("Modality"):
+            each.Modality = "MR"  # its class said so
         if not _get_uid(each, "SOPInstanceUID"):
             each.SOPInstanceUID = _make_uid(study, f"SOPInstanceUID {number}")
             said.add("SOPInstanceUID")
@@ -88,7 +90,7 @@ def _check(element: DataElement) -> None:
     if element.VR in _STRICT:
         for value in values:
             validate_value(element.VR, str(value), RAISE)
-    if element.VR in ("DA", "TM") and element.VM > 1:
+    if element.VM > 1 and (element.VR in ("DA", "TM") or element.keyword == "PatientName"):
         raise ValueError
     alone = Dataset()
     nowhere = BytesIO()

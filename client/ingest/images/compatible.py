@@ -5,6 +5,7 @@ either takes T2 and T1 for diffusion, and one over images of different places co
 """
 
 from collections.abc import Iterable
+from dataclasses import replace
 from math import isclose
 from statistics import multimode
 
@@ -13,13 +14,17 @@ import SimpleITK as sitk
 
 from prostafed.client.ingest.findings import Severity, SourceError
 from prostafed.client.ingest.records import Slice
+from prostafed.client.ingest.scan.stacks import join_parts
 
 MAX_TIME_DEVIATION = 0.01  # of an echo or repetition time, as headers round them: it moves an ADC by less than 10
 MAX_CORNER_DEVIATION_MM = 0.1
 
 
 def split_exposures(slices: Iterable[Slice]) -> list[tuple[Slice, ...]]:
-    """Return slices in groups of one echo time and one repetition time, the largest first."""
+    """Return slices in groups of one echo time and one repetition time, the largest first.
+
+    Times that differ from slice to slice of one stack tell no groups apart: no voxel has signals of both.
+    """
     groups: list[list[Slice]] = []
     for each in slices:
         for group in groups:
@@ -28,7 +33,10 @@ def split_exposures(slices: Iterable[Slice]) -> list[tuple[Slice, ...]]:
                 break
         else:
             groups.append([each])
-    return sorted(map(tuple, groups), key=lambda group: (-len(group), _get_times(group[0])))
+    groups.sort(key=lambda group: (-len(group), _get_times(group[0])))
+    stacks = join_parts([[replace(each, b_value_s_per_mm2=None) for each in group] for group in groups])
+    joined = [tuple(each for member in stack for each in groups[member]) for stack in stacks]
+    return sorted(joined, key=len, reverse=True)
 
 
 def find_difference(one: Slice, other: Slice) -> str:

@@ -6,6 +6,7 @@ SOP Instance UIDs alone do not tell: anonymisers write one into every file, and 
 import hashlib
 from collections import defaultdict
 from collections.abc import Iterable
+from contextlib import suppress
 from pathlib import Path
 
 import pydicom
@@ -39,10 +40,14 @@ def drop_repeats(instances: Iterable[Instance]) -> list[Instance]:
 
 
 def digest_pixels(path: Path) -> str:
-    """Return a hash of a file's pixels as they are stored; of a file that cannot be read, its own path."""
+    """Return a hash of a file's pixels, decompressed where they can be: an archive hands out one image in several
+    compressions. Of a file that cannot be read, its own path.
+    """
     try:
         with quiet(), path.open("rb") as file:
-            dataset = pydicom.dcmread(file, specific_tags=[*_PIXELS], force=True)
+            dataset = pydicom.dcmread(file, force=True)
+            with suppress(Exception):  # not compressed, or no decoder is there
+                dataset.decompress(generate_instance_uid=False)
             stored = next(dataset[name].value for name in _PIXELS if name in dataset)
             return hashlib.sha256(stored).hexdigest()
     except Exception:  # pydicom promises no list of what garbage makes it raise

@@ -36,8 +36,9 @@ RESULTS = {"segmentation.dcm", "heat_map.dcm", "report.dcm"}
 # What highdicom reads of a source image, and what else of patient and study it takes over, with a value that is wrong.
 ODD: Mapping[str, Any] = {
     "SpecificCharacterSet": "klingon",
+    "Modality": "",
     "PatientID": ["1", "2"],
-    "PatientName": "Doe",
+    "PatientName": ["A^B", "C^D"],
     "PatientBirthDate": "around 1950",
     "PatientSex": "male",
     "PatientAge": "65 years",
@@ -110,6 +111,7 @@ HOW: Mapping[str, Callable[[Dataset, str], object]] = {
 }
 UIDS = {"StudyInstanceUID", "SeriesInstanceUID", "SOPInstanceUID", "FrameOfReferenceUID"}  # results cannot do without
 REFUSED = {"PatientBirthDate", "PatientSex", "PatientAge", "PatientWeight", "StudyDate", "StudyTime"}  # where odd
+REFUSED |= {"PatientName"}
 
 
 @dataclass(frozen=True)

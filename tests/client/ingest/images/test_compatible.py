@@ -98,3 +98,15 @@ def test_grids_are_shared_within_a_tenth_of_a_millimetre() -> None:
     wider = image(np.zeros((2, 3, 4)))
     wider.SetSpacing((2.1, 2, 3))
     assert not share_grid(one, wider)
+
+
+def test_times_that_differ_from_slice_to_slice_leave_a_stack_whole() -> None:
+    def place(*args: float, **named: float) -> Slice:
+        return replace(make(*args, **named), orientation=(1.0, 0, 0, 0, 1, 0), pixel_spacing_mm=(1.0, 1.0))
+
+    alternate = [place(68.0 + z % 2 * 2, z=z) for z in range(6)]
+    blocks = [place(68.0, 3000.0 + 100 * (z > 2), z=z) for z in range(6)]
+    higher = [replace(each, b_value_s_per_mm2=800.0) for each in alternate]
+    assert [len(each) for each in split_exposures([*alternate, *higher])] == [12]
+    assert [len(each) for each in split_exposures(blocks)] == [6]
+    assert [len(each) for each in split_exposures([*alternate, place(70.0, z=0.0)])] == [4, 3]

@@ -6,7 +6,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 from pydicom.encaps import encapsulate
-from pydicom.uid import JPEG2000Lossless
+from pydicom.uid import JPEG2000Lossless, RLELossless
 
 from prostafed.client.ingest.scan.instances import Instance, read_instances
 from prostafed.client.ingest.scan.repeats import digest_pixels, drop_repeats
@@ -59,3 +59,11 @@ def test_what_cannot_be_read_is_like_nothing_else(make_slice, tmp_path: Path) ->
     for name in "ab":
         dataset.save_as(tmp_path / name)
     assert digest_pixels(tmp_path / "a") == digest_pixels(tmp_path / "b")
+
+
+def test_a_copy_in_another_compression_is_a_repeat(make_slice, tmp_path: Path) -> None:
+    dataset = make_slice(**A)
+    dataset.save_as(tmp_path / "a")
+    dataset.compress(RLELossless, generate_instance_uid=False)
+    dataset.save_as(tmp_path / "b")
+    assert keep([tmp_path / "a", tmp_path / "b"]) == ["a"]
