@@ -2,8 +2,9 @@
 
 import numpy as np
 import pytest
-from flwr.app import Message
+from flwr.app import Error, Message
 from flwr.clientapp import ClientApp
+from flwr.common.constant import ErrorCode
 
 from prostafed.common.compression import list_slots
 from prostafed.common.messages import Refusal, Reply, Request
@@ -56,3 +57,15 @@ def test_a_refusal_carries_its_code_only() -> None:
     assert unpack_reply(received(pack_reply(Refusal("DATA"), request)), asked) == Refusal("DATA")
     unknown = Refusal("No such file: /scans/Smith^John")
     assert unpack_reply(received(pack_reply(unknown, request)), asked) == Refusal("UNKNOWN_REFUSAL")
+
+
+def test_flowers_codes_are_those_of_flower() -> None:
+    request = received(pack_request(Request("train"), [7], 60.0)[0])
+    for code, name in ((ErrorCode.NODE_UNAVAILABLE, "NODE_LOST"), (ErrorCode.CLIENT_APP_CRASHED, "SITE_CRASHED")):
+        assert unpack_reply(Message(Error(code), reply_to=request), Request("train")) == Refusal(name)
+
+
+def test_a_transposed_tensor_travels_as_any_other() -> None:
+    turned = {"w": np.arange(6, dtype=np.float32).reshape(2, 3).T}
+    request = received(pack_request(Request("train", "run", "abc", 1, 1, turned), [7], 60.0)[0])
+    assert_same_tensors(unpack_request(request).tensors, turned)
