@@ -10,6 +10,7 @@ import pytest
 from prostafed.client import work
 from prostafed.client.rounds.told import tell_once
 from prostafed.common.errors import AlreadyToldError
+from prostafed.common.files import holding
 from prostafed.common.messages import Reply, Request
 from prostafed.common.study import Study
 from prostafed.common.tensors import Tensors
@@ -90,3 +91,16 @@ def test_what_failed_was_not_told_and_other_splits_are_another_request(tmp_path:
     file.write_text(file.read_text()[:20])
     with pytest.raises(ValueError, match=r"Unterminated|Expecting"):  # a damaged file is no leave to tell again
         tell_once(tmp_path, request, "other", lambda: reply)
+
+
+def test_while_one_request_is_answered_another_has_to_wait(tmp_path: Path) -> None:
+    free = []
+
+    def answer() -> Reply:
+        (lock,) = (tmp_path / "told").glob("*.lock")
+        with holding(lock) as ours:
+            free.append(ours)
+        return Reply("north", "abc", 1, 3, 12)
+
+    tell_once(tmp_path, Request("evaluate", "run", "abc", 1, 3, splits=("test",)), "digest", answer)
+    assert free == [False]
