@@ -168,6 +168,12 @@ class TestEveryAggregator:
             key: (array.dtype, array.shape) for key, array in start.items()
         }
 
+    def test_how_a_tensor_lies_in_memory_changes_nothing(self, name: str) -> None:
+        start = make_global()
+        replies, turned = make_replies(name, start), {key: np.asfortranarray(array) for key, array in start.items()}
+        assert not turned["encoder.conv"].flags.c_contiguous
+        assert same(run_round(build(name), turned, replies).tensors, run_round(build(name), start, replies).tensors)
+
     def test_a_tensor_is_combined_over_the_sites_that_sent_it(self, name: str) -> None:
         start = make_global()
         replies = make_replies(name, start)
