@@ -8,6 +8,7 @@ import torch
 from torch import Generator, nn
 
 from prostafed.client.training.optimise import DIVERGED, Course, Optimisation, State, decayed, optimise
+from prostafed.client.training.optimiser import pack_states, unpack_state
 from prostafed.client.training.stepper import PartLoss
 from prostafed.common.errors import DataError, DivergedError
 
@@ -28,8 +29,9 @@ def test_the_record_counts_steps_and_averages_the_last_epoch() -> None:
     def batch_loss(batch: list[int], generator: Generator) -> PartLoss:
         return lambda part: network.weight.sum() * 0 + float(len(seen))
 
-    record = optimise(network, batch_loss, 6, SETTINGS, lambda step, steps, loss: seen.append((step, steps)))
-    assert seen == [(1, 4), (2, 4), (3, 4), (4, 4)]
+    record = optimise(network, batch_loss, 6, SETTINGS, lambda *said: seen.append(said))
+    assert [said[:2] for said in seen] == [(1, 4), (2, 4), (3, 4), (4, 4)]
+    assert [said[2] for said in seen] == [0, 0.5, 2, 2.5], "the mean of the epoch so far"
     assert (record.cases, record.steps) == (6, 4)
     assert record.loss == pytest.approx((2 * 3 + 3 * 3) / 6)
 
@@ -49,6 +51,24 @@ def test_same_seed_trains_the_same_and_another_does_not() -> None:
 
     assert train(1) == train(1)
     assert train(1) != train(2)
+
+
+def test_a_network_that_was_evaluated_is_trained_as_one_in_training() -> None:
+    network, modes = nn.Linear(1, 1).eval(), []
+
+    def batch_loss(batch: list[int], generator: Generator) -> PartLoss:
+        modes.append(network.training)
+        return lambda part: network.weight.sum()
+
+    optimise(network, batch_loss, 2, SETTINGS, lambda *_: None)
+    assert all(modes), "dropout and the like are on"
+
+
+def test_what_is_taken_up_of_a_kept_optimiser_leaves_what_was_kept_as_it_is() -> None:
+    kept = pack_states({"shared": {0: {"momentum_buffer": torch.ones(2)}}})
+    taken = unpack_state(kept, "shared")
+    assert taken[0]["momentum_buffer"].mul_(5).tolist() == [5, 5]
+    assert kept["shared/0/momentum_buffer"].tolist() == [1, 1]
 
 
 def test_no_case_and_a_loss_that_is_not_finite_are_said() -> None:

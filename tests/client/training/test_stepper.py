@@ -1,5 +1,6 @@
 """One step of a batch, whole or in parts."""
 
+import copy
 import math
 from functools import partial
 from typing import Any
@@ -12,7 +13,7 @@ from torch import Generator, Tensor, nn
 
 from prostafed.client.training import stepper as stepping
 from prostafed.client.training.machine import Machine, say_once
-from prostafed.client.training.optimise import PLAIN, Course, Optimisation, TrainingRecord, optimise
+from prostafed.client.training.optimise import PLAIN, Course, Optimisation, State, TrainingRecord, optimise
 from prostafed.client.training.stepper import PartLoss, Stepper, split_evenly
 from prostafed.common.errors import DataError
 
@@ -128,6 +129,15 @@ def test_gradients_that_overflow_float16_take_the_step_again_and_the_next_round_
     _, later, drawn = train_steeply(3000.0, Course(scaler=record.scaler))
     assert drawn == plain[2]
     assert later.scaler["_growth_tracker"] == 6
+
+
+@pytest.mark.usefixtures("in_float16")
+def test_a_round_that_is_taken_up_again_knows_the_scale() -> None:
+    states: list[State] = []
+    train_steeply(3000.0, Course(on_state=lambda state: states.append(copy.deepcopy(state)), every_s=0.0))
+    _, record, drawn = train_steeply(3000.0, Course(start=states[0]))
+    assert len(drawn) == 2, "no step is taken again"
+    assert record.scaler["_growth_tracker"] == 3
 
 
 @pytest.mark.usefixtures("in_float16")
