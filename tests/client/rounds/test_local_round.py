@@ -380,12 +380,20 @@ def test_a_round_begins_with_the_moments_and_the_residual_of_the_one_before(
     assert same(kept.residual, owed[1])
 
 
+def test_a_site_takes_the_threads_it_is_given(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    given: list[int] = []
+    monkeypatch.setattr(torch, "set_num_threads", given.append)
+    open_site(tmp_path, make_study(FINETUNE))
+    assert given == [1]
+
+
 def test_generated_cases_are_said(tmp_path: Path) -> None:
     study = make_study(FINETUNE)
     place = open_site(tmp_path, study)
     made = tuple(replace(record, source="phantom") for record in place.cases.records)
     metrics = work.train(replace(place, cases=replace(place.cases, records=made)), ask(study)).metrics
-    assert metrics["train/generated"] == len(place.splits["train"])
+    assert metrics["train/generated"] == 1.0, "that, and not how many: a count could be a small one"
+    assert "train/generated" not in work.train(open_site(tmp_path / "patients", study), ask(study)).metrics
 
 
 def test_a_round_in_the_making_that_holds_code_is_not_read(tmp_path: Path) -> None:
