@@ -26,6 +26,13 @@ def test_the_outermost_cells_of_a_site_fall_off() -> None:
     np.testing.assert_allclose(two[0, :100], 0.1)
 
 
+def test_inner_cells_are_even_however_many_a_site_has() -> None:
+    starts, stops = np.array([0, 100, 110, 130]), np.array([100, 110, 130, BINS])
+    _, first, second, _ = spread(starts, stops, np.array([10.0, 10.0, 10.0, 10.0]))
+    np.testing.assert_allclose(first[100:110], 1.0)
+    np.testing.assert_allclose(second[110:130], 0.5)
+
+
 @pytest.mark.parametrize("seed", range(5))
 def test_where_all_places_are_known_the_precision_is_exact(seed: int) -> None:
     generator = np.random.default_rng(seed)
