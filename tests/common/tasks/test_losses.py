@@ -110,6 +110,13 @@ def test_dice_loss_is_nothing_when_right_and_nearly_one_when_wrong() -> None:
     assert soft_dice_loss(torch.zeros(1, 5), torch.zeros(1, 5)).item() == 0, "nothing there, nothing found"
 
 
+def test_what_is_surer_of_the_truth_costs_less_in_a_lesion_and_outside() -> None:
+    for truth in (0.0, 1.0):
+        towards = torch.linspace(-6, 6, 20) * (2 * truth - 1)
+        costs = focal_loss(towards[:, None], torch.full((20, 1), truth))
+        assert (costs.diff() < 0).all()
+
+
 def test_a_false_positive_costs_a_case_without_a_lesion_what_it_does_beside_one_that_is_found() -> None:
     """Of the usual size, here 20 of 2,000 voxels; but for the 1 in numerator and denominator."""
     lesion, stray = torch.zeros(2, 1, 2, 100, 10), torch.zeros(2, 1, 2, 100, 10)
