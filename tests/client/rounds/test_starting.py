@@ -95,15 +95,16 @@ def test_a_stage_without_sharing_is_evaluated_with_the_sites_own_network(tmp_pat
 
 @pytest.mark.parametrize("method", ["byol", "moco"])
 @pytest.mark.parametrize("number", [1, 3])
-def test_targets_of_a_site_that_is_new_start_training_equal_to_what_it_received(
+def test_targets_of_a_site_that_is_new_start_equal_to_what_it_received(
     method: str, number: int, tmp_path: Path
 ) -> None:
     study = make_study({**BYOL, "method": method})
     sent = shifted(initial(study))
-    start = read_tensors(begin_round(open_site(tmp_path, study), ask(study, number, sent)).network)
-    targets = {name: array for name, array in start.items() if name.startswith("target_")}
-    assert targets.keys() == {f"target_{name}" for name in sent}
-    assert all(np.array_equal(array, sent[name.removeprefix("target_")]) for name, array in targets.items())
+    place, request = open_site(tmp_path, study), ask(study, number, sent)
+    for network in (begin_round(place, request).network, load_network(place, request, number)):  # to train, to evaluate
+        targets = {name: array for name, array in read_tensors(network).items() if name.startswith("target_")}
+        assert targets.keys() == {f"target_{name}" for name in sent}
+        assert all(np.array_equal(array, sent[name.removeprefix("target_")]) for name, array in targets.items())
 
 
 @pytest.fixture
