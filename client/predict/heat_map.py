@@ -27,8 +27,8 @@ def make_heat_map(
         quantity_definition=VOXEL_SCORE,
     )
     heat_map = hd.pm.ParametricMap(
-        source_images=list(source.datasets),
-        pixel_array=source.arrange(np.ascontiguousarray(heat)),
+        source_images=source.images,
+        pixel_array=np.ascontiguousarray(heat),
         series_instance_uid=hd.UID(),
         series_number=SERIES_NUMBER,
         sop_instance_uid=hd.UID(),
@@ -42,6 +42,7 @@ def make_heat_map(
         series_description=f"prostafed heat map ({RESEARCH})",
         **algorithm.equipment(),
     )
+    source.refer(heat_map)
     heat_map.BodyPartExamined, heat_map.ContentCreatorName = BODY_PART, ""
     heat_map.SharedFunctionalGroupsSequence[0].FrameAnatomySequence = [_describe_anatomy()]
     _run_along_normal(heat_map)

@@ -22,8 +22,8 @@ def make_segmentation(
         labels[placed.labels == label] = number
     descriptions = [_describe(number, region, algorithm) for number, region in enumerate(placed.regions, start=1)]
     segmentation = hd.seg.Segmentation(
-        source_images=list(source.datasets),
-        pixel_array=source.arrange(labels),
+        source_images=source.images,
+        pixel_array=labels,
         segmentation_type=hd.seg.SegmentationTypeValues.BINARY,
         segment_descriptions=descriptions,
         series_instance_uid=hd.UID(),
@@ -36,6 +36,7 @@ def make_segmentation(
         series_description=f"prostafed {'lesion candidates' if _has_lesions(placed) else 'zones'} ({RESEARCH})",
         **algorithm.equipment(),
     )
+    source.refer(segmentation)
     segmentation.BodyPartExamined = BODY_PART
     return segmentation
 

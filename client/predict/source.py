@@ -1,14 +1,14 @@
 """The T2W series as DICOM datasets: what results refer to, and whose identity they carry."""
 
 import warnings
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
+from copy import deepcopy
 from dataclasses import dataclass
 from logging import CRITICAL, getLogger
-from typing import Any
 
+import highdicom as hd
 import numpy as np
-import numpy.typing as npt
 from pydicom import dcmread
 from pydicom.dataset import Dataset
 from pydicom.valuerep import format_number_as_ds
@@ -21,19 +21,37 @@ from prostafed.client.predict.header import mend_headers
 
 @dataclass(frozen=True)
 class SourceSeries:
-    """The datasets of a series, without pixels, and which plane of the stacked volume lies where."""
+    """The datasets of a series, without pixels, and which frame each plane of the stacked volume is."""
 
-    datasets: tuple[Dataset, ...]  # classic: one per plane, in order; enhanced: the one file
-    frames: tuple[int, ...]  # enhanced: of each plane, its frame; classic: ()
+    datasets: tuple[Dataset, ...]  # classic: one per plane, in order; enhanced: its files
+    joined: Dataset | None = None  # enhanced: one image whose frames are the planes, for want of such a file
+    frames: tuple[tuple[str, int], ...] = ()  # enhanced: of each plane, SOP Instance UID and 1-based frame
     mended: tuple[str, ...] = ()  # keywords of what was left out or made: it was missing or wrong
 
-    def arrange(self, volume: npt.NDArray[Any]) -> npt.NDArray[Any]:
-        """Return a volume (plane, row, column) as its source's frames: what has no plane is zeros."""
-        if not self.frames:
-            return volume
-        arranged = np.zeros((int(self.datasets[0].NumberOfFrames), *volume.shape[1:]), dtype=volume.dtype)
-        arranged[list(self.frames)] = volume
-        return arranged
+    @property
+    def images(self) -> list[Dataset]:
+        """Images that have one plane of the stacked volume each, in order, or all of them as their frames."""
+        return list(self.datasets) if self.joined is None else [self.joined]
+
+    def refer(self, result: Dataset) -> None:
+        """Let what was made from `images` refer to the files there are, and to their frames."""
+        if self.joined is None:
+            return
+        items = {
+            id(item): item  # frames of one plane may share an item
+            for group in result.PerFrameFunctionalGroupsSequence
+            for derivation in group.get("DerivationImageSequence", [])
+            for item in derivation.SourceImageSequence
+        }
+        for item in items.values():
+            item.ReferencedSOPInstanceUID, item.ReferencedFrameNumber = self.frames[item.ReferencedFrameNumber - 1]
+        references = []
+        for dataset in self.datasets:
+            references.append(reference := Dataset())
+            reference.ReferencedSOPClassUID = dataset.SOPClassUID
+            reference.ReferencedSOPInstanceUID = dataset.SOPInstanceUID
+        result.SourceImageSequence = references
+        result.ReferencedSeriesSequence[0].ReferencedInstanceSequence = references
 
 
 def read_source(source: Source) -> SourceSeries:
@@ -45,12 +63,32 @@ def read_source(source: Source) -> SourceSeries:
     ordered = [slices[index] for index in order.indices]
     paths = list(dict.fromkeys(each.path for each in ordered))
     datasets = tuple(dcmread(path, stop_before_pixels=True, force=True) for path in paths)
-    multi_frame = len(paths) == 1 and "NumberOfFrames" in datasets[0]
-    if not multi_frame:
+    enhanced = "PerFrameFunctionalGroupsSequence" in datasets[0]
+    if not enhanced:
         for dataset, plane in zip(datasets, ordered, strict=True):
             _place(dataset, plane, order.spacing_mm)
     mended = mend_headers(datasets, source.series[0].uid)
-    return SourceSeries(datasets, tuple(each.frame for each in ordered) if multi_frame else (), mended)
+    if not enhanced:
+        return SourceSeries(datasets, mended=mended)
+    uids = {path: str(dataset.SOPInstanceUID) for path, dataset in zip(paths, datasets, strict=True)}
+    frames = tuple((uids[each.path], each.frame + 1) for each in ordered)
+    return SourceSeries(datasets, _join(datasets[0], ordered, order.spacing_mm), frames, mended)
+
+
+def _join(first: Dataset, planes: Sequence[Slice], spacing_mm: float) -> Dataset:
+    """Return an enhanced image of these planes: highdicom takes neither some frames of a file nor several files."""
+    joined, shared, own = deepcopy(first), Dataset(), []
+    assert planes[0].orientation is not None
+    assert planes[0].pixel_spacing_mm is not None
+    shared.PlaneOrientationSequence = hd.PlaneOrientationSequence("PATIENT", planes[0].orientation)
+    shared.PixelMeasuresSequence = hd.PixelMeasuresSequence(planes[0].pixel_spacing_mm, spacing_mm, spacing_mm)
+    for plane in planes:
+        assert plane.position_mm is not None
+        own.append(group := Dataset())
+        group.PlanePositionSequence = hd.PlanePositionSequence("PATIENT", plane.position_mm)
+    joined.NumberOfFrames = len(planes)
+    joined.SharedFunctionalGroupsSequence, joined.PerFrameFunctionalGroupsSequence = [shared], own
+    return joined
 
 
 def _place(dataset: Dataset, plane: Slice, spacing_mm: float) -> None:

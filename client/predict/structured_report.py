@@ -67,7 +67,7 @@ def make_report(
         procedure_reported=PROCEDURE,
         imaging_measurements=groups,
         title=codes.DCM.ImagingMeasurementReport,
-        referenced_images=None if source.frames else list(source.datasets),  # the library is for classic images
+        referenced_images=list(source.datasets) if source.joined is None else None,  # the library is for classic images
     )
     results = [*([] if segmentation is None else [segmentation]), *others]
     return hd.sr.ComprehensiveSR(
