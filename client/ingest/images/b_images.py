@@ -14,6 +14,7 @@ from prostafed.client.ingest.images.compatible import (
     lies_within,
     share_grid,
     split_exposures,
+    sum_up_times,
 )
 from prostafed.client.ingest.images.diffusion import (
     Fit,
@@ -33,7 +34,7 @@ from prostafed.common.imaging.adc import MAX_FIT_B_VALUE_S_PER_MM2
 class _BImage:
     image: sitk.Image
     series: Series
-    slice: Slice  # one of those it was made of
+    slice: Slice  # one of those it was made of, with the median of their repetition times
     mean: float
 
 
@@ -116,7 +117,7 @@ def _read_b_values(series: Series, report: Report) -> list[_BImages]:
             home = next((images for images in alike if share_grid(_get_any(images).image, image)), None)
             if home is None:
                 alike.append(home := {})
-            home[b] = _BImage(image, series, slices[0], _get_mean(sitk.GetArrayViewFromImage(image)))
+            home[b] = _BImage(image, series, sum_up_times(slices), _get_mean(sitk.GetArrayViewFromImage(image)))
         for images in alike:
             check_signals(_get_means(images))
         sets.extend(alike)

@@ -4,10 +4,10 @@ Signals fall with the echo time and grow with the repetition time as they fall w
 either takes T2 and T1 for diffusion, and one over images of different places compares one tissue with another.
 """
 
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
 from dataclasses import replace
 from math import isclose
-from statistics import multimode
+from statistics import median, multimode
 
 import numpy as np
 import SimpleITK as sitk
@@ -17,38 +17,58 @@ from prostafed.client.ingest.records import Slice
 from prostafed.client.ingest.scan.stacks import join_parts
 
 MAX_TIME_DEVIATION = 0.01  # of an echo or repetition time, as headers round them: it moves an ADC by less than 10
+MAX_TRIGGER_STEP = 0.1  # of repetition times of one b-value in order: those of two protocols lie further apart
 MAX_CORNER_DEVIATION_MM = 0.1
 
 
 def split_exposures(slices: Iterable[Slice]) -> list[tuple[Slice, ...]]:
     """Return slices in groups of one echo time and one repetition time, the largest first.
 
-    Times that differ from slice to slice of one stack tell no groups apart: no voxel has signals of both.
+    Repetition times are compared by their median at each b-value: a trigger makes them vary from image to image. Times
+    that differ from slice to slice of one stack tell no groups apart either: no voxel has signals of both.
     """
-    groups: list[list[Slice]] = []
-    for each in slices:
-        for group in groups:
-            if not find_difference(group[0], each):
-                group.append(each)
+    parts: list[list[Slice]] = []  # of one b-value each
+    for each in sorted(slices, key=lambda one: one.repetition_time_ms or 0.0):
+        for part in parts:
+            near = replace(part[0], repetition_time_ms=part[-1].repetition_time_ms)
+            if _round_b_value(near) == _round_b_value(each) and not find_difference(near, each, MAX_TRIGGER_STEP):
+                part.append(each)
                 break
         else:
-            groups.append([each])
+            parts.append([each])
+    groups: list[list[Slice]] = []
+    for part in parts:
+        for group in groups:
+            if not find_difference(sum_up_times(group), sum_up_times(part)):
+                group.extend(part)
+                break
+        else:
+            groups.append(part)
     groups.sort(key=lambda group: (-len(group), _get_times(group[0])))
     stacks = join_parts([[replace(each, b_value_s_per_mm2=None) for each in group] for group in groups])
     joined = [tuple(each for member in stack for each in groups[member]) for stack in stacks]
     return sorted(joined, key=len, reverse=True)
 
 
-def find_difference(one: Slice, other: Slice) -> str:
-    """Return in which time two slices differ, for a person: "" in none. A time that only one of them tells differs."""
-    for name, first, second in (
-        ("echo time", one.echo_time_ms, other.echo_time_ms),
-        ("repetition time", one.repetition_time_ms, other.repetition_time_ms),
+def sum_up_times(slices: Sequence[Slice]) -> Slice:
+    """Return the first of slices of one b-value with the median of their repetition times."""
+    known = [each.repetition_time_ms for each in slices if each.repetition_time_ms is not None]
+    return replace(slices[0], repetition_time_ms=median(known) if known else None)
+
+
+def find_difference(one: Slice, other: Slice, max_repetition: float = MAX_TIME_DEVIATION) -> str:
+    """Return in which time two slices differ, for a person: "" in none. A time that only one of them tells differs.
+
+    Repetition times may differ by a share of `max_repetition`.
+    """
+    for name, first, second, most in (
+        ("echo time", one.echo_time_ms, other.echo_time_ms, MAX_TIME_DEVIATION),
+        ("repetition time", one.repetition_time_ms, other.repetition_time_ms, max_repetition),
     ):
         if first is None or second is None:
             if first is not second:
                 return name
-        elif not isclose(first, second, rel_tol=MAX_TIME_DEVIATION):
+        elif not isclose(first, second, rel_tol=most):
             return name
     return ""
 
@@ -98,3 +118,7 @@ def explain_interruption(b_values: str, found: int, expected: int, severity: Sev
 
 def _get_times(one: Slice) -> tuple[float, float]:
     return one.echo_time_ms or 0.0, one.repetition_time_ms or 0.0
+
+
+def _round_b_value(one: Slice) -> int | None:
+    return None if one.b_value_s_per_mm2 is None else round(one.b_value_s_per_mm2)

@@ -110,3 +110,10 @@ def test_times_that_differ_from_slice_to_slice_leave_a_stack_whole() -> None:
     assert [len(each) for each in split_exposures([*alternate, *higher])] == [12]
     assert [len(each) for each in split_exposures(blocks)] == [6]
     assert [len(each) for each in split_exposures([*alternate, place(70.0, z=0.0)])] == [4, 3]
+
+
+def test_a_b_value_of_two_protocols_is_split() -> None:
+    low, high = ([make(repetition_ms=time, z=z) for z in (0, 3) for time in times] for times in ((3000, 3050), (3400,)))
+    assert [len(each) for each in split_exposures([*low, *high])] == [4, 2]
+    other = [replace(make(repetition_ms=3400.0, z=z), b_value_s_per_mm2=800.0) for z in (0, 3)]
+    assert [len(each) for each in split_exposures([*low, *high, *other])] == [4, 4]

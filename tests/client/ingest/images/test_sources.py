@@ -223,6 +223,21 @@ def test_the_images_that_can_stand_alone_are_fitted_and_high_b_computed_from_the
     assert value(found["hbv"]) == pytest.approx(S0 * np.exp(-1.4 * 1.2), rel=1e-3)
 
 
+@pytest.mark.parametrize("one_series", [True, False])
+@pytest.mark.parametrize("repeats", [1, 3])
+def test_a_repetition_time_that_a_trigger_makes_vary_divides_no_series(repeats: int, one_series: bool) -> None:
+    taken = changed(joined(*[dwi(50, 400, 800) for _ in range(repeats)]), **TIMES)
+    jitter = [1.0, 1.04, 1.02, 1.0, 1.02, 1.04, 1.02]  # goes on through places, directions and b-values
+    slices = [
+        replace(each, instance_number=n, repetition_time_ms=3000 * jitter[n % 7]) for n, each in enumerate(taken.slices)
+    ]
+    of_b = [
+        replace(taken, slices=tuple(each for each in slices if each.b_value_s_per_mm2 == b)) for b in (50, 400, 800)
+    ]
+    found, said = find(T2W, *([joined(*of_b)] if one_series else of_b))
+    assert (said, found["adc"].text) == ([], "fitted b=50,400,800")
+
+
 def test_of_sets_that_can_stand_alone_the_one_with_most_b_values_is_fitted() -> None:
     few = changed(dwi(0, 800, uid="a", count=9), **TIMES)
     many = changed(dwi(0, 500, 900, uid="b", gain=0.7), **TIMES | {"echo_time_ms": 95.0})
