@@ -11,6 +11,7 @@ from prostafed.client.ingest.findings import SourceError
 from prostafed.client.ingest.images.candidates import Report
 from prostafed.client.ingest.images.sources import Source
 from prostafed.client.ingest.labels import LesionCoding, ZonesCoding, is_empty, order_zones, read_mask, select_lesions
+from prostafed.common.imaging.agreement import list_missing_zones
 
 
 @dataclass(frozen=True)
@@ -55,6 +56,9 @@ def read_masks(
         if blank and not (name == "lesion" and cspca is False):
             text = f"expected a delineation in the {name} mask, found none; draw it, or take the file out."
             report(SourceError("MASK_EMPTY", text), None)
-        else:
-            masks[name] = mask
+            continue
+        if name == "zones" and (missing := list_missing_zones(mask)):
+            text = f"expected both zones in the zones mask, found no {missing[0]} zone; draw it, or take the file out."
+            report(SourceError("MASK_EMPTY", text), None)
+        masks[name] = mask
     return masks

@@ -19,13 +19,15 @@ from prostafed.common.imaging.resample import crop_to_foreground
 
 MIN_SHARE = 0.5
 FAR_MM = 10.0
+ZONES = {1: "peripheral", 2: "transition"}  # by label
 _NOWHERE_MM = 1e6  # beyond the map of distances
 
 
 def check_agreement(case_id: str, masks: Mapping[str, sitk.Image]) -> None:
     """Raise DataError (MASK_SPACE) where gland and zones are not of one prostate, or a lesion is far from both.
 
-    `masks` may lie on any grids of one patient space; those that are missing or empty say nothing.
+    `masks` may lie on any grids of one patient space; those that are missing or empty say nothing, and zones of which
+    one was not drawn say nothing of what lies outside them.
     """
     for inner, outer in (("zones", "gland"), ("gland", "zones")):
         share = _share_within(masks, inner, outer, 0.0)
@@ -52,6 +54,12 @@ def doubt_lesion(masks: Mapping[str, sitk.Image]) -> str | None:
     )
 
 
+def list_missing_zones(zones: sitk.Image) -> list[str]:
+    """Return the names of the zones of which a mask has no voxel."""
+    drawn = np.unique(sitk.GetArrayViewFromImage(zones))
+    return [name for label, name in ZONES.items() if label not in drawn]
+
+
 def _name_organ(masks: Mapping[str, sitk.Image]) -> str:
     return "gland" if "gland" in masks else "zones"  # zones leave out the anterior stroma, in which lesions grow
 
@@ -62,6 +70,8 @@ def _share_within(masks: Mapping[str, sitk.Image], inner: str, outer: str, margi
         return 1.0
     part, around = crop_to_foreground(masks[inner]), crop_to_foreground(masks[outer])
     if part is None or around is None:
+        return 1.0
+    if outer == "zones" and list_missing_zones(masks["zones"]):
         return 1.0
     return float((_measure_distances(part, around) <= margin_mm).mean())
 

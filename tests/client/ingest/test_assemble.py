@@ -64,6 +64,12 @@ def blob(value: int = 1) -> np.ndarray:
     return mask
 
 
+def both_zones() -> np.ndarray:
+    zones = blob(1)
+    zones[3:6, 12:20, 12:16] = 2
+    return zones
+
+
 def test_a_study_becomes_a_case(study: DicomStudy) -> None:
     assembled = assemble(study, replace(KNOWN, description={"psa": 4.5, "cspca": None}))
     assert codes(assembled) == []
@@ -145,9 +151,7 @@ def with_masks(tmp_path: Path, cspca: bool | None = None, **masks: np.ndarray) -
 
 
 def test_masks_reach_the_case(study: DicomStudy, tmp_path: Path) -> None:
-    zones = blob(1)
-    zones[3:6, 12:20, 12:16] = 2
-    assembled = assemble(study, with_masks(tmp_path, gland=blob(), zones=zones, lesion=blob()))
+    assembled = assemble(study, with_masks(tmp_path, gland=blob(), zones=both_zones(), lesion=blob()))
     assert codes(assembled) == []
     assert assembled.case is not None
     record, _, masks = assembled.case
@@ -164,10 +168,23 @@ def test_masks_are_held_against_each_other(study: DicomStudy, tmp_path: Path) ->
     assert codes(doubted) == [("MASK_SPACE", "W")]
     assert "lesion mask in the gland mask of the same study, found 38% of it there" in doubted.findings[-1].text
     assert doubted.case is not None
-    assert codes(assemble(study, with_masks(tmp_path, zones=blob(), lesion=beside))) == [("MASK_SPACE", "W")]
-    refused = assemble(study, with_masks(tmp_path, gland=blob(), zones=beside))
+    assert codes(assemble(study, with_masks(tmp_path, zones=both_zones(), lesion=beside))) == [("MASK_SPACE", "W")]
+    refused = assemble(study, with_masks(tmp_path, gland=blob(), zones=np.roll(both_zones(), 5, axis=2)))
     assert codes(refused) == [("MASK_SPACE", "F")]
     assert refused.case is None
+
+
+@pytest.mark.parametrize(("zone", "missing"), [(1, "transition"), (2, "peripheral")])
+def test_zones_of_which_one_was_not_drawn_are_a_warning(
+    study: DicomStudy, tmp_path: Path, zone: int, missing: str
+) -> None:
+    zones = both_zones()
+    zones[(zones != zone) | (np.indices(zones.shape)[1] > 17)] = 0  # less than half of the gland
+    assembled = assemble(study, with_masks(tmp_path, gland=blob(), zones=zones))
+    assert codes(assembled) == [("MASK_EMPTY", "W")]
+    assert f"found no {missing} zone; draw it" in assembled.findings[-1].text
+    assert assembled.case is not None
+    assert assembled.case[0].masks == ("gland", "zones")
 
 
 def test_zones_drawn_the_other_way_round(study: DicomStudy, tmp_path: Path) -> None:

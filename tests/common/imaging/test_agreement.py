@@ -21,9 +21,16 @@ def draw(x: int, width: int, value: int = 1) -> np.ndarray:
     return voxels
 
 
+def draw_zones(x: int, width: int) -> np.ndarray:
+    """The same block in two zones."""
+    voxels = draw(x, width)
+    voxels[:, 20:] *= 2
+    return voxels
+
+
 @pytest.fixture
 def masks(make_volume: MakeVolume) -> dict[str, sitk.Image]:
-    drawn = {"gland": draw(10, 20), "zones": draw(10, 20, 2), "lesion": draw(12, 6)}
+    drawn = {"gland": draw(10, 20), "zones": draw_zones(10, 20), "lesion": draw(12, 6)}
     return {name: make_volume(voxels) for name, voxels in drawn.items()}
 
 
@@ -70,13 +77,28 @@ def test_one_of_gland_and_zones_is_enough_to_tell(
 def test_gland_and_zones_that_disagree_are_refused(
     make_volume: MakeVolume, masks: dict[str, sitk.Image], x: int, width: int, refused: bool
 ) -> None:
-    masks["zones"] = make_volume(draw(x, width))
+    masks["zones"] = make_volume(draw_zones(x, width))
     del masks["lesion"]
     if not refused:
         return check_agreement("a", masks)
     with pytest.raises(DataError, match=r"^MASK_SPACE case=a: expected most of the (zones|gland) mask in the"):
         check_agreement("a", masks)
     return None
+
+
+@pytest.mark.parametrize("zone", [1, 2])
+def test_nothing_need_lie_in_zones_of_which_one_was_not_drawn(
+    make_volume: MakeVolume, masks: dict[str, sitk.Image], zone: int
+) -> None:
+    masks["zones"] = make_volume(draw(10, 9, zone))
+    check_agreement("a", masks)
+    masks["zones"] = make_volume(draw(35, 9, zone))
+    with pytest.raises(DataError, match="most of the zones mask in the gland mask, found 0%"):
+        check_agreement("a", masks)
+    del masks["gland"]
+    masks["lesion"] = make_volume(draw(10, 6))
+    check_agreement("a", masks)
+    assert doubt_lesion(masks) is None
 
 
 def test_masks_on_other_grids_are_held_against_each_other(
