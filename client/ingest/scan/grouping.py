@@ -70,7 +70,7 @@ def _inspect_instances(instances: Sequence[Instance], kept: int, size: int) -> l
     texts = {}
     if repeated := len(instances) - kept:
         texts["DUPLICATE_INSTANCE"] = (
-            f"{count(repeated, 'file')} repeat an image that is there already; the first of each is used."
+            f"{count(repeated, 'file')} repeat an image that is there already; the first whole one of each is used."
         )
     patients, dates = (
         len({value for each in instances if (value := getattr(each, name))}) for name in ("patient", "birth_date")

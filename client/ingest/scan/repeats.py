@@ -19,24 +19,27 @@ _PIXELS = ["PixelData", "FloatPixelData", "DoubleFloatPixelData"]
 
 
 def drop_repeats(instances: Iterable[Instance]) -> list[Instance]:
-    """Return the instances without those that repeat an earlier one, in order.
+    """Return the instances without those that repeat an earlier one, in order; what was cut short repeats a whole one
+    wherever that stands.
 
     Pixels are read only of files that agree in series and place, and in SOP Instance UID or instance number. What was
     cut short cannot be compared; there the UID counts.
     """
-    kept: list[Instance] = []
+    given = list(instances)
+    kept: list[int] = []
     known: dict[object, list[Instance]] = defaultdict(list)
     digests: dict[Path, str] = {}
-    for each in instances:
+    for index in sorted(range(len(given)), key=lambda index: given[index].truncated):
+        each = given[index]
         place = _describe_place(each)
         numbers = tuple(one.instance_number for group in each.groups for one in group.slices)
         keys = [(place, numbers), *([(place, each.uid)] if each.uid else [])]
         candidates = [other for key in keys for other in known[key]]
         if not any(_is_same(each, other, digests) for other in candidates):
-            kept.append(each)
+            kept.append(index)
             for key in keys:
                 known[key].append(each)
-    return kept
+    return [given[index] for index in sorted(kept)]
 
 
 def digest_pixels(path: Path) -> str:

@@ -130,8 +130,13 @@ def test_instances_without_a_uid_are_not_the_same(make: Make) -> None:
 
 
 def test_a_repeated_file_that_was_cut_refuses_only_where_it_is_used(make: Make) -> None:
-    assert "TRUNCATED" not in get_texts(study_of([make(uid="a"), make(uid="a", truncated=True)]))
-    assert "TRUNCATED" in get_texts(study_of([make(uid="a", truncated=True), make(uid="a")]))
+    whole, cut, other = make(uid="a"), make(uid="a", truncated=True), make(uid="b", truncated=True)
+    for instances in ([whole, cut], [cut, whole]):
+        study = study_of(instances)
+        assert "TRUNCATED" not in get_texts(study)
+        assert [each.path for each in study.series[0].slices] == [whole.path]
+    assert "found 1 file cut short" in get_texts(study_of([cut, cut]))["TRUNCATED"]
+    assert "found 1 file cut short" in get_texts(study_of([other, whole]))["TRUNCATED"]
 
 
 def test_files_that_cannot_be_used_are_counted(make: Make) -> None:

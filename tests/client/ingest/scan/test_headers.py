@@ -185,7 +185,8 @@ def test_findings_and_logs_hold_nothing_of_the_patient(
         dataset.save_as(folder / f"PLANTED {number}.dcm")
     make_slice(**tags, ImageType=["ORIGINAL", "PRIMARY", "MOSAIC"]).save_as(folder / "PLANTED mosaic")
     content = (folder / "PLANTED 0.dcm").read_bytes()
-    (folder / "PLANTED (cut)").write_bytes(content[:-7])  # first of its name
+    make_slice(**tags | {"SOPInstanceUID": "1.2.5"}).save_as(folder / "PLANTED (cut)")
+    (folder / "PLANTED (cut)").write_bytes((folder / "PLANTED (cut)").read_bytes()[:-7])  # no whole copy is there
     (folder / "PLANTED.zip").write_bytes(b"PLANTED")
     (folder / "PLANTED empty").touch()
     (folder / "PLANTED link").symlink_to(folder)
