@@ -17,7 +17,8 @@ from prostafed.common.tasks.task import Task
 
 FOCUS = 1.0  # gamma of the focal loss, PI-CAI baseline
 LESION_WEIGHT = 0.9  # alpha: of lesion voxels against all others
-PRIOR = 0.01  # share of lesion voxels the untrained head assumes, and the loss where there is none
+PRIOR = 0.01  # share of lesion voxels the untrained head assumes
+EMPTY = 0.05  # share of lesion voxels that the Dice loss assumes where there is none
 MIN_CANDIDATE_MM3 = 7.5  # a candidate is larger than this: PI-CAI's 10 voxels of 3.0 x 0.5 x 0.5 mm
 LESION = MASKS.index("lesion")
 
@@ -36,12 +37,13 @@ def lesion_loss(logits: Tensor, target: Tensor) -> Tensor:
     """Return what each case costs, (batch,): focal loss + soft Dice loss; `logits` and `target` (batch, 1, z, y, x).
 
     Dice says next to nothing of a case without a lesion, and most are without. Its false positives cost what they would
-    beside a lesion of the usual size, v = PRIOR of the voxels, that is found whole: 1 - 2 v / (2 v + sum p), the Dice
-    loss with s = 2 v. Tilborghs et al. 2022 (The Dice loss in the context of missing or empty labels) show that empty
-    cases are learnt with sums over a batch or with a large s; only the latter leaves a case's loss its own.
+    beside a large lesion, v = EMPTY of the voxels, that is found whole: 1 - 2 v / (2 v + sum p), the Dice loss with
+    s = 2 v. Tilborghs et al. 2022 (The Dice loss in the context of missing or empty labels) show that empty cases are
+    learnt with sums over a batch or with a large s; only the latter leaves a case's loss its own. With a v of the usual
+    lesion's size a site of few cases can learn to say nothing, for good (simulations/LAB.md).
     """
     voxels = target.flatten(start_dim=1)
-    smooth = torch.where(voxels.any(dim=1), 1.0, 2 * PRIOR * voxels.shape[1])
+    smooth = torch.where(voxels.any(dim=1), 1.0, 2 * EMPTY * voxels.shape[1])
     return focal_loss(logits, target) + soft_dice_loss(logits.sigmoid(), target, smooth)
 
 

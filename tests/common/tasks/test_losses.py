@@ -9,7 +9,7 @@ import torch
 from torch import Tensor
 
 from prostafed.common.tasks.anatomy import PZ, TZ, UNKNOWN, anatomy_loss
-from prostafed.common.tasks.lesion import FOCUS, LESION_WEIGHT, PRIOR, focal_loss, lesion_loss
+from prostafed.common.tasks.lesion import EMPTY, FOCUS, LESION_WEIGHT, focal_loss, lesion_loss
 from prostafed.common.tasks.losses import soft_dice_loss
 from prostafed.common.tasks.pirads import THRESHOLDS, count_votes, ordinal_loss
 
@@ -118,15 +118,15 @@ def test_what_is_surer_of_the_truth_costs_less_in_a_lesion_and_outside() -> None
 
 
 def test_a_false_positive_costs_a_case_without_a_lesion_what_it_does_beside_one_that_is_found() -> None:
-    """Of the usual size, here 20 of 2,000 voxels; but for the 1 in numerator and denominator."""
+    """One of 100 of 2,000 voxels; but for the 1 in numerator and denominator."""
     lesion, stray = torch.zeros(2, 1, 2, 100, 10), torch.zeros(2, 1, 2, 100, 10)
-    lesion[0, 0, 0, :2] = 1
+    lesion[0, 0, 0, :10] = 1
     stray[:, 0, 1, 0] = 1
-    assert PRIOR * lesion[0].numel() == lesion[0].sum() == 20
+    assert EMPTY * lesion[0].numel() == lesion[0].sum() == 100
     logits = 40 * (2 * (lesion + stray).clamp_max(1) - 1)
     beside, alone = (lesion_loss(logits, lesion) - focal_loss(logits, lesion)).tolist()
-    assert beside == pytest.approx(1 - 41 / 51)
-    assert alone == pytest.approx(1 - 40 / 50)
+    assert beside == pytest.approx(1 - 201 / 211)
+    assert alone == pytest.approx(1 - 200 / 210)
 
 
 def test_anatomy_loss_by_hand() -> None:
