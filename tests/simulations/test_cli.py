@@ -124,7 +124,9 @@ def test_a_site_without_any_usable_study_stops_the_run(tmp_path: Path, layout: P
 def test_ctrl_c_in_a_round_leaves_a_run_that_goes_on(tmp_path: Path) -> None:
     files = write(tmp_path, STUDY.replace("rounds = 3", "rounds = 200"))
     out, cache = tmp_path / "out", ("--cache", str(tmp_path / "cache"))
+    before = signal.signal(signal.SIGINT, signal.default_int_handler)  # what a shell starts with & ignores it
     process = subprocess.Popen([PROGRAM, "run", *files, "--out", out, *cache], stderr=subprocess.PIPE, text=True)
+    signal.signal(signal.SIGINT, before)
     rounds = out / "arms" / "federated" / "rounds.jsonl"
     wait_for_rounds(process, rounds, 3)
     os.kill(process.pid, signal.SIGINT)
