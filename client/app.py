@@ -7,12 +7,12 @@ from pathlib import Path
 from flwr.app import Context, Message
 from flwr.clientapp import ClientApp
 
-from prostafed.client.release import refuse
-from prostafed.client.work import Workplace, evaluate, introduce, open_workplace, train
+from prostafed.client.gate.release import refuse
+from prostafed.client.rounds.answer import Workplace, evaluate, introduce, open_workplace, train
 from prostafed.common.errors import ProstafedError, RequestError
-from prostafed.common.messages import Reply, Request
-from prostafed.common.progress import Said, tell
-from prostafed.common.wire import MESSAGE_TYPES, pack_reply, unpack_request
+from prostafed.common.exchange.messages import Reply, Request
+from prostafed.common.exchange.wire import MESSAGE_TYPES, pack_reply, unpack_request
+from prostafed.common.shell.progress import Said, tell
 
 logger = logging.getLogger("prostafed.site")
 

@@ -5,7 +5,7 @@ from collections.abc import Callable
 import typer
 
 from prostafed.client.commands import archive, data, manifest, predict, taking_part
-from prostafed.common.command import TYPER, run_command
+from prostafed.common.shell.command import TYPER, run_command
 
 app = typer.Typer(help="Take part in a federation as a hospital.", no_args_is_help=True, **TYPER)
 

@@ -7,13 +7,13 @@ from flwr.app import Context
 from flwr.serverapp import Grid, ServerApp
 
 from prostafed.common.errors import ProstafedError
-from prostafed.common.files import make_folder, write_json
-from prostafed.common.models.initial import load_initial
+from prostafed.common.shell.files import make_folder, write_json
 from prostafed.common.study import parse_study
-from prostafed.server.bundle import HOME_VARIABLE
-from prostafed.server.rounds import Roll
-from prostafed.server.run_folder import locked, write_run_record
-from prostafed.server.stages import run_stages
+from prostafed.common.study.weights import load_initial
+from prostafed.server.exchange.exchange import Roll
+from prostafed.server.link.app_bundle import HOME_VARIABLE
+from prostafed.server.records.write import locked, write_run_record
+from prostafed.server.run.stages import run_stages
 
 app = ServerApp()
 

@@ -5,13 +5,13 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
-from prostafed.common.command import TYPER, print_json, run_command
 from prostafed.common.errors import ConfigurationError, ProstafedError
-from prostafed.common.progress import Said, listening, mean_loss, say_loss
+from prostafed.common.shell.command import TYPER, print_json, run_command
+from prostafed.common.shell.progress import Said, listening, mean_loss, say_loss
 from prostafed.common.study import RUN_NAME, Study, read_study
 
 if TYPE_CHECKING:
-    from prostafed.server.submission import Submission
+    from prostafed.server.link.submission import Submission
 
 app = typer.Typer(help="Coordinate a federation of hospitals.", no_args_is_help=True, **TYPER)
 
@@ -34,7 +34,7 @@ def init(
     as_json: Json = False,
 ) -> None:
     """Make a coordinator's home, with a certificate authority of its own."""
-    from prostafed.server.link import create_home
+    from prostafed.server.link.link import create_home
 
     certificate = create_home(home, tuple(host or ())).ca_certificate
     if as_json:
@@ -51,7 +51,7 @@ def enrol(
     as_json: Json = False,
 ) -> None:
     """Let a site take part."""
-    from prostafed.server.link import enrol_site
+    from prostafed.server.link.link import enrol_site
 
     enrol_site(home, name, public_key)
     if as_json:
@@ -72,7 +72,7 @@ def start(
     Anyone who reaches this port and holds ca.crt could submit runs: until a reverse proxy stands before it, keep it on
     loopback or a network you trust.
     """
-    from prostafed.server.link import start_link
+    from prostafed.server.link.link import start_link
 
     def on_ready(address: str) -> None:
         if as_json:
@@ -98,7 +98,7 @@ def run(
     run_name = name or f"{study.name}-{study.hash()[:12]}"
     if not RUN_NAME.fullmatch(run_name):
         raise ConfigurationError(f"--name is {run_name!r}, expected letters, digits, '.', '_' and '-' only.")
-    from prostafed.server.submission import Submission
+    from prostafed.server.link.submission import Submission
 
     _check_initial(study, initial)
     start = str(initial.resolve()) if initial else ""
@@ -112,7 +112,7 @@ def resume(
     as_json: Json = False,
 ) -> None:
     """Take a run up where it stands: after a crash, a stop, or a round that too few sites answered."""
-    from prostafed.server.submission import read_submission
+    from prostafed.server.link.submission import read_submission
 
     _run(home, read_submission(home, name), as_json)
 
@@ -122,7 +122,7 @@ def watch(
     name: Annotated[str, typer.Argument(help="Name of the run.")], home: Home = DEFAULT_HOME, as_json: Json = False
 ) -> None:
     """Show the rounds of a run that goes on, from its first; leaving does not stop it."""
-    from prostafed.server.submission import follow_run
+    from prostafed.server.link.submission import follow_run
 
     follow_run(home, name, _show_round)
     if as_json:
@@ -134,7 +134,7 @@ def stop(
     name: Annotated[str, typer.Argument(help="Name of the run.")], home: Home = DEFAULT_HOME, as_json: Json = False
 ) -> None:
     """End a run; `run` with the same name continues it. Sites may compute for some seconds more."""
-    from prostafed.server.submission import stop_run
+    from prostafed.server.link.submission import stop_run
 
     stop_run(home, name)
     if as_json:
@@ -194,15 +194,15 @@ def print_report(folder: Path, written: Path, as_json: bool) -> None:
 def _check_initial(study: Study, initial: Path | None) -> None:
     """Raise ConfigurationError now, not at the link, where the file is not the one the study names."""
     if study.initial.encoder != "random" or initial is not None:
-        from prostafed.common.models.initial import load_initial
+        from prostafed.common.study.weights import load_initial
 
         with listening(lambda event: typer.echo(event.text, err=True) if isinstance(event, Said) else None):
             load_initial(study, initial)
 
 
 def _run(home: Path, submission: "Submission", as_json: bool) -> None:
+    from prostafed.server.link.submission import run_study
     from prostafed.server.report import write_report
-    from prostafed.server.submission import run_study
 
     try:
         folder = run_study(home, submission, _show_round)

@@ -10,14 +10,14 @@ from typing import Annotated
 
 import typer
 
-from prostafed.common.command import TYPER, print_json, run_command
-from prostafed.common.configuration import parse
 from prostafed.common.errors import ConfigurationError, ProstafedError, nearest
+from prostafed.common.shell.command import TYPER, print_json, run_command
+from prostafed.common.shell.configuration import parse
 from prostafed.common.study import read_study
 from prostafed.server.cli import print_report
 from prostafed.simulations.comparison.cli import compare, sweep
 from prostafed.simulations.datasets import DATASETS, get_entry
-from prostafed.simulations.places import CACHE_VARIABLE, DEFAULT_CACHE
+from prostafed.simulations.run.places import CACHE_VARIABLE, DEFAULT_CACHE
 
 app = typer.Typer(help="Emulate a federation of hospitals on this machine.", no_args_is_help=True, **TYPER)
 app.command()(compare)
@@ -38,7 +38,7 @@ def demo(out: Out = None, cache: Cache = DEFAULT_CACHE, as_json: Json = False) -
     """Three emulated hospitals pretrain and fine-tune together, on generated images, beside local and
     pooled training.
     """
-    studies = Path(__file__).parent / "studies"
+    studies = Path(__file__).parent / "experiments"
     run(studies / "demo.toml", studies / "demo-federation.toml", out=out, cache=cache, as_json=as_json)
 
 
@@ -66,16 +66,16 @@ def run(
     study = read_study(study_file)
     if resume and out is None:
         raise ConfigurationError("--resume needs --out: the folder of the run to continue.")
-    from prostafed.simulations.engine import ENGINES
-    from prostafed.simulations.federation import read_federation
+    from prostafed.simulations.federation.federation_file import read_federation
+    from prostafed.simulations.run.engine import ENGINES
 
     if engine not in ENGINES:
         raise ConfigurationError(f"--engine is '{engine}', expected one of {', '.join(ENGINES)}.")
     federation = read_federation(federation_file)
     folder = out or Path("runs") / f"{study.name}-{datetime.now(UTC):%Y%m%d-%H%M%S}"
 
-    from prostafed.simulations.run import Simulation, run_simulation
-    from prostafed.simulations.show import showing
+    from prostafed.simulations.run.show import showing
+    from prostafed.simulations.run.simulation import Simulation, run_simulation
 
     start = initial.resolve() if initial else None
     command = shlex.join(["prostafed-sim", *sys.argv[1:]])

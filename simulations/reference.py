@@ -11,12 +11,12 @@ from typing import Any, Literal, get_args, get_origin, get_type_hints
 from pydantic import BaseModel
 from pydantic_core import PydanticUndefined
 
-from prostafed.client.site import Site
+from prostafed.client.site.site_file import Site
 from prostafed.common.aggregation import AGGREGATORS, NoParameters
-from prostafed.common.files import write_text
+from prostafed.common.shell.files import write_text
 from prostafed.common.ssl import METHODS
 from prostafed.common.study import Study
-from prostafed.simulations.federation import Federation
+from prostafed.simulations.federation.federation_file import Federation
 
 HEADER = "<!-- made by `make docs` from the models; edit the descriptions there -->\n"
 

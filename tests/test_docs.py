@@ -8,15 +8,15 @@ import typer
 from pydantic import BaseModel
 
 from prostafed.client.cli import app as site_app
-from prostafed.client.ingest.findings import CODES
-from prostafed.client.site import Site
+from prostafed.client.findings import CODES
+from prostafed.client.site.site_file import Site
 from prostafed.common.aggregation import AGGREGATORS
 from prostafed.common.ssl import METHODS
 from prostafed.common.study import Study
 from prostafed.common.tasks import TASKS
 from prostafed.server.cli import app as server_app
 from prostafed.simulations.cli import app as sim_app
-from prostafed.simulations.federation import Federation
+from prostafed.simulations.federation.federation_file import Federation
 from prostafed.simulations.reference import _keys, _sections, write_reference
 
 ROOT = Path(__file__).resolve().parent.parent

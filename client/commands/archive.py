@@ -6,8 +6,8 @@ from typing import Annotated
 import typer
 
 from prostafed.client.commands.options import DEFAULT_SITE, Day, Json, SiteFile
-from prostafed.common.command import print_json
 from prostafed.common.errors import ConfigurationError
+from prostafed.common.shell.command import print_json
 
 
 def pull(
@@ -36,9 +36,9 @@ def pull(
     as_json: Json = False,
 ) -> None:
     """Fetch studies from the PACS into a folder to index; again: only what is missing. Exit 1 if something is left."""
+    from prostafed.client.commands.show import showing
     from prostafed.client.ingest.identity import read_secret
-    from prostafed.client.show import showing
-    from prostafed.client.site import read_settings
+    from prostafed.client.site.site_file import read_settings
 
     try:
         from prostafed.client.ingest.pacs.archive import PacsServer, Tls

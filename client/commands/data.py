@@ -15,8 +15,8 @@ from prostafed.client.commands.options import (
     read_data,
     read_export,
 )
-from prostafed.common.command import print_json
 from prostafed.common.errors import ConfigurationError
+from prostafed.common.shell.command import print_json
 
 
 def index(
@@ -34,12 +34,12 @@ def index(
     workers: Annotated[int | None, typer.Option("--workers", min=1, help="Processes; by default one a core.")] = None,
 ) -> None:
     """Turn a PACS export into cases, or say what to export again. Exit 0 all studies usable, 1 some refused."""
+    from prostafed.client.commands.show import list_findings, show_index, showing
     from prostafed.client.ingest.identity import read_secret
     from prostafed.client.ingest.index import IndexRequest, index_site
     from prostafed.client.manifest import read_manifest
     from prostafed.client.manifest.rows import STUDIES
-    from prostafed.client.show import list_findings, show_index, showing
-    from prostafed.client.site import read_settings
+    from prostafed.client.site.site_file import read_settings
     from prostafed.common.imaging.cases import Grid
 
     settings, data = read_settings(site_file), read_data(study_file)
@@ -84,9 +84,9 @@ def qc(
     as_json: Json = False,
 ) -> None:
     """Write a report on the quality of the indexed cases, with pictures: for this hospital, not to be passed on."""
+    from prostafed.client.commands.show import showing
     from prostafed.client.ingest.quality import write_quality_report
-    from prostafed.client.show import showing
-    from prostafed.client.site import read_settings
+    from prostafed.client.site.site_file import read_settings
 
     settings = read_settings(site_file)
     with showing("Looking at cases") as on_case:
@@ -104,12 +104,12 @@ def find(
     as_json: Json = False,
 ) -> None:
     """Print which folder, or line of studies.csv, is behind a pseudonym. Printed here, written nowhere."""
+    from prostafed.client.commands.show import show_series
     from prostafed.client.ingest.identity import make_pseudonym, read_secret
     from prostafed.client.ingest.series_map import name_series
     from prostafed.client.manifest import check_manifest
     from prostafed.client.manifest.rows import STUDIES
-    from prostafed.client.show import show_series
-    from prostafed.client.site import read_settings
+    from prostafed.client.site.site_file import read_settings
 
     settings = read_settings(site_file)
     secret = read_secret(settings.secret)

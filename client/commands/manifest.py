@@ -6,8 +6,8 @@ from typing import Annotated, Any
 import typer
 
 from prostafed.client.commands.options import DEFAULT_SITE, Dicom, Json, SiteFile, find_dicom, read_export
-from prostafed.common.command import TYPER, print_json
 from prostafed.common.errors import ConfigurationError
+from prostafed.common.shell.command import TYPER, print_json
 
 app = typer.Typer(
     help="What is known of the studies beside the images: studies.csv, lesions.csv, reads.csv.",
@@ -22,7 +22,7 @@ def init_tables(dicom: Dicom = None, site_file: SiteFile = DEFAULT_SITE, as_json
     from prostafed.client.ingest.identity import read_secret
     from prostafed.client.ingest.patients import describe_shared, find_shared_numbers
     from prostafed.client.manifest.write import init_manifest
-    from prostafed.client.site import read_settings
+    from prostafed.client.site.site_file import read_settings
 
     settings = read_settings(site_file)
     secret, folder = read_secret(settings.secret), find_dicom(settings, dicom)
@@ -40,7 +40,7 @@ def init_tables(dicom: Dicom = None, site_file: SiteFile = DEFAULT_SITE, as_json
 def check_tables(site_file: SiteFile = DEFAULT_SITE, as_json: Json = False) -> None:
     """List every mistake in the tables: file, line, column, what is allowed, what was found. Exit 1 if there is one."""
     from prostafed.client.manifest import check_manifest
-    from prostafed.client.site import read_settings
+    from prostafed.client.site.site_file import read_settings
 
     manifest = check_manifest(read_settings(site_file).manifest)
     errors = [each for each in manifest.findings if each.severity == "F"]
@@ -68,7 +68,7 @@ def import_tables(
 ) -> None:
     """Write the tables from those of a public data set."""
     from prostafed.client.manifest.imports import FORMATS, write_tables
-    from prostafed.client.site import read_settings
+    from prostafed.client.site.site_file import read_settings
     from prostafed.common.errors import nearest
 
     if kind not in FORMATS:

@@ -10,7 +10,7 @@ from prostafed.common.errors import ConfigurationError
 
 if TYPE_CHECKING:
     from prostafed.client.ingest.records import DicomStudy
-    from prostafed.client.site import Site
+    from prostafed.client.site.site_file import Site
     from prostafed.common.study import Data
 
 DEFAULT_SITE = Path("site.toml")
@@ -47,8 +47,8 @@ def find_dicom(settings: "Site", dicom: Path | None) -> Path:
 
 def read_export(folder: Path) -> "list[DicomStudy]":
     """Return the studies of an export as their headers describe them; what concerns no single one goes to stderr."""
+    from prostafed.client.commands.show import showing
     from prostafed.client.ingest.scan.headers import read_studies
-    from prostafed.client.show import showing
 
     with showing("Reading headers") as on_file:
         studies, findings = read_studies(folder, on_file=on_file)

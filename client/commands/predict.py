@@ -6,7 +6,7 @@ from typing import Annotated, Any
 import typer
 
 from prostafed.client.commands.options import DEFAULT_SITE, Dicom, Json, SiteFile, find_dicom
-from prostafed.common.command import print_json
+from prostafed.common.shell.command import print_json
 
 
 def predict(
@@ -20,11 +20,11 @@ def predict(
     as_json: Json = False,
 ) -> None:
     """Show a model the studies of a PACS export: candidates, heat map and report as DICOM. Exit 1 some refused."""
+    from prostafed.client.commands.show import showing
     from prostafed.client.ingest.identity import read_secret
     from prostafed.client.ingest.index import SERIES_MAP
     from prostafed.client.ingest.series_map import read_uses
-    from prostafed.client.show import showing
-    from prostafed.client.site import read_settings
+    from prostafed.client.site.site_file import read_settings
     from prostafed.common.bundle.record import read_bundle
 
     settings = read_settings(site_file)
@@ -56,7 +56,7 @@ def export(
 ) -> None:
     """Write a run's model with this site's own heads as a bundle for `predict`. It holds what never left the site."""
     from prostafed.client.predict.own_model import export_own
-    from prostafed.client.site import read_settings
+    from prostafed.client.site.site_file import read_settings
     from prostafed.common.bundle.record import Thresholds
 
     thresholds = Thresholds() if min_confidence is None else Thresholds(min_confidence=min_confidence)

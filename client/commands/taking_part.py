@@ -7,8 +7,8 @@ from typing import Annotated
 import typer
 
 from prostafed.client.commands.options import DEFAULT_SITE, Json, SiteFile, StudyFile, read_data
-from prostafed.common.command import print_json
 from prostafed.common.errors import ConfigurationError
+from prostafed.common.shell.command import print_json
 
 
 def init(
@@ -17,7 +17,7 @@ def init(
     as_json: Json = False,
 ) -> None:
     """Make a site's folder: site file, secret, key pair, empty manifest."""
-    from prostafed.client.setup import init_site
+    from prostafed.client.site.setup import init_site
 
     made = init_site(folder, name)
     if as_json:
@@ -38,7 +38,7 @@ def key(
     as_json: Json = False,
 ) -> None:
     """Make the site's key pair; the coordinator enrols KEY.pub, KEY itself never leaves."""
-    from prostafed.common.keys import create_node_key
+    from prostafed.common.shell.keys import create_node_key
 
     public = create_node_key(path, path.stem)
     if as_json:
@@ -49,10 +49,10 @@ def key(
 
 def check(site_file: SiteFile = DEFAULT_SITE, study_file: StudyFile = None, as_json: Json = False) -> None:
     """Say what still stands in the way of taking part: one sentence and one fix each. Exit 0 ready, 1 not yet."""
+    from prostafed.client.commands.show import show_results, showing
     from prostafed.client.preflight import run_checks
     from prostafed.client.preflight.records import Situation
-    from prostafed.client.show import show_results, showing
-    from prostafed.client.site import read_settings
+    from prostafed.client.site.site_file import read_settings
 
     situation = Situation(site_file, read_settings(site_file), read_data(study_file), datetime.now(UTC))
     with showing("Checking"):
@@ -71,8 +71,8 @@ def start(
     as_json: Json = False,
 ) -> None:
     """Connect to the coordinator and work until Ctrl-C."""
-    from prostafed.client.node import start_node
-    from prostafed.client.site import read_site
+    from prostafed.client.connect.supernode import start_node
+    from prostafed.client.site.site_file import read_site
 
     server = read_site(site_file).server
     if server is None:

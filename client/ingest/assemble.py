@@ -7,7 +7,7 @@ from typing import Any
 
 import SimpleITK as sitk
 
-from prostafed.client.ingest.findings import Finding, Severity, SourceError, from_error, get_status, make_finding
+from prostafed.client.findings import Finding, Severity, SourceError, from_error, get_status, make_finding
 from prostafed.client.ingest.images.candidates import Report
 from prostafed.client.ingest.images.diffusion import convert_map
 from prostafed.client.ingest.images.image_files import read_image

@@ -9,8 +9,8 @@ from typing import Any
 
 import SimpleITK as sitk
 
+from prostafed.client.findings import Finding, get_status
 from prostafed.client.ingest.assemble import Assembled, Wanted
-from prostafed.client.ingest.findings import Finding, get_status
 from prostafed.client.ingest.images.sources import Source
 from prostafed.client.ingest.plan import FORMAT, Plan
 from prostafed.client.ingest.quality.noise import estimate_snr

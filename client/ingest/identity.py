@@ -7,7 +7,7 @@ import secrets
 from pathlib import Path
 
 from prostafed.common.errors import ConfigurationError
-from prostafed.common.files import write_once
+from prostafed.common.shell.files import write_once
 
 _LENGTH = 16  # hexadecimal digits: 64 bits, no collision to be expected among millions of studies
 

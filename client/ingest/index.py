@@ -13,6 +13,7 @@ from functools import partial
 from pathlib import Path
 from typing import Any
 
+from prostafed.client.findings import make_finding
 from prostafed.client.ingest.assemble import Assembled, Wanted, assemble_files, assemble_study
 from prostafed.client.ingest.entries import (
     INDEX,
@@ -23,16 +24,15 @@ from prostafed.client.ingest.entries import (
     read_entries,
     summarise,
 )
-from prostafed.client.ingest.findings import make_finding
 from prostafed.client.ingest.patients import describe_shared, find_shared_numbers
 from prostafed.client.ingest.plan import Plan, Site, make_plans, name_root
 from prostafed.client.ingest.scan.headers import read_studies
 from prostafed.client.ingest.series_map import apply_uses, name_series, read_uses, write_series_map
 from prostafed.client.ingest.workers import map_in_processes
 from prostafed.client.manifest import Manifest
-from prostafed.common.files import make_folder, write_json
 from prostafed.common.imaging.case_folder import case_path, write_case
 from prostafed.common.imaging.cases import Grid
+from prostafed.common.shell.files import make_folder, write_json
 
 SERIES_MAP = "series_map.csv"
 FEW = 4  # studies that are made sooner than workers start

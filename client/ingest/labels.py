@@ -10,7 +10,7 @@ import numpy.typing as npt
 import SimpleITK as sitk
 from pydicom import dcmread
 
-from prostafed.client.ingest.findings import SourceError
+from prostafed.client.findings import SourceError
 from prostafed.client.ingest.images.image_files import read_image
 from prostafed.common.imaging.masks import show_label
 

@@ -7,7 +7,7 @@ from typing import Literal
 
 import SimpleITK as sitk
 
-from prostafed.client.ingest.findings import SourceError
+from prostafed.client.findings import SourceError
 from prostafed.client.ingest.images.candidates import Report
 from prostafed.client.ingest.images.sources import Source
 from prostafed.client.ingest.labels import LesionCoding, ZonesCoding, is_empty, order_zones, read_mask, select_lesions

@@ -3,7 +3,7 @@
 from collections import defaultdict
 from collections.abc import Iterable, Sequence
 
-from prostafed.client.ingest.findings import Finding, make_finding
+from prostafed.client.findings import Finding, make_finding
 from prostafed.client.ingest.records import DicomStudy
 
 MAX_YEARS_APART = 2  # of years of birth told from ages: an age is a whole number, and may be of the year before

@@ -11,8 +11,8 @@ from importlib.metadata import version
 from pathlib import Path
 from typing import Any
 
+from prostafed.client.findings import Finding, make_finding
 from prostafed.client.ingest.assemble import Known, Wanted
-from prostafed.client.ingest.findings import Finding, make_finding
 from prostafed.client.ingest.identity import make_pseudonym
 from prostafed.client.ingest.masks import MaskFiles
 from prostafed.client.ingest.records import DicomStudy

@@ -7,7 +7,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Literal
 
-from prostafed.client.ingest.findings import Finding
+from prostafed.client.findings import Finding
 
 Point = tuple[float, float, float]  # (x, y, z) in mm, LPS
 Kind = Literal["t2w", "adc", "dwi", "hbv_calc", "dce", "localizer", "derived", "other", "reject"]

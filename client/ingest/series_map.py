@@ -10,7 +10,7 @@ from prostafed.client.ingest.identity import make_pseudonym
 from prostafed.client.ingest.images.candidates import CHOSEN
 from prostafed.client.ingest.records import DicomStudy, Kind, Series
 from prostafed.common.errors import ConfigurationError, nearest
-from prostafed.common.files import write_text
+from prostafed.common.shell.files import write_text
 
 COLUMNS = ("case_id", "series", "kind", "plane", "slices", "b_values", "use_as")
 USES: dict[str, Kind] = {"t2w": "t2w", "adc": "adc", "dwi": "dwi", "hbv": "hbv_calc", "ignore": "other"}

@@ -11,8 +11,8 @@ from pydantic import Field
 
 from prostafed.client.manifest.rows import LESIONS, READS, STUDIES, TABLES, Date, LesionRow, ReadRow, StudyRow
 from prostafed.common.errors import ConfigurationError, DataError
-from prostafed.common.files import make_folder
-from prostafed.common.tables import Mistake, Row, raise_mistakes, read_table, write_table
+from prostafed.common.shell.files import make_folder
+from prostafed.common.shell.tables import Mistake, Row, raise_mistakes, read_table, write_table
 
 READER = "report"  # the one read of a clinical report
 

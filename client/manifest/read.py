@@ -3,12 +3,12 @@
 from pathlib import Path
 from typing import TypeVar
 
-from prostafed.client.ingest.findings import Finding, make_finding
+from prostafed.client.findings import Finding, make_finding
 from prostafed.client.manifest.checks import check_lesions, check_reads, check_studies
 from prostafed.client.manifest.records import Manifest, ManifestFinding
 from prostafed.client.manifest.rows import LESIONS, READS, STUDIES, TABLES, LesionRow, ReadRow, StudyRow
 from prostafed.common.errors import DataError
-from prostafed.common.tables import Mistake, Row, Table, raise_mistakes, read_table
+from prostafed.common.shell.tables import Mistake, Row, Table, raise_mistakes, read_table
 
 RowT = TypeVar("RowT", bound=Row)
 

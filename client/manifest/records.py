@@ -2,7 +2,7 @@
 
 from dataclasses import dataclass
 
-from prostafed.client.ingest.findings import Severity
+from prostafed.client.findings import Severity
 from prostafed.client.manifest.rows import LesionRow, ReadRow, StudyRow
 
 

@@ -9,7 +9,7 @@ from typing import Annotated, Any, Literal
 
 from pydantic import AfterValidator, BeforeValidator, Field
 
-from prostafed.common.tables import Row
+from prostafed.common.shell.tables import Row
 
 STUDIES, LESIONS, READS = "studies.csv", "lesions.csv", "reads.csv"
 

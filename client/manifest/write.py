@@ -12,8 +12,8 @@ from prostafed.client.ingest.patients import find_shared_numbers
 from prostafed.client.ingest.records import DicomStudy
 from prostafed.client.manifest.rows import STUDIES, TABLES
 from prostafed.common.errors import DataError
-from prostafed.common.files import is_text, make_folder, write_text
-from prostafed.common.tables import write_table
+from prostafed.common.shell.files import is_text, make_folder, write_text
+from prostafed.common.shell.tables import write_table
 
 
 def create_tables(folder: Path) -> None:

@@ -4,13 +4,13 @@ import json
 from pathlib import Path
 
 from prostafed.client.rounds.memory import recall, stage_folder
-from prostafed.client.site import Site
+from prostafed.client.site.site_file import Site
 from prostafed.common.bundle.card import describe_input, describe_output, describe_use, list_limits, tabulate
 from prostafed.common.bundle.record import Bundle, Thresholds, describe
 from prostafed.common.bundle.write import Draft, write_bundle
-from prostafed.common.configuration import parse
 from prostafed.common.errors import CheckpointError, ConfigurationError
 from prostafed.common.models.checkpoint import read_checkpoint
+from prostafed.common.shell.configuration import parse
 from prostafed.common.study import Study
 
 HOW_TESTED = (

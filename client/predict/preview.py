@@ -6,7 +6,7 @@ import numpy as np
 import SimpleITK as sitk
 
 from prostafed.client.predict.placing import Placed
-from prostafed.common.report.pictures import draw_picture
+from prostafed.common.pages.pictures import draw_picture
 
 
 def draw_preview(placed: Placed, t2w: sitk.Image) -> bytes:

@@ -27,8 +27,8 @@ from prostafed.client.predict.algorithm import name_algorithm
 from prostafed.client.predict.study import SUMMARY, Entry, Setting, describe_model, predict_study
 from prostafed.common.bundle.network import load_forward, min_voxels
 from prostafed.common.bundle.record import Bundle
-from prostafed.common.files import make_folder, write_json
 from prostafed.common.imaging.cases import Grid, Image
+from prostafed.common.shell.files import make_folder, write_json
 
 
 @dataclass(frozen=True)

@@ -13,8 +13,8 @@ import numpy.typing as npt
 import SimpleITK as sitk
 from pydicom.dataset import Dataset
 
+from prostafed.client.findings import Finding, get_status, make_finding
 from prostafed.client.ingest.assemble import Assembled, Wanted, assemble_study
-from prostafed.client.ingest.findings import Finding, get_status, make_finding
 from prostafed.client.ingest.plan import Plan
 from prostafed.client.ingest.series_map import apply_uses, name_series
 from prostafed.client.predict.algorithm import Algorithm
@@ -26,8 +26,8 @@ from prostafed.client.predict.segmentation import make_segmentation
 from prostafed.client.predict.source import SourceSeries, discreet, read_source
 from prostafed.client.predict.structured_report import make_report
 from prostafed.common.bundle.record import Bundle
-from prostafed.common.files import appearing, write_bytes, write_json
 from prostafed.common.imaging.cases import Image
+from prostafed.common.shell.files import appearing, write_bytes, write_json
 
 SUMMARY = "predict.json"
 SEGMENTATION, HEAT_MAP, REPORT, PREVIEW = "segmentation.dcm", "heat_map.dcm", "report.dcm", "preview.png"

@@ -11,8 +11,8 @@ from prostafed.client.ingest.identity import read_secret
 from prostafed.client.manifest import check_manifest
 from prostafed.client.preflight.records import Result, Situation
 from prostafed.common.errors import ConfigurationError, DataError
-from prostafed.common.files import is_writable
-from prostafed.common.keys import read_public_key
+from prostafed.common.shell.files import is_writable
+from prostafed.common.shell.keys import read_public_key
 
 
 def check_folders(situation: Situation) -> Iterator[Result]:

@@ -8,7 +8,7 @@ from datetime import UTC, datetime, timedelta
 from pathlib import Path
 
 from prostafed.client.preflight.records import Result, Situation
-from prostafed.common.provenance import read_versions
+from prostafed.common.shell.provenance import read_versions
 
 # Judgements, not measurements: a study may need less, and a large one more.
 MIN_DISK_GB = 10.0

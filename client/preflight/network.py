@@ -11,7 +11,7 @@ from urllib.request import getproxies, proxy_bypass
 from cryptography import x509
 
 from prostafed.client.preflight.records import Result, Situation
-from prostafed.client.site import Server
+from prostafed.client.site.site_file import Server
 
 TIMEOUT_S = 10.0
 RENEW_BEFORE = timedelta(days=30)

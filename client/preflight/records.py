@@ -6,7 +6,7 @@ from datetime import datetime
 from pathlib import Path
 from typing import Any
 
-from prostafed.client.site import Site
+from prostafed.client.site.site_file import Site
 from prostafed.common.study import Data
 
 

@@ -8,19 +8,19 @@ from typing import Any
 import numpy as np
 from torch import distributed
 
-from prostafed.client.release import check_update, list_payload, list_update, release
+from prostafed.client.gate.release import check_update, list_payload, list_update, release
+from prostafed.client.gate.telling import list_told_splits
 from prostafed.client.rounds.memory import Memory, find_partial, keep_answer, remember, save_partial, tidy
 from prostafed.client.rounds.phases import SHARED, choose_cases, list_phases, run_phase
 from prostafed.client.rounds.starting import Start, begin_round
 from prostafed.client.rounds.workplace import Workplace
-from prostafed.client.telling import list_told_splits
+from prostafed.client.training.loop import Course, TrainingRecord
 from prostafed.client.training.machine import Machine
-from prostafed.client.training.optimise import Course, TrainingRecord
-from prostafed.client.training.optimiser import pack_states, unpack_state
+from prostafed.client.training.optimisers import pack_states, unpack_state
 from prostafed.client.training.rules.rule import Trained
 from prostafed.common.aggregation import AGGREGATORS
-from prostafed.common.compression import encode
-from prostafed.common.messages import Reply, Request
+from prostafed.common.exchange.compression import encode
+from prostafed.common.exchange.messages import Reply, Request
 from prostafed.common.metrics.cohort import CSPCA, count_patients
 from prostafed.common.metrics.small_cells import is_small
 from prostafed.common.metrics.summary import LOSS, WITHHELD

@@ -17,9 +17,9 @@ from typing import Any
 import torch
 
 from prostafed.common.errors import CheckpointError, ConfigurationError
-from prostafed.common.files import make_folder, write_bytes
-from prostafed.common.messages import Reply
+from prostafed.common.exchange.messages import Reply
 from prostafed.common.models.checkpoint import read_checkpoint, save_checkpoint
+from prostafed.common.shell.files import make_folder, write_bytes
 from prostafed.common.study import RUN_NAME
 from prostafed.common.tensors import Tensors
 

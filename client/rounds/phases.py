@@ -7,13 +7,13 @@ from torch import nn
 from prostafed.client.rounds.starting import Start
 from prostafed.client.rounds.workplace import Workplace
 from prostafed.client.training.finetune import Tuning, finetune
-from prostafed.client.training.optimise import Course, Optimisation, TrainingRecord, decayed
+from prostafed.client.training.loop import Course, Optimisation, TrainingRecord, decayed
 from prostafed.client.training.pretrain import pretrain
-from prostafed.client.training.stepper import Adjust
-from prostafed.common.imaging.budget import choose_labelled
-from prostafed.common.messages import Request
-from prostafed.common.progress import Step, tell
+from prostafed.client.training.step import Adjust
+from prostafed.common.exchange.messages import Request
+from prostafed.common.imaging.label_share import choose_labelled
 from prostafed.common.seeding import derive_seed
+from prostafed.common.shell.progress import Step, tell
 from prostafed.common.ssl import build_method
 from prostafed.common.study import Finetune, Pretrain
 from prostafed.common.tasks import build_task

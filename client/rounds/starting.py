@@ -6,12 +6,12 @@ from pathlib import Path
 
 from torch import nn
 
-from prostafed.client.release import BESIDE
+from prostafed.client.gate.release import BESIDE
 from prostafed.client.rounds.memory import Memory, recall, stage_folder
 from prostafed.client.rounds.workplace import Workplace
 from prostafed.client.training.rules import build_rule
 from prostafed.client.training.rules.rule import Given, Rule
-from prostafed.common.messages import Request
+from prostafed.common.exchange.messages import Request
 from prostafed.common.ssl import build_method
 from prostafed.common.ssl.targets import follow
 from prostafed.common.study import Pretrain

@@ -8,14 +8,14 @@ from pathlib import Path
 
 import torch
 
-from prostafed.client.gate import admit_cases
-from prostafed.client.site import Site, read_site
+from prostafed.client.gate.admission import admit_cases
+from prostafed.client.site.site_file import Site, read_site
 from prostafed.client.training.machine import Machine
 from prostafed.common.errors import DataError
-from prostafed.common.files import holding, make_folder, write_json
 from prostafed.common.imaging.case_folder import CaseFolder, open_case_folder
 from prostafed.common.imaging.cases import CaseRecord
 from prostafed.common.imaging.folds import Splits, read_splits
+from prostafed.common.shell.files import holding, make_folder, write_json
 from prostafed.common.study import Study, parse_study
 from prostafed.common.study.split import draw_patients, name_split, split_patients
 

@@ -9,7 +9,7 @@ import torch
 from monai.inferers import sliding_window_inference
 from torch import Tensor, nn
 
-from prostafed.client.training.batches import load_batch
+from prostafed.client.training.feed import load_batch
 from prostafed.client.training.machine import USUAL_MACHINE, Machine, choose_dtype, halve
 from prostafed.common.imaging.cases import Cases
 from prostafed.common.metrics.predictions import CasePrediction

@@ -6,10 +6,10 @@ from dataclasses import dataclass
 import torch
 from torch import Generator, Tensor, nn
 
-from prostafed.client.training.batches import load_batch
-from prostafed.client.training.optimise import PLAIN, Course, OnStep, Optimisation, TrainingRecord, optimise
-from prostafed.client.training.optimiser import ParameterGroup
-from prostafed.client.training.stepper import PartLoss
+from prostafed.client.training.feed import load_batch
+from prostafed.client.training.loop import PLAIN, Course, OnStep, Optimisation, TrainingRecord, optimise
+from prostafed.client.training.optimisers import ParameterGroup
+from prostafed.client.training.step import PartLoss
 from prostafed.common.imaging.augment import apply_augmentation, apply_geometry, draw_augmentation, hide_sequences
 from prostafed.common.imaging.cases import Cases
 from prostafed.common.tasks.task import Task

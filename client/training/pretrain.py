@@ -5,9 +5,9 @@ from collections.abc import Sequence
 import torch
 from torch import Generator, Tensor, nn
 
-from prostafed.client.training.batches import load_batch
-from prostafed.client.training.optimise import PLAIN, Course, OnStep, Optimisation, TrainingRecord, optimise
-from prostafed.client.training.stepper import PartLoss
+from prostafed.client.training.feed import load_batch
+from prostafed.client.training.loop import PLAIN, Course, OnStep, Optimisation, TrainingRecord, optimise
+from prostafed.client.training.step import PartLoss
 from prostafed.common.imaging.augment import hide_sequences
 from prostafed.common.imaging.cases import Cases
 from prostafed.common.ssl.method import Method, Views

@@ -13,7 +13,7 @@ from torch import Generator, Tensor
 
 from prostafed.common.bundle.network import Forward
 from prostafed.common.errors import CheckpointError, ConfigurationError
-from prostafed.common.files import write_bytes
+from prostafed.common.shell.files import write_bytes
 
 MAX_DIFFERENCE = 1e-3  # of logits
 

@@ -8,8 +8,8 @@ from typing import Annotated, Any, Literal
 
 from pydantic import Field
 
-from prostafed.common.configuration import Section, parse
 from prostafed.common.errors import CheckpointError, ConfigurationError
+from prostafed.common.shell.configuration import Section, parse
 from prostafed.common.study import Finetune, Study, parse_study
 
 RECORD = "prostafed.json"

@@ -28,8 +28,8 @@ from prostafed.common.bundle.record import (
     hash_file,
 )
 from prostafed.common.errors import ConfigurationError
-from prostafed.common.files import appearing, make_folder, write_bytes, write_json, write_text
 from prostafed.common.models.checkpoint import save_checkpoint
+from prostafed.common.shell.files import appearing, make_folder, write_bytes, write_json, write_text
 from prostafed.common.study import RUN_NAME, Study
 from prostafed.common.study.split import describe_split
 from prostafed.common.tensors import Tensors

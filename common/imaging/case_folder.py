@@ -13,8 +13,8 @@ from safetensors import SafetensorError, safe_open
 from safetensors.numpy import save
 
 from prostafed.common.errors import DataError
-from prostafed.common.files import write_bytes
 from prostafed.common.imaging.cases import MASKS, CaseRecord, Grid, Image, Masks
+from prostafed.common.shell.files import write_bytes
 
 _SUFFIX = ".safetensors"
 _CASE_ID = re.compile(r"[A-Za-z0-9_-][A-Za-z0-9_.-]*")  # it becomes a file name

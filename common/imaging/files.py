@@ -4,8 +4,8 @@ from pathlib import Path
 
 import SimpleITK as sitk
 
-from prostafed.common.files import is_text, link_to, scratch_folder
 from prostafed.common.imaging.nifti import is_cut_short
+from prostafed.common.shell.files import is_text, link_to, scratch_folder
 
 
 def read_file(path: Path) -> sitk.Image:

@@ -7,9 +7,9 @@ from itertools import groupby
 from pathlib import Path
 
 from prostafed.common.errors import DataError
-from prostafed.common.files import write_text
 from prostafed.common.imaging.cases import CaseRecord
 from prostafed.common.seeding import derive_seed
+from prostafed.common.shell.files import write_text
 
 SPLITS = ("train", "validation", "test")
 Splits = dict[str, list[int]]  # split -> indices of its cases

@@ -15,7 +15,7 @@ from safetensors.numpy import save
 from torch import Tensor, nn
 
 from prostafed.common.errors import CheckpointError
-from prostafed.common.files import write_bytes
+from prostafed.common.shell.files import write_bytes
 from prostafed.common.tensors import Tensors, group_of, write_tensors
 
 LEFT_OUT = "left_out"  # in a model's metadata: JSON list of the tensors that nobody trained, which it does not hold

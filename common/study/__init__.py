@@ -10,7 +10,7 @@ from typing import Annotated
 
 from pydantic import Field, model_validator
 
-from prostafed.common.configuration import Section, parse, read_toml
+from prostafed.common.shell.configuration import Section, parse, read_toml
 from prostafed.common.study.data import Data
 from prostafed.common.study.initial import Initial, check_initial
 from prostafed.common.study.model import Model

@@ -4,7 +4,7 @@ from typing import Annotated, Literal
 
 from pydantic import Field, field_validator, model_validator
 
-from prostafed.common.configuration import Section
+from prostafed.common.shell.configuration import Section
 
 Sequence = Literal["t2w", "adc", "hbv"]
 Triple = tuple[float, float, float]

@@ -4,7 +4,7 @@ from typing import Literal
 
 from pydantic import Field, model_validator
 
-from prostafed.common.configuration import Section
+from prostafed.common.shell.configuration import Section
 from prostafed.common.study.model import Model
 
 

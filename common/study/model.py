@@ -4,9 +4,9 @@ from typing import Literal
 
 from pydantic import Field, field_validator, model_validator
 
-from prostafed.common.configuration import Section
 from prostafed.common.errors import nearest
 from prostafed.common.models import ENCODERS
+from prostafed.common.shell.configuration import Section
 
 
 class Model(Section):

@@ -4,7 +4,7 @@ from typing import Annotated, Literal, get_args
 
 from pydantic import Field, model_validator
 
-from prostafed.common.configuration import Section
+from prostafed.common.shell.configuration import Section
 
 
 class Round(Section):

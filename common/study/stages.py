@@ -7,9 +7,9 @@ from typing import Any, Literal
 from pydantic import Field, field_validator, model_validator
 
 from prostafed.common.aggregation import AGGREGATORS
-from prostafed.common.configuration import Section, parse
 from prostafed.common.errors import ConfigurationError, nearest
 from prostafed.common.settings import Settings
+from prostafed.common.shell.configuration import Section, parse
 from prostafed.common.ssl import METHODS
 from prostafed.common.tasks import TASKS
 

@@ -40,7 +40,7 @@ def lesion_loss(logits: Tensor, target: Tensor) -> Tensor:
     beside a large lesion, v = EMPTY of the voxels, that is found whole: 1 - 2 v / (2 v + sum p), the Dice loss with
     s = 2 v. Tilborghs et al. 2022 (The Dice loss in the context of missing or empty labels) show that empty cases are
     learnt with sums over a batch or with a large s; only the latter leaves a case's loss its own. With a v of the usual
-    lesion's size a site of few cases can learn to say nothing, for good (simulations/LAB.md).
+    lesion's size a site of few cases can learn to say nothing, for good (simulations/experiments/LAB.md).
     """
     voxels = target.flatten(start_dim=1)
     smooth = torch.where(voxels.any(dim=1), 1.0, 2 * EMPTY * voxels.shape[1])

@@ -19,9 +19,9 @@ import numpy as np
 import numpy.typing as npt
 
 from prostafed.common.tensors import BLOCK, Tensors, cut
-from prostafed.server.admission import RejectedError
 from prostafed.server.aggregation.aggregator import Float64, select_floating
-from prostafed.server.parallel import for_each
+from prostafed.server.exchange.admission import RejectedError
+from prostafed.server.exchange.parallel import for_each
 
 Int64 = npt.NDArray[np.int64]
 

@@ -13,9 +13,9 @@ from fractions import Fraction
 
 from prostafed.common.settings import Settings
 from prostafed.common.tensors import Tensors
-from prostafed.server.admission import RejectedError
 from prostafed.server.aggregation.aggregator import Aggregator, Outcome, Update, copy_tensors, measure_step
 from prostafed.server.aggregation.exact import ExactSum, add_weighted, open_sum, read_means
+from prostafed.server.exchange.admission import RejectedError
 
 
 @dataclass(frozen=True)

@@ -15,10 +15,10 @@ import numpy as np
 
 from prostafed.common.errors import CheckpointError
 from prostafed.common.tensors import Tensors, check_layout
-from prostafed.server.admission import RejectedError
 from prostafed.server.aggregation.aggregator import Aggregator, Outcome, Update, measure_step
 from prostafed.server.aggregation.exact import ExactSum, merge
 from prostafed.server.aggregation.fedavg import Averaging, add_by_cases, start_averaging, take_means
+from prostafed.server.exchange.admission import RejectedError
 
 
 def build_region() -> Aggregator:

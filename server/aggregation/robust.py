@@ -13,9 +13,8 @@ from dataclasses import dataclass
 import numpy as np
 
 from prostafed.common.aggregation import AGGREGATORS
-from prostafed.common.progress import Said, tell
+from prostafed.common.shell.progress import Said, tell
 from prostafed.common.tensors import Tensors
-from prostafed.server.admission import RejectedError
 from prostafed.server.aggregation.aggregator import (
     Aggregator,
     Float64,
@@ -27,6 +26,7 @@ from prostafed.server.aggregation.aggregator import (
 )
 from prostafed.server.aggregation.exact import LARGEST
 from prostafed.server.aggregation.spool import Spool
+from prostafed.server.exchange.admission import RejectedError
 
 
 @dataclass(frozen=True)

@@ -16,7 +16,6 @@ import numpy as np
 from prostafed.common.aggregation import ScaffoldParameters
 from prostafed.common.settings import Settings
 from prostafed.common.tensors import Tensors
-from prostafed.server.admission import CONTROL, RejectedError
 from prostafed.server.aggregation.aggregator import (
     Aggregator,
     Outcome,
@@ -26,6 +25,7 @@ from prostafed.server.aggregation.aggregator import (
     select_floating,
 )
 from prostafed.server.aggregation.exact import ExactSum, add_weighted, open_sum, read_means
+from prostafed.server.exchange.admission import CONTROL, RejectedError
 
 
 @dataclass(frozen=True)

@@ -15,10 +15,10 @@ from pathlib import Path
 import numpy as np
 
 from prostafed.common.errors import RoundError, StorageError
-from prostafed.common.files import filling, make_scratch
+from prostafed.common.shell.files import filling, make_scratch
 from prostafed.common.tensors import Tensors
-from prostafed.server.admission import RejectedError
 from prostafed.server.aggregation.aggregator import Float64, Update, select_floating
+from prostafed.server.exchange.admission import RejectedError
 
 BLOCK_VALUES = 1 << 20
 

@@ -14,9 +14,9 @@ def export_run(run: Path, out: Path | None = None, min_confidence: float | None 
     from prostafed.common.bundle.write import Draft, write_bundle
     from prostafed.server.export.card import write_card
     from prostafed.server.export.model import read_model
+    from prostafed.server.records.read import read_run
     from prostafed.server.report.notices import list_notices
     from prostafed.server.report.results import list_sites, measure
-    from prostafed.server.report.run_folder import read_run
 
     model = read_model(run)
     folder = read_run(run)

@@ -15,8 +15,8 @@ from prostafed.common.bundle.card import (
 )
 from prostafed.common.bundle.record import Thresholds
 from prostafed.common.study import Pretrain, Study
+from prostafed.server.records.read import RunFolder
 from prostafed.server.report.results import Result, list_sites
-from prostafed.server.report.run_folder import RunFolder
 from prostafed.server.report.shortcomings import Notice
 from prostafed.server.report.vocabulary import SOURCES, describe_scanner, metric_of
 

@@ -4,13 +4,13 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from prostafed.common.bundle.record import describe
-from prostafed.common.configuration import parse
 from prostafed.common.errors import CheckpointError, DataError
 from prostafed.common.models.checkpoint import read_checkpoint
+from prostafed.common.shell.configuration import parse
 from prostafed.common.study import Finetune, Study
 from prostafed.common.study.network import build_stage_network
 from prostafed.common.tensors import Tensors, group_of
-from prostafed.server.report.run_folder import read_run
+from prostafed.server.records.read import read_run
 
 MODEL = "model.safetensors"
 NEEDED = {

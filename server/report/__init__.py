@@ -20,7 +20,7 @@ def last_words(run: Path) -> list[str]:
 
     Raises DataError where `run` is not a run folder.
     """
-    from prostafed.server.report.run_folder import read_run
+    from prostafed.server.records.read import read_run
     from prostafed.server.report.shortcomings import list_shortcomings
 
     return [f"{notice.title}. {notice.text}" for notice in list_shortcomings(read_run(run))]
@@ -31,7 +31,7 @@ def summary_table(run: Path) -> list[dict[str, Any]]:
 
     Raises DataError where `run` is not a run folder.
     """
+    from prostafed.server.records.read import read_run
     from prostafed.server.report.results import measure
-    from prostafed.server.report.run_folder import read_run
 
     return [result.as_row() for result in measure(read_run(run))]

@@ -10,7 +10,7 @@ from prostafed.common.metrics.calibration import reliability_table
 from prostafed.common.metrics.decision import decision_curve
 from prostafed.common.metrics.detection import froc_curve
 from prostafed.common.metrics.predictions import CasePrediction
-from prostafed.server.report.run_folder import RunFolder
+from prostafed.server.records.read import RunFolder
 from prostafed.server.report.tables import Row
 from prostafed.server.report.vocabulary import order_arms
 

@@ -7,7 +7,7 @@ from zipfile import BadZipFile
 import numpy as np
 from matplotlib.colors import to_hex
 
-from prostafed.common.report.pictures import HEAT, SEQUENCES, Picture, Plane, draw_picture, frame_gland
+from prostafed.common.pages.pictures import HEAT, SEQUENCES, Picture, Plane, draw_picture, frame_gland
 
 
 @dataclass(frozen=True)

@@ -3,9 +3,9 @@
 from collections.abc import Sequence
 
 from prostafed.common.aggregation import AGGREGATORS
+from prostafed.server.records.read import RunFolder
 from prostafed.server.report import tables
 from prostafed.server.report.results import Result
-from prostafed.server.report.run_folder import RunFolder
 from prostafed.server.report.shortcomings import Notice, list_shortcomings
 from prostafed.server.report.verdict import MIN_PER_CLASS, all_generated, judged, scarce_sites
 from prostafed.server.report.vocabulary import arm_of

@@ -9,17 +9,17 @@ from typing import Any
 from markupsafe import Markup
 from matplotlib.figure import Figure
 
-from prostafed.common.files import make_folder, write_text
 from prostafed.common.metrics.bootstrap import LEVEL, RESAMPLES
-from prostafed.common.report.page import format_number, open_templates
-from prostafed.common.report.pictures import GLAND_COLOUR, LESION_COLOUR
+from prostafed.common.pages.page import format_number, open_templates
+from prostafed.common.pages.pictures import GLAND_COLOUR, LESION_COLOUR
+from prostafed.common.shell.files import make_folder, write_text
+from prostafed.server.records.read import RunFolder, read_run
 from prostafed.server.report import plots, tables
 from prostafed.server.report.cohorts import list_scanners, mean_shift, tabulate_cohorts
 from prostafed.server.report.curves import tabulate_curves
 from prostafed.server.report.examples import heat_stops, read_example
 from prostafed.server.report.notices import list_notices
 from prostafed.server.report.results import Result, list_arms, list_sites, measure
-from prostafed.server.report.run_folder import RunFolder, read_run
 from prostafed.server.report.verdict import MIN_PER_CLASS, compare, format_signed, judged, scarce_sites, write_verdict
 from prostafed.server.report.vocabulary import (
     SOURCES,

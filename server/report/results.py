@@ -12,7 +12,7 @@ from prostafed.common.metrics.statistic import FloatArray
 from prostafed.common.metrics.structures import STRUCTURE_MEASURES
 from prostafed.common.metrics.summary import STATISTICS, WITHHELD, N
 from prostafed.common.seeding import derive_seed
-from prostafed.server.report.run_folder import RunFolder
+from prostafed.server.records.read import RunFolder
 from prostafed.server.report.vocabulary import metric_of, order_arms
 from prostafed.server.report.withheld import say_why
 

@@ -3,9 +3,9 @@
 from collections.abc import Iterator
 from dataclasses import dataclass
 
-from prostafed.server.report.run_folder import RoundLine, RunFolder
+from prostafed.server.records.read import RoundLine, RunFolder
+from prostafed.server.records.write import list_missing
 from prostafed.server.report.vocabulary import arm_of
-from prostafed.server.run_folder import list_missing
 
 
 @dataclass(frozen=True)

@@ -9,8 +9,8 @@ from prostafed.common.metrics.predictions import CasePrediction
 from prostafed.common.metrics.statistic import FloatArray, Statistic
 from prostafed.common.metrics.summary import STATISTICS
 from prostafed.common.seeding import derive_seed
+from prostafed.server.records.read import RunFolder
 from prostafed.server.report.results import Result
-from prostafed.server.report.run_folder import RunFolder
 
 PERMUTATIONS = 2_000
 RANKING = ("auroc", "average_precision", "lesion_ap", "picai_score")  # metrics that scores enter by their order alone

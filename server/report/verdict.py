@@ -4,8 +4,8 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 
 from prostafed.common.metrics.bootstrap import percentile_interval
+from prostafed.server.records.read import RunFolder
 from prostafed.server.report.results import Result, metrics_of
-from prostafed.server.report.run_folder import RunFolder
 from prostafed.server.report.significance import permute
 from prostafed.server.report.vocabulary import arm_of, metric_of
 

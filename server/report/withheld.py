@@ -3,7 +3,7 @@
 from collections.abc import Mapping
 
 from prostafed.common.metrics.summary import GROUPS_OF, LESIONS, LOSS, POSITIVES, WITHHELD
-from prostafed.server.report.run_folder import RunFolder
+from prostafed.server.records.read import RunFolder
 
 KINDS = {POSITIVES: " with, without or of unknown csPCa", LESIONS: " with or without a lesion"}
 SPLITS = {"train": "training", "validation": "validation patients", "test": "test patients"}

@@ -11,8 +11,8 @@ from typing import Any
 
 from pydantic import Field
 
-from prostafed.common.configuration import Section, read_toml
 from prostafed.common.errors import ConfigurationError
+from prostafed.common.shell.configuration import Section, read_toml
 from prostafed.common.study import Study, parse_study
 
 Settings = dict[str, Any]  # key of the study, "stage.2.learning_rate" -> value

@@ -8,10 +8,10 @@ from typing import Annotated, Any
 
 import typer
 
-from prostafed.common.command import print_json
 from prostafed.common.errors import ConfigurationError, ProstafedError, RoundError, nearest
+from prostafed.common.shell.command import print_json
 from prostafed.common.study import ARMS, Study, read_study
-from prostafed.simulations.places import CACHE_VARIABLE, DEFAULT_CACHE
+from prostafed.simulations.run.places import CACHE_VARIABLE, DEFAULT_CACHE
 
 Json = Annotated[bool, typer.Option("--json", help="Print one JSON object on stdout; progress stays on stderr.")]
 Out = Annotated[Path, typer.Option("--out", help="Folder; called again, finished runs in it are not run again.")]
@@ -79,7 +79,7 @@ def _run(
     as_json: bool,
 ) -> None:
     from prostafed.simulations.comparison.cells import vary
-    from prostafed.simulations.federation import read_federation
+    from prostafed.simulations.federation.federation_file import read_federation
 
     cells, federation = vary(study, choices, seeds), read_federation(federation_file)  # mistakes before torch is loaded
     from prostafed.simulations.comparison.page import write_page
@@ -90,8 +90,8 @@ def _run(
         run_comparison,
         summarise,
     )
-    from prostafed.simulations.run import Simulation
-    from prostafed.simulations.show import showing
+    from prostafed.simulations.run.show import showing
+    from prostafed.simulations.run.simulation import Simulation
 
     start = initial.resolve() if initial else None
     base = Simulation(study, federation, out, cache, engine, initial=start)

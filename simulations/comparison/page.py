@@ -8,8 +8,8 @@ from typing import Any
 from markupsafe import Markup
 from matplotlib.figure import Figure
 
-from prostafed.common.files import make_folder, write_text
-from prostafed.common.report.page import format_number, open_templates
+from prostafed.common.pages.page import format_number, open_templates
+from prostafed.common.shell.files import make_folder, write_text
 from prostafed.server.report import plots
 from prostafed.server.report.results import metrics_of
 from prostafed.server.report.tables import write_csv

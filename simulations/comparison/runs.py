@@ -9,14 +9,14 @@ from pathlib import Path
 from typing import Any
 
 from prostafed.common.errors import ConfigurationError, RoundError
-from prostafed.common.files import make_folder, write_json, write_text
+from prostafed.common.shell.files import make_folder, write_json, write_text
 from prostafed.common.study import Study
+from prostafed.server.records.read import read_run
 from prostafed.server.report import summary_table
-from prostafed.server.report.run_folder import read_run
 from prostafed.server.report.shortcomings import list_shortcomings
 from prostafed.server.report.tables import write_csv
 from prostafed.simulations.comparison.cells import Cell
-from prostafed.simulations.run import Simulation, Watchers, check_run, run_simulation
+from prostafed.simulations.run.simulation import Simulation, Watchers, check_run, run_simulation
 
 Row = dict[str, Any]
 

@@ -3,7 +3,7 @@
 from dataclasses import replace
 from pathlib import Path
 
-from prostafed.client.ingest.findings import SourceError
+from prostafed.client.findings import SourceError
 from prostafed.client.ingest.images.sources import find_sources
 from prostafed.client.ingest.records import Series
 from prostafed.client.ingest.scan.headers import read_studies

@@ -9,7 +9,7 @@ from pydantic import Field
 
 from prostafed.client.manifest.imports import MarksheetRow
 from prostafed.common.imaging.cases import CaseRecord
-from prostafed.common.tables import Row, raise_mistakes, read_table
+from prostafed.common.shell.tables import Row, raise_mistakes, read_table
 
 _ID = Annotated[str, Field(pattern=r"^[A-Za-z0-9_-]{1,32}$", description="1 to 32 letters, digits, _ or -")]
 

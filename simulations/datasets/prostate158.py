@@ -23,7 +23,7 @@ from pydantic import Field
 
 from prostafed.common.errors import DataError
 from prostafed.common.imaging.cases import CaseRecord, Grid
-from prostafed.common.tables import Row, raise_mistakes, read_table
+from prostafed.common.shell.tables import Row, raise_mistakes, read_table
 from prostafed.simulations.datasets import stop
 from prostafed.simulations.datasets.study import (
     Case,

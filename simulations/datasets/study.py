@@ -13,7 +13,7 @@ from prostafed.common.imaging.files import read_file
 from prostafed.common.imaging.geometry import prepare_case
 from prostafed.common.imaging.masks import show_label
 from prostafed.common.imaging.nifti import MAX_DIFFERENCE_VOXELS, measure_disagreement
-from prostafed.simulations.fingerprint import describe_volume
+from prostafed.simulations.datasets.fingerprint import describe_volume
 
 MISSING = {"t2w": "NO_T2", "adc": "NO_ADC", "hbv": "NO_HBV"}
 Case = tuple[CaseRecord, Image, Masks]

@@ -11,7 +11,7 @@ from pathlib import Path
 import numpy as np
 import numpy.typing as npt
 
-from prostafed.common.files import make_folder
+from prostafed.common.shell.files import make_folder
 from prostafed.simulations.dicom.masks import Mask, write_nifti
 from prostafed.simulations.dicom.rtstruct import write_rtstruct
 from prostafed.simulations.dicom.scan import FloatArray, Placement, Scan, Vector, Volume, place

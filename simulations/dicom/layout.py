@@ -11,7 +11,7 @@ from collections.abc import Callable
 from dataclasses import asdict
 from pathlib import Path
 
-from prostafed.common.files import make_folder
+from prostafed.common.shell.files import make_folder
 from prostafed.simulations.dicom.acquire import acquire_scans
 from prostafed.simulations.dicom.masks import write_nifti
 from prostafed.simulations.dicom.style import Identity, Style

@@ -6,7 +6,7 @@ import numpy as np
 import numpy.typing as npt
 import SimpleITK as sitk
 
-from prostafed.common.files import write_image
+from prostafed.common.shell.files import write_image
 from prostafed.simulations.dicom.scan import Placement
 
 Mask = npt.NDArray[np.uint8]

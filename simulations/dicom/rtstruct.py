@@ -11,7 +11,7 @@ import pydicom
 from pydicom.dataset import Dataset, FileMetaDataset
 from pydicom.uid import ExplicitVRLittleEndian, RTStructureSetStorage
 
-from prostafed.common.files import write_bytes
+from prostafed.common.shell.files import write_bytes
 from prostafed.simulations.dicom.classic import format_number, make_uid
 from prostafed.simulations.dicom.masks import Mask
 from prostafed.simulations.dicom.scan import Placement

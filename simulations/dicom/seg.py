@@ -8,7 +8,7 @@ import highdicom as hd
 import pydicom
 from pydicom.sr.codedict import codes
 
-from prostafed.common.files import write_bytes
+from prostafed.common.shell.files import write_bytes
 from prostafed.simulations.dicom.classic import make_uid
 from prostafed.simulations.dicom.masks import Mask
 

@@ -6,9 +6,9 @@ from pathlib import Path
 from typing import Any
 
 from prostafed.client.manifest.rows import TABLES
-from prostafed.common.files import make_folder
 from prostafed.common.seeding import derive_seed
-from prostafed.common.tables import write_table
+from prostafed.common.shell.files import make_folder
+from prostafed.common.shell.tables import write_table
 from prostafed.simulations.phantom.case import Study
 from prostafed.simulations.phantom.marksheet import GLEASON
 

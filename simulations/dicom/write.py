@@ -6,7 +6,7 @@ from pathlib import Path
 
 from pydicom import dcmwrite
 
-from prostafed.common.files import appearing, make_folder, write_bytes
+from prostafed.common.shell.files import appearing, make_folder, write_bytes
 from prostafed.simulations.dicom.classic import make_slices
 from prostafed.simulations.dicom.enhanced import make_multi_frame
 from prostafed.simulations.dicom.scan import Scan

@@ -19,8 +19,8 @@ import numpy as np
 import numpy.typing as npt
 
 from prostafed.common.errors import DataError
-from prostafed.common.files import make_folder, write_image, write_json, write_text
 from prostafed.common.seeding import derive_seed
+from prostafed.common.shell.files import make_folder, write_image, write_json, write_text
 from prostafed.simulations.phantom.case import Study, draw_study
 from prostafed.simulations.phantom.centers import CENTERS
 from prostafed.simulations.phantom.fields import Axes, make_axis

@@ -97,15 +97,15 @@ def run_one(system: str, sites: int, parameters: int, repeats: int) -> dict[str,
 
 
 def prepare_prostafed(sites: int, parameters: int) -> "Callable[[], Tensors]":
-    """Return what runs a round as server/stages.py does; the one place that knows its calls."""
+    """Return what runs a round as server/run/stages.py does; the one place that knows its calls."""
     from prostafed.common.aggregation import NoParameters
-    from prostafed.common.messages import Reply, Request
+    from prostafed.common.exchange.messages import Reply, Request
+    from prostafed.common.exchange.wire import pack_reply
     from prostafed.common.study import Round
-    from prostafed.common.wire import pack_reply
     from prostafed.server.aggregation import build_aggregator
-    from prostafed.server.checkpoints import Standing
-    from prostafed.server.rounds import ask_sites
-    from prostafed.server.updates import Updates
+    from prostafed.server.exchange.exchange import ask_sites
+    from prostafed.server.run.checkpoints import Standing
+    from prostafed.server.run.updates import Updates
 
     tensors, aggregator = make_tensors(parameters), build_aggregator("fedavg", NoParameters())
 
@@ -215,7 +215,7 @@ def make_grid(sites: int, answer: "Callable[[Message, int], Message]") -> "Grid"
     from flwr.app import Message, RecordDict
     from flwr.supercore.task_identity import TaskIdentity
 
-    from prostafed.simulations.engine.grid import LocalGrid, identify
+    from prostafed.simulations.run.engine.grid import LocalGrid, identify
 
     TaskIdentity.task_id, TaskIdentity.run_id, TaskIdentity.node_id = 1, 1, 1
 

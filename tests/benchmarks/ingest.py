@@ -133,7 +133,7 @@ def prepare_reading(source: Path, out: Path, workers: int) -> Prepared:
 
 def stack_study(study: "DicomStudy") -> int:
     """Return how many volumes a study holds; a localizer has none."""
-    from prostafed.client.ingest.findings import SourceError
+    from prostafed.client.findings import SourceError
     from prostafed.client.ingest.images.stack import stack_volume
 
     stacked = 0

@@ -18,15 +18,15 @@ from pathlib import Path
 
 os.environ.setdefault("OMP_WAIT_POLICY", "PASSIVE")
 
-from prostafed.client.training.optimise import Optimisation
+from prostafed.client.rounds.answer import open_workplace
+from prostafed.client.training.loop import Optimisation
 from prostafed.client.training.pretrain import pretrain
-from prostafed.client.work import open_workplace
 from prostafed.common.ssl import build_method
 from prostafed.common.study import Pretrain, Study, parse_study
 from prostafed.common.study.network import build_stage_network
-from prostafed.simulations.engine.local import run_local
-from prostafed.simulations.federation import PhantomSite
-from prostafed.simulations.hospitals import prepare_hospital, write_site_folder
+from prostafed.simulations.federation.federation_file import PhantomSite
+from prostafed.simulations.federation.hospitals import prepare_hospital, write_site_folder
+from prostafed.simulations.run.engine.local import run_local
 
 SITES = ("north", "east", "south")
 

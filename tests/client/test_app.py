@@ -14,13 +14,13 @@ from flwr.app import Context, Error, Message, RecordDict
 from flwr.supercore.inflatable.inflatable_object import get_all_nested_objects
 
 from prostafed.client import app as site_app
-from prostafed.client.release import ReleaseError
+from prostafed.client.gate.release import ReleaseError
 from prostafed.common.errors import CheckpointError, ConfigurationError, DataError, ProstafedError
-from prostafed.common.messages import REFUSALS, Request
-from prostafed.common.progress import Event, Said, listening
+from prostafed.common.exchange.messages import REFUSALS, Request
+from prostafed.common.exchange.wire import REFUSED, pack_reply, pack_request
+from prostafed.common.shell.progress import Event, Said, listening
 from prostafed.common.study import Study
-from prostafed.common.wire import REFUSED, pack_reply, pack_request
-from prostafed.simulations.engine.grid import LocalGrid, cross_wire, identify
+from prostafed.simulations.run.engine.grid import LocalGrid, cross_wire, identify
 from tests.client.tiny_site import FINETUNE, ask, initial, make_study, write_site
 
 NAME = "ZZTOPSECRET"
@@ -76,14 +76,14 @@ STEPS = {
     "prostafed.client.app.open_workplace": "hello",
     "prostafed.client.rounds.workplace.read_splits": "hello",
     "prostafed.client.app.introduce": "hello",
-    "prostafed.client.work.train_round": "train",
+    "prostafed.client.rounds.answer.train_round": "train",
     "prostafed.client.rounds.local_round.begin_round": "train",
     "prostafed.client.rounds.local_round.run_phase": "train",
     "prostafed.client.rounds.local_round.remember": "train",
     "prostafed.client.rounds.local_round.keep_answer": "train",
-    "prostafed.client.work.assess": "evaluate",
-    "prostafed.client.work.describe": "evaluate",
-    "prostafed.client.work.release": "evaluate",
+    "prostafed.client.rounds.answer.assess": "evaluate",
+    "prostafed.client.rounds.answer.describe": "evaluate",
+    "prostafed.client.rounds.answer.release": "evaluate",
     "prostafed.client.app.pack_reply": "evaluate",
 }
 

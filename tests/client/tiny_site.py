@@ -8,11 +8,11 @@ from typing import Any
 import numpy as np
 
 from prostafed.client.rounds.workplace import Workplace, open_workplace
-from prostafed.common.configuration import parse
+from prostafed.common.exchange.messages import Request
 from prostafed.common.imaging.case_folder import write_case
 from prostafed.common.imaging.cases import CaseRecord, Grid
-from prostafed.common.messages import Request
-from prostafed.common.progress import Event, Step, listening
+from prostafed.common.shell.configuration import parse
+from prostafed.common.shell.progress import Event, Step, listening
 from prostafed.common.study import Study
 from prostafed.common.study.network import build_stage_network
 from prostafed.common.tensors import Tensors, read_tensors, select_groups

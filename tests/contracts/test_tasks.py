@@ -8,10 +8,10 @@ import pytest
 import torch
 from torch import Tensor, nn
 
-from prostafed.client.training import stepper
+from prostafed.client.training import step as stepper
 from prostafed.client.training.finetune import finetune
+from prostafed.client.training.loop import Course, Optimisation
 from prostafed.client.training.machine import Machine
-from prostafed.client.training.optimise import Course, Optimisation
 from prostafed.common.imaging.cases import MASKS, CaseRecord, CasesInMemory
 from prostafed.common.models.network import build_network
 from prostafed.common.tasks import TASKS, build_task

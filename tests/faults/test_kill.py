@@ -12,8 +12,8 @@ from pathlib import Path
 
 import pytest
 
-from prostafed.server.ledger import read_ledger
-from prostafed.server.run_folder import read_rounds
+from prostafed.server.records.ledger import read_ledger
+from prostafed.server.records.write import read_rounds
 
 ROUNDS = 10
 STUDY = f"""

@@ -11,8 +11,8 @@ import torch
 from safetensors.numpy import load_file
 
 from prostafed.common.study import Study, read_study
-from prostafed.simulations.federation import PhantomSite
-from prostafed.simulations.hospitals import Hospital, prepare_hospital, write_site_folder
+from prostafed.simulations.federation.federation_file import PhantomSite
+from prostafed.simulations.federation.hospitals import Hospital, prepare_hospital, write_site_folder
 
 from .deployment import Deployment
 
@@ -71,7 +71,7 @@ def tiny_federation(tmp_path_factory: pytest.TempPathFactory) -> TinyFederation:
 @pytest.fixture(scope="session")
 def local_run(tiny_federation: TinyFederation, tmp_path_factory: pytest.TempPathFactory) -> Path:
     """The folder of the study's run on the engine "local"."""
-    from prostafed.simulations.engine.local import run_local
+    from prostafed.simulations.run.engine.local import run_local
 
     folder, threads = tmp_path_factory.mktemp("local"), torch.get_num_threads()
     run_local(tiny_federation.study, "tiny", folder / "run", tiny_federation.write_sites(folder / "sites"))

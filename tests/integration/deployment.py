@@ -8,7 +8,7 @@ from collections.abc import Callable
 from dataclasses import dataclass, field
 from pathlib import Path
 
-from prostafed.common.processes import LOOPBACK, find_free_port
+from prostafed.common.shell.processes import LOOPBACK, find_free_port
 
 
 @dataclass

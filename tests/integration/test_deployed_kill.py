@@ -16,8 +16,8 @@ import pytest
 from prostafed.common.models.checkpoint import read_checkpoint
 from prostafed.common.study import read_study
 from prostafed.common.tensors import hash_tensors
-from prostafed.server.ledger import read_ledger
-from prostafed.simulations.engine.local import run_local
+from prostafed.server.records.ledger import read_ledger
+from prostafed.simulations.run.engine.local import run_local
 
 from .conftest import STUDY, TinyFederation
 from .deployment import Deployment, find_command, wait_for

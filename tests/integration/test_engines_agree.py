@@ -7,7 +7,7 @@ from pathlib import Path
 import pytest
 
 from prostafed.common.errors import RoundError
-from prostafed.simulations.engine.flower import Resources, run_on_flower
+from prostafed.simulations.run.engine.flower import Resources, run_on_flower
 
 from .conftest import TinyFederation, assert_same_result
 

@@ -9,8 +9,8 @@ from safetensors.numpy import load_file
 
 from prostafed.common.aggregation import AGGREGATORS
 from prostafed.common.study import parse_study
-from prostafed.server.run_folder import read_rounds
-from prostafed.simulations.engine.local import run_local
+from prostafed.server.records.write import read_rounds
+from prostafed.simulations.run.engine.local import run_local
 
 from .conftest import TinyFederation
 

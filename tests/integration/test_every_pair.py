@@ -11,9 +11,9 @@ from safetensors.numpy import load_file
 from prostafed.common.ssl import METHODS
 from prostafed.common.study import parse_study
 from prostafed.common.tasks import TASKS
-from prostafed.simulations.engine.local import run_local
-from prostafed.simulations.federation import PhantomSite
-from prostafed.simulations.hospitals import Hospital, prepare_hospital, write_site_folder
+from prostafed.simulations.federation.federation_file import PhantomSite
+from prostafed.simulations.federation.hospitals import Hospital, prepare_hospital, write_site_folder
+from prostafed.simulations.run.engine.local import run_local
 
 PAIRS = list(product(METHODS, TASKS))
 EVERY_ROW_AND_COLUMN = [(method, list(TASKS)[number % len(TASKS)]) for number, method in enumerate(METHODS)]

@@ -17,9 +17,9 @@ from pydicom import config
 from pydicom.datadict import DicomDictionary, keyword_for_tag
 from pydicom.dataset import Dataset
 
-from prostafed.client import work
-from prostafed.common.configuration import parse
-from prostafed.common.messages import Request
+from prostafed.client.rounds import answer as work
+from prostafed.common.exchange.messages import Request
+from prostafed.common.shell.configuration import parse
 from prostafed.common.study import Study
 from tests.client.ingest.tiny_study import GRID, make_study, save_study
 

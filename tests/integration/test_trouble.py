@@ -9,14 +9,14 @@ import pytest
 from safetensors.numpy import load_file
 
 from prostafed.client import app
-from prostafed.client.work import Workplace
+from prostafed.client.rounds.answer import Workplace
 from prostafed.common.errors import DataError
-from prostafed.common.messages import Reply, Request
+from prostafed.common.exchange.messages import Reply, Request
 from prostafed.common.study import Study, parse_study
-from prostafed.server.ledger import read_ledger
-from prostafed.server.run_folder import list_missing, read_evaluations, read_rounds
-from prostafed.simulations.engine.local import run_local
-from prostafed.simulations.faults import Fault
+from prostafed.server.records.ledger import read_ledger
+from prostafed.server.records.write import list_missing, read_evaluations, read_rounds
+from prostafed.simulations.federation.faults import Fault
+from prostafed.simulations.run.engine.local import run_local
 
 from .conftest import TinyFederation
 

@@ -5,8 +5,8 @@ from pathlib import Path
 import pytest
 
 from prostafed.common.study import Study, parse_study
-from prostafed.simulations.federation import Federation, PhantomSite
-from prostafed.simulations.run import Simulation, Watchers, run_simulation
+from prostafed.simulations.federation.federation_file import Federation, PhantomSite
+from prostafed.simulations.run.simulation import Simulation, Watchers, run_simulation
 
 STUDY = """{
     "name": "tiny", "seed": 3,

@@ -6,7 +6,7 @@ from dataclasses import dataclass
 import numpy as np
 import SimpleITK as sitk
 
-from prostafed.client.ingest.findings import SourceError
+from prostafed.client.findings import SourceError
 from prostafed.client.ingest.images.candidates import Report, rank_series
 from prostafed.client.ingest.images.compatible import (
     explain_interruption,

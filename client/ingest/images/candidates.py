@@ -3,7 +3,7 @@
 import math
 from collections.abc import Callable, Collection, Iterable
 
-from prostafed.client.ingest.findings import SourceError
+from prostafed.client.findings import SourceError
 from prostafed.client.ingest.records import Kind, Series
 
 CHOSEN = "chosen in series_map.csv"  # the reason of a series whose kind a person has set

@@ -12,7 +12,7 @@ from statistics import median, multimode
 import numpy as np
 import SimpleITK as sitk
 
-from prostafed.client.ingest.findings import Severity, SourceError
+from prostafed.client.findings import Severity, SourceError
 from prostafed.client.ingest.records import Slice
 from prostafed.client.ingest.scan.stacks import join_parts
 

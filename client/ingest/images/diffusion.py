@@ -11,7 +11,7 @@ import numpy as np
 import numpy.typing as npt
 import SimpleITK as sitk
 
-from prostafed.client.ingest.findings import SourceError
+from prostafed.client.findings import SourceError
 from prostafed.client.ingest.records import Slice
 from prostafed.common.imaging.adc import MAX_ADC, choose_fit_b_values, compute_high_b, fit_adc
 

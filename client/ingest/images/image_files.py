@@ -4,7 +4,7 @@ from pathlib import Path
 
 import SimpleITK as sitk
 
-from prostafed.client.ingest.findings import Severity, SourceError
+from prostafed.client.findings import Severity, SourceError
 from prostafed.common.imaging.files import read_file
 from prostafed.common.imaging.nifti import MAX_DIFFERENCE_VOXELS, measure_disagreement
 

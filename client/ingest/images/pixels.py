@@ -13,7 +13,7 @@ from pydicom.dataset import FileDataset
 from pydicom.pixels.decoders.base import get_decoder
 from pydicom.uid import UID, ExplicitVRBigEndian, ExplicitVRLittleEndian, ImplicitVRLittleEndian
 
-from prostafed.client.ingest.findings import Severity, SourceError
+from prostafed.client.findings import Severity, SourceError
 from prostafed.client.ingest.records import Slice
 
 FloatArray = npt.NDArray[np.float32]

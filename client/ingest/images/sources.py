@@ -6,7 +6,7 @@ from dataclasses import dataclass
 
 import SimpleITK as sitk
 
-from prostafed.client.ingest.findings import Severity, SourceError
+from prostafed.client.findings import Severity, SourceError
 from prostafed.client.ingest.images.b_images import fit_series, read_b_value
 from prostafed.client.ingest.images.candidates import CHOSEN, Report, find_set_aside, rank_series
 from prostafed.client.ingest.images.compatible import (

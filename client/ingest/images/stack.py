@@ -11,7 +11,7 @@ import numpy as np
 import numpy.typing as npt
 import SimpleITK as sitk
 
-from prostafed.client.ingest.findings import Severity, SourceError
+from prostafed.client.findings import Severity, SourceError
 from prostafed.client.ingest.images.pixels import read_pixels
 from prostafed.client.ingest.records import Slice
 

@@ -10,7 +10,7 @@ from dataclasses import replace
 import numpy as np
 import SimpleITK as sitk
 
-from prostafed.client.ingest.findings import SourceError
+from prostafed.client.findings import SourceError
 from prostafed.client.ingest.images.b_images import fit_series
 from prostafed.client.ingest.images.candidates import CHOSEN, Report
 from prostafed.client.ingest.images.compatible import count_positions

@@ -29,7 +29,7 @@ from prostafed.client.ingest.pacs.archive import (
 )
 from prostafed.client.ingest.pacs.shelf import Shelf, get_text, get_texts, read_present
 from prostafed.common.errors import ConfigurationError
-from prostafed.common.files import make_folder
+from prostafed.common.shell.files import make_folder
 
 _COLUMNS = {"accession_number": "AccessionNumber", "patient_id": "PatientID"}
 

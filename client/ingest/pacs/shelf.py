@@ -12,7 +12,7 @@ from pynetdicom.events import Event
 
 from prostafed.client.ingest.scan.elements import quiet
 from prostafed.common.errors import ConfigurationError, StorageError
-from prostafed.common.files import make_folder, write_bytes
+from prostafed.common.shell.files import make_folder, write_bytes
 
 _TAKEN, _FULL, _REFUSED = 0x0000, 0xA700, 0xA900  # of a C-STORE; refused: not what was asked for
 

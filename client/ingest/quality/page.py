@@ -11,10 +11,10 @@ from prostafed.client.ingest.quality import figures
 from prostafed.client.ingest.quality.figures import StudyFigures
 from prostafed.client.ingest.quality.pictures import CasePictures, draw_case
 from prostafed.common.errors import DataError
-from prostafed.common.files import make_folder, write_json, write_text
 from prostafed.common.imaging.case_folder import CaseFolder, open_case_folder
-from prostafed.common.report.page import format_number, open_templates
-from prostafed.common.report.pictures import GLAND_COLOUR, LESION_COLOUR, SEQUENCES
+from prostafed.common.pages.page import format_number, open_templates
+from prostafed.common.pages.pictures import GLAND_COLOUR, LESION_COLOUR, SEQUENCES
+from prostafed.common.shell.files import make_folder, write_json, write_text
 
 INDEX = "index.json"
 

@@ -6,7 +6,7 @@ from dataclasses import dataclass
 import numpy as np
 
 from prostafed.common.imaging.cases import MASKS, Grid, Image, Masks
-from prostafed.common.report.pictures import SEQUENCES, Picture, draw_picture
+from prostafed.common.pages.pictures import SEQUENCES, Picture, draw_picture
 
 PIXELS = 280  # wide
 

@@ -5,7 +5,7 @@ from collections import Counter
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 
-from prostafed.client.ingest.findings import Finding, make_finding
+from prostafed.client.findings import Finding, make_finding
 from prostafed.client.ingest.records import DicomStudy, Series
 from prostafed.client.ingest.scan.instances import Instance
 from prostafed.client.ingest.scan.repeats import drop_repeats

@@ -9,7 +9,7 @@ from concurrent.futures import ProcessPoolExecutor
 from concurrent.futures.process import BrokenProcessPool
 from pathlib import Path
 
-from prostafed.client.ingest.findings import Finding, make_finding
+from prostafed.client.findings import Finding, make_finding
 from prostafed.client.ingest.records import DicomStudy
 from prostafed.client.ingest.scan.grouping import describe_files, make_study
 from prostafed.client.ingest.scan.instances import Instance, Rejected, read_instances

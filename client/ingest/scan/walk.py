@@ -4,7 +4,7 @@ import os
 from dataclasses import dataclass
 from pathlib import Path
 
-from prostafed.client.ingest.findings import Finding, make_finding
+from prostafed.client.findings import Finding, make_finding
 from prostafed.common.errors import ConfigurationError
 
 MAX_FILES = 500_000  # below one folder: some 3 kB of memory each while they are read

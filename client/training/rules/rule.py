@@ -6,7 +6,7 @@ from dataclasses import dataclass, field
 import torch
 from torch import Tensor, nn
 
-from prostafed.client.training.stepper import Adjust
+from prostafed.client.training.step import Adjust
 from prostafed.common.tensors import Tensors
 
 

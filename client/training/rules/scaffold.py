@@ -7,7 +7,7 @@ and its change goes back under the same names.
 import numpy as np
 
 from prostafed.client.training.rules.rule import Given, Outcome, Rule, Trained, add_constant
-from prostafed.client.training.stepper import Adjust
+from prostafed.client.training.step import Adjust
 from prostafed.common.aggregation import ScaffoldParameters
 from prostafed.common.tensors import Tensors
 

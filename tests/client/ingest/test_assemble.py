@@ -8,8 +8,8 @@ import numpy as np
 import pytest
 import SimpleITK as sitk
 
+from prostafed.client.findings import make_finding
 from prostafed.client.ingest.assemble import Assembled, Known, Wanted, assemble_files, assemble_study, measure_coverage
-from prostafed.client.ingest.findings import make_finding
 from prostafed.client.ingest.masks import MaskFiles
 from prostafed.client.ingest.records import DicomStudy, Series
 from prostafed.client.ingest.scan.headers import read_studies

@@ -8,7 +8,7 @@ from typing import Any
 
 import pytest
 
-from prostafed.client.ingest.findings import CODES
+from prostafed.client.findings import CODES
 from prostafed.client.ingest.index import IndexRequest, index_site
 from prostafed.client.manifest import read_manifest
 from prostafed.client.manifest.rows import StudyRow

@@ -11,7 +11,7 @@ from hypothesis import strategies as st
 from pydicom import config
 from pydicom.dataset import Dataset
 
-from prostafed.client.ingest.findings import CODES
+from prostafed.client.findings import CODES
 from prostafed.client.ingest.index import IndexRequest, index_site
 from prostafed.common.imaging.case_folder import open_case_folder
 from tests.client.ingest.tiny_study import GRID, make_study, save_study

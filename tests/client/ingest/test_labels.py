@@ -12,7 +12,7 @@ from hypothesis import strategies as st
 from pydicom.dataset import Dataset
 from pydicom.sr.codedict import codes
 
-from prostafed.client.ingest.findings import SourceError
+from prostafed.client.findings import SourceError
 from prostafed.client.ingest.images.image_files import read_image
 from prostafed.client.ingest.labels import fill_contours, is_empty, order_zones, read_mask, select_lesions
 from prostafed.simulations.dicom.calibration import Calibration, write_calibration_study

@@ -18,7 +18,7 @@ from prostafed.client.ingest.labels import read_mask
 from prostafed.client.ingest.scan.headers import read_studies
 from prostafed.client.manifest import read_manifest
 from prostafed.client.manifest.write import init_manifest
-from prostafed.common.command import run_command
+from prostafed.common.shell.command import run_command
 from tests.client.ingest.tiny_study import GRID, make_study, save_study
 
 SECRET = b"of the test"

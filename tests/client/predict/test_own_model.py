@@ -10,7 +10,7 @@ import pytest
 from prostafed.client.cli import main
 from prostafed.client.predict.own_model import export_own
 from prostafed.client.rounds.memory import Memory, remember, stage_folder
-from prostafed.client.site import Site
+from prostafed.client.site.site_file import Site
 from prostafed.common.bundle.record import CARD, WEIGHTS, Thresholds, read_bundle
 from prostafed.common.errors import CheckpointError, ConfigurationError
 from prostafed.common.models.checkpoint import read_checkpoint, save_checkpoint

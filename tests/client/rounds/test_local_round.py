@@ -11,18 +11,18 @@ import numpy as np
 import pytest
 import torch
 
-from prostafed.client import work
-from prostafed.client.release import ReleaseError
+from prostafed.client.gate.release import ReleaseError
+from prostafed.client.rounds import answer as work
 from prostafed.client.rounds import local_round
 from prostafed.client.rounds.memory import find_partial, recall, save_partial, stage_folder
 from prostafed.client.rounds.phases import list_phases
 from prostafed.client.rounds.starting import Start, begin_round
-from prostafed.client.training import stepper
+from prostafed.client.training import step as stepper
 from prostafed.client.training.finetune import Tuning
-from prostafed.client.training.optimise import TrainingRecord
-from prostafed.client.training.optimiser import pack_states
+from prostafed.client.training.loop import TrainingRecord
+from prostafed.client.training.optimisers import pack_states
 from prostafed.client.training.rules.rule import Outcome
-from prostafed.common.compression import decode
+from prostafed.common.exchange.compression import decode
 from prostafed.common.study import Study
 from prostafed.common.tensors import Tensors, group_of, read_tensors
 from tests.client.tiny_site import BYOL, FINETUNE, ask, initial, make_study, open_site, read_files, watching
@@ -77,10 +77,10 @@ def test_an_interrupted_round_ends_with_the_bytes_of_one_that_was_not(
 KILLED = """
 import os, signal, sys
 from pathlib import Path
-from prostafed.client import work
-from prostafed.client.release import ReleaseError
+from prostafed.client.rounds import answer as work
+from prostafed.client.gate.release import ReleaseError
 from tests.client.tiny_site import FINETUNE, ask, make_study
-from prostafed.common.progress import listening
+from prostafed.common.shell.progress import listening
 study = make_study(FINETUNE)
 def kill(step):
     if step.step == 3:

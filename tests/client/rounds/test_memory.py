@@ -18,7 +18,7 @@ from prostafed.client.rounds.memory import (
     tidy,
 )
 from prostafed.common.errors import CheckpointError, ConfigurationError
-from prostafed.common.messages import Reply
+from prostafed.common.exchange.messages import Reply
 
 
 def keep(folder: Path, round_number: int, study: str = "abc") -> None:

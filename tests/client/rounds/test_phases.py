@@ -5,7 +5,7 @@ from pathlib import Path
 
 from prostafed.client.rounds.phases import list_phases
 from prostafed.client.rounds.starting import begin_round
-from prostafed.client.training.optimise import Optimisation, decayed
+from prostafed.client.training.loop import Optimisation, decayed
 from tests.client.tiny_site import FINETUNE, ask, make_study, open_site
 
 ALTERNATE = {**FINETUNE, "mode": "alternate", "head_epochs": 1}

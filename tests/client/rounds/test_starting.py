@@ -5,11 +5,11 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from prostafed.client import work
+from prostafed.client.rounds import answer as work
 from prostafed.client.rounds.memory import recall, stage_folder
 from prostafed.client.rounds.starting import begin_round, load_network
 from prostafed.common.errors import CheckpointError
-from prostafed.common.messages import Request
+from prostafed.common.exchange.messages import Request
 from prostafed.common.study import Study
 from prostafed.common.study.network import build_stage_network, shared_names
 from prostafed.common.tensors import Tensors, group_of, read_tensors

@@ -9,18 +9,18 @@ import pytest
 import torch
 from torch import Tensor, nn
 
-from prostafed.client import work
+from prostafed.client.rounds import answer as work
 from prostafed.client.rounds import phases
 from prostafed.client.training import finetune as finetuning
 from prostafed.client.training.finetune import Tuning, decay_layers, finetune
-from prostafed.client.training.optimise import Course, Optimisation, TrainingRecord
+from prostafed.client.training.loop import Course, Optimisation, TrainingRecord
 from prostafed.common.aggregation import NoParameters
-from prostafed.common.configuration import parse
+from prostafed.common.exchange.messages import Request
 from prostafed.common.imaging.augment import Augmentation, apply_augmentation, apply_geometry, draw_augmentation
 from prostafed.common.imaging.case_folder import write_case
 from prostafed.common.imaging.cases import CaseRecord, CasesInMemory, Grid
-from prostafed.common.messages import Request
 from prostafed.common.models.network import build_network
+from prostafed.common.shell.configuration import parse
 from prostafed.common.study import Study
 from prostafed.common.study.network import build_stage_network
 from prostafed.common.tasks import build_task

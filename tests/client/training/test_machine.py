@@ -4,8 +4,8 @@ import pytest
 import torch
 from torch import nn
 
+from prostafed.client.training.loop import Course, Optimisation, optimise
 from prostafed.client.training.machine import Machine, choose_dtype, compile_groups, say_once
-from prostafed.client.training.optimise import Course, Optimisation, optimise
 from prostafed.common.errors import ConfigurationError
 
 CPU, GPU = torch.device("cpu"), torch.device("cuda")

@@ -8,16 +8,16 @@ import pytest
 import torch
 from torch import Tensor, nn
 
-from prostafed.client import work
+from prostafed.client.rounds import answer as work
 from prostafed.client.rounds import phases
 from prostafed.client.training.finetune import finetune
-from prostafed.client.training.optimise import Course, Optimisation, TrainingRecord
+from prostafed.client.training.loop import Course, Optimisation, TrainingRecord
 from prostafed.client.training.pretrain import pretrain
-from prostafed.common.configuration import parse
+from prostafed.common.exchange.messages import Request
 from prostafed.common.imaging.augment import find_present
 from prostafed.common.imaging.case_folder import write_case
 from prostafed.common.imaging.cases import CaseRecord, CasesInMemory, Grid
-from prostafed.common.messages import Request
+from prostafed.common.shell.configuration import parse
 from prostafed.common.ssl import build_method
 from prostafed.common.ssl.parameters import ConditionalParameters
 from prostafed.common.study import Study

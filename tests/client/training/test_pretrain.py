@@ -8,15 +8,15 @@ import numpy as np
 import pytest
 import torch
 
-from prostafed.client import work
+from prostafed.client.rounds import answer as work
+from prostafed.client.training.loop import Course, Optimisation, TrainingRecord
 from prostafed.client.training.machine import Machine
-from prostafed.client.training.optimise import Course, Optimisation, TrainingRecord
 from prostafed.client.training.pretrain import pretrain
-from prostafed.common.configuration import parse
+from prostafed.common.exchange.messages import Request
 from prostafed.common.imaging.case_folder import write_case
 from prostafed.common.imaging.cases import MASKS, CaseRecord, CasesInMemory, Grid
-from prostafed.common.messages import Request
 from prostafed.common.models.network import build_network
+from prostafed.common.shell.configuration import parse
 from prostafed.common.ssl import METHODS, build_method
 from prostafed.common.ssl.method import Method, Views
 from prostafed.common.ssl.parameters import ByolParameters, MocoParameters

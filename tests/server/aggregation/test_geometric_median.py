@@ -5,8 +5,8 @@ import pytest
 from scipy.optimize import minimize
 
 from prostafed.common.errors import RoundError
-from prostafed.server.admission import RejectedError
 from prostafed.server.aggregation.geometric_median import weigh
+from prostafed.server.exchange.admission import RejectedError
 from tests.server.aggregation.one_round import build, run_round, sent, update
 
 

@@ -3,8 +3,8 @@
 import numpy as np
 import pytest
 
-from prostafed.server.admission import RejectedError
 from prostafed.server.aggregation import Update
+from prostafed.server.exchange.admission import RejectedError
 from tests.server.aggregation.one_round import build, run_round, sent
 
 

@@ -9,9 +9,9 @@ import pytest
 
 from prostafed.common.errors import RoundError
 from prostafed.common.tensors import Tensors
-from prostafed.server.admission import RejectedError
 from prostafed.server.aggregation import Update, spool
 from prostafed.server.aggregation.spool import Spool
+from prostafed.server.exchange.admission import RejectedError
 from tests.server.aggregation.one_round import build, sent, update
 
 

@@ -5,7 +5,7 @@ import pytest
 from flwr.server.strategy.aggregate import aggregate_trimmed_avg
 from scipy.stats import trim_mean
 
-from prostafed.common.progress import Event, Said, listening
+from prostafed.common.shell.progress import Event, Said, listening
 from prostafed.server.aggregation.trimmed_mean import count_trimmed
 from tests.server.aggregation.one_round import build, run_round, sent, update
 

@@ -15,7 +15,7 @@ from prostafed.common.study import Study, parse_study
 from prostafed.common.tensors import Tensors, select_groups
 from prostafed.server.cli import main
 from prostafed.server.export import export_run
-from prostafed.server.run_folder import METRIC_COLUMNS, open_run, write_metrics, write_rounds
+from prostafed.server.records.write import METRIC_COLUMNS, open_run, write_metrics, write_rounds
 from tests.common.bundle.tiny_bundle import make_study, make_tensors
 
 MakeRun = Callable[..., Path]

@@ -6,9 +6,9 @@ from pathlib import Path
 import pytest
 
 from prostafed.common.metrics.predictions import CasePrediction
+from prostafed.server.records.read import RunFolder, read_run
 from prostafed.server.report.curves import REFERENCE, tabulate_curves
 from prostafed.server.report.plots import draw, plot_curves
-from prostafed.server.report.run_folder import RunFolder, read_run
 
 
 def case(name: str, label: bool, score: float) -> CasePrediction:

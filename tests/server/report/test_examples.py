@@ -7,7 +7,7 @@ import numpy.typing as npt
 import pytest
 from matplotlib.image import imread
 
-from prostafed.common.report.pictures import GLAND_COLOUR, LESION_COLOUR, Picture, frame_gland
+from prostafed.common.pages.pictures import GLAND_COLOUR, LESION_COLOUR, Picture, frame_gland
 from prostafed.server.report.examples import heat_stops, read_example
 
 SPACING = (0.5, 0.5)

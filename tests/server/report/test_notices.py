@@ -5,8 +5,8 @@ from pathlib import Path
 
 import pytest
 
+from prostafed.server.records.read import RoundLine, read_run
 from prostafed.server.report.notices import list_notices
-from prostafed.server.report.run_folder import RoundLine, read_run
 from tests.server.report.conftest import write_run
 
 

@@ -2,9 +2,9 @@ from pathlib import Path
 
 import pytest
 
+from prostafed.server.records.read import read_run
 from prostafed.server.report import plots
 from prostafed.server.report.results import measure
-from prostafed.server.report.run_folder import read_run
 from prostafed.server.report.tables import tabulate_loss, tabulate_results, tabulate_validation
 from prostafed.server.report.vocabulary import ARMS, SITE_COLOURS, arm_of, colour_sites, order_arms
 

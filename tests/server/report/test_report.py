@@ -11,7 +11,7 @@ import numpy as np
 import pytest
 
 from prostafed.common.errors import DataError
-from prostafed.common.report.page import format_number
+from prostafed.common.pages.page import format_number
 from prostafed.server.report import write_report
 from prostafed.server.report.page import format_duration
 

@@ -5,9 +5,9 @@ from pathlib import Path
 import pytest
 
 from prostafed.common.metrics.diagnosis import AUROC
+from prostafed.server.records.read import read_run
 from prostafed.server.report import summary_table
 from prostafed.server.report.results import Result, list_arms, list_sites, measure
-from prostafed.server.report.run_folder import read_run
 
 
 def pick(results: list[Result], **wanted: object) -> list[Result]:

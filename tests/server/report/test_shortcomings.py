@@ -7,10 +7,10 @@ from typing import Any
 import pytest
 
 from prostafed.server.cli import print_report
+from prostafed.server.records.read import read_run
 from prostafed.server.report import last_words, write_report
 from prostafed.server.report.notices import list_notices
 from prostafed.server.report.results import measure
-from prostafed.server.report.run_folder import read_run
 from prostafed.server.report.tables import list_incidents, tabulate_work
 
 REFUSED = {"site": "beta", "code": "MEMORY", "text": "the site refused; its own log says why"}

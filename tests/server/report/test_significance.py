@@ -5,8 +5,8 @@ from pathlib import Path
 
 import pytest
 
+from prostafed.server.records.read import RunFolder, read_run
 from prostafed.server.report.results import Result, measure
-from prostafed.server.report.run_folder import RunFolder, read_run
 from prostafed.server.report.significance import permute
 from prostafed.server.report.verdict import judged
 

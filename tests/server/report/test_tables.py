@@ -3,7 +3,7 @@ import io
 import json
 from pathlib import Path
 
-from prostafed.server.report.run_folder import read_run
+from prostafed.server.records.read import read_run
 from prostafed.server.report.tables import (
     label_stage,
     list_incidents,

@@ -6,8 +6,8 @@ from pathlib import Path
 import numpy as np
 import pytest
 
+from prostafed.server.records.read import read_run
 from prostafed.server.report.results import Result, measure
-from prostafed.server.report.run_folder import read_run
 from prostafed.server.report.verdict import compare, format_signed, judged, scarce_sites, write_verdict
 
 

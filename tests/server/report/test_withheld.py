@@ -7,9 +7,9 @@ from pathlib import Path
 import pytest
 
 from prostafed.common.metrics.summary import GROUPS_OF, STATISTICS, WITHHELD_KEYS
+from prostafed.server.records.read import read_run
 from prostafed.server.report.page import write_page
 from prostafed.server.report.results import measure
-from prostafed.server.report.run_folder import read_run
 from prostafed.server.report.verdict import write_verdict
 from prostafed.server.report.withheld import list_withheld, say_why
 

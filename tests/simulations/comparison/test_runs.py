@@ -20,8 +20,8 @@ from prostafed.simulations.comparison.runs import (
     run_comparison,
     summarise,
 )
-from prostafed.simulations.federation import Federation
-from prostafed.simulations.run import Simulation, Watchers
+from prostafed.simulations.federation.federation_file import Federation
+from prostafed.simulations.run.simulation import Simulation, Watchers
 
 
 def compare(comparison: Comparison) -> tuple[list[dict[str, object]], list[str]]:

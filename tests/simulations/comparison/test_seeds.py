@@ -2,13 +2,13 @@
 
 from pathlib import Path
 
-from prostafed.client.work import open_workplace
+from prostafed.client.rounds.answer import open_workplace
 from prostafed.common.study import Study
-from prostafed.simulations.arms import plan_arms
 from prostafed.simulations.comparison.cells import vary
 from prostafed.simulations.comparison.page import write_page
-from prostafed.simulations.federation import Federation
-from prostafed.simulations.hospitals import prepare_hospital
+from prostafed.simulations.federation.federation_file import Federation
+from prostafed.simulations.federation.hospitals import prepare_hospital
+from prostafed.simulations.run.arms import plan_arms
 
 
 def test_every_seed_trains_and_tests_on_the_same_patients(

@@ -11,7 +11,7 @@ from prostafed.client.manifest import read_manifest
 from prostafed.client.manifest.rows import TABLES
 from prostafed.common.imaging.case_folder import open_case_folder
 from prostafed.common.imaging.cases import Grid
-from prostafed.common.tables import write_table
+from prostafed.common.shell.tables import write_table
 from prostafed.simulations.dicom.styles import STYLES
 
 GRID = Grid((3.0, 0.8, 0.8), (20, 120, 120))

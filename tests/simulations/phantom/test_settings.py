@@ -6,8 +6,8 @@ from dataclasses import fields
 
 import pytest
 
-from prostafed.common.configuration import parse
 from prostafed.common.errors import ConfigurationError
+from prostafed.common.shell.configuration import parse
 from prostafed.simulations.phantom.settings import Readers, Scanner
 
 

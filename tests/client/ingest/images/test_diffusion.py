@@ -7,7 +7,7 @@ import SimpleITK as sitk
 from hypothesis import given
 from hypothesis import strategies as st
 
-from prostafed.client.ingest.findings import SourceError
+from prostafed.client.findings import SourceError
 from prostafed.client.ingest.images.diffusion import (
     check_signals,
     compute_high_b_image,

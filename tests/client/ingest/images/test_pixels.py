@@ -18,7 +18,7 @@ from pydicom.uid import (
     RLELossless,
 )
 
-from prostafed.client.ingest.findings import SourceError
+from prostafed.client.findings import SourceError
 from prostafed.client.ingest.images.pixels import read_pixels
 from prostafed.client.ingest.records import Slice, Stored
 

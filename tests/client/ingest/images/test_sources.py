@@ -7,7 +7,7 @@ import numpy as np
 import pytest
 import SimpleITK as sitk
 
-from prostafed.client.ingest.findings import SourceError
+from prostafed.client.findings import SourceError
 from prostafed.client.ingest.images import b_images, sources, stack
 from prostafed.client.ingest.images.b_images import fit_series
 from prostafed.client.ingest.images.candidates import CHOSEN, rank_series

@@ -8,7 +8,7 @@ import SimpleITK as sitk
 from hypothesis import given
 from hypothesis import strategies as st
 
-from prostafed.client.ingest.findings import SourceError
+from prostafed.client.findings import SourceError
 from prostafed.client.ingest.images import stack
 from prostafed.client.ingest.images.stack import misses_end_slice, order_slices, stack_volume
 from prostafed.client.ingest.records import Slice

@@ -6,7 +6,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from prostafed.client.ingest.findings import SourceError
+from prostafed.client.findings import SourceError
 from prostafed.client.ingest.images import stack
 from prostafed.client.ingest.images.candidates import CHOSEN
 from prostafed.client.ingest.images.unnamed_maps import settle_maps

@@ -19,7 +19,7 @@ from prostafed.client.ingest.identity import make_pseudonym
 from prostafed.client.ingest.pacs.archive import PacsError, PacsServer, Tls, verify
 from prostafed.client.ingest.pacs.pull import PullRequest, Wanted, pull, read_wanted_list
 from prostafed.common.errors import ConfigurationError, StorageError
-from prostafed.server.pki import create_pki
+from prostafed.server.link.pki import create_pki
 
 from .archives import ARCHIVES, NAME, OURS, free_port, misbehaving
 

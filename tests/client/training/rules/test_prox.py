@@ -5,7 +5,7 @@ import pytest
 import torch
 from torch import nn
 
-from prostafed.client.training.optimise import Course, Optimisation, optimise
+from prostafed.client.training.loop import Course, Optimisation, optimise
 from prostafed.client.training.rules import build_rule
 from prostafed.client.training.rules.rule import Given, pull_towards
 from prostafed.common.aggregation import ProxParameters

@@ -2,7 +2,7 @@
 
 import pytest
 
-from prostafed.client.release import BESIDE
+from prostafed.client.gate.release import BESIDE
 from prostafed.client.training.rules import RULES, build_rule
 from prostafed.client.training.rules.rule import Given
 from prostafed.client.training.rules.scaffold import PREFIX

@@ -1,0 +1,1 @@
+"""The gate: which cases enter a study, what may leave the site, and the one exit it leaves through."""

@@ -1,0 +1,88 @@
+"""Several processes of a site that train one network together, each with a part of every batch."""
+
+import os
+from collections.abc import Sequence
+from dataclasses import replace
+from pathlib import Path
+
+import torch
+from torch import distributed
+from torch.multiprocessing.spawn import ProcessException, spawn
+
+from prostafed.client.rounds.local_round import train_round
+from prostafed.client.rounds.memory import find_answer
+from prostafed.client.rounds.workplace import Workplace
+from prostafed.client.training.machine import Machine
+from prostafed.common.errors import ConfigurationError, DataError, DivergedError, StorageError
+from prostafed.common.exchange.messages import Reply, Request
+from prostafed.common.shell.files import scratch_folder
+
+
+def train_together(workplace: Workplace, request: Request, folder: Path, digest: str, machine: Machine) -> Reply:
+    """Train one round in `machine.ranks` processes, each on a GPU the site file grants where it trains on GPUs; return
+    its answer.
+
+    Gradients are summed over the processes, so the round is the one a single process trains but for rounding. Each
+    process reads and augments the whole batch and passes its part through the network: what is drawn at random is then
+    the same however many there are. They find each other through a file, on this machine only, and progress is not
+    told step by step. Raises ConfigurationError for GPUs that are not there, DataError where a process fails,
+    DivergedError, StorageError or MemoryError where that is why.
+    """
+    devices = grant_devices(workplace, machine.ranks)
+    with scratch_folder() as scratch:
+        meeting = scratch / "meeting"
+        try:
+            spawn(_join, (workplace, request, folder, digest, machine, meeting, devices), machine.ranks)  # type: ignore[no-untyped-call]
+        except ProcessException as error:
+            reason = str(error).strip().splitlines()[-1]
+            kinds = (DivergedError, StorageError, MemoryError)  # torch's, too, is named ...MemoryError
+            kind = next((each for each in kinds if each.__name__ in reason), DataError)
+            raise kind(f"One of the site's {machine.ranks} training processes ended: {reason}") from error
+    reply = find_answer(folder, request.stage, request.round, request.study_hash, digest)
+    assert reply is not None
+    return reply
+
+
+def grant_devices(workplace: Workplace, ranks: int) -> tuple[torch.device, ...]:
+    """Return the device of each of `ranks` processes: the GPUs the site file numbers, else the first ones, or the CPU.
+
+    Raises ConfigurationError for one that is not there.
+    """
+    if workplace.device.type != "cuda":
+        return (workplace.device,) * ranks
+    numbered = [torch.device(name) for name in workplace.site.devices if ":" in name]
+    devices = tuple(numbered or (torch.device("cuda", rank) for rank in range(ranks)))
+    there = torch.cuda.device_count()
+    if missing := [device for device in devices if (device.index or 0) >= there]:
+        raise ConfigurationError(
+            f"The site file's device and processes ({workplace.site.device}, {ranks}) ask for {missing[0]}, and there "
+            f"are {there} GPUs, counted from cuda:0. Name others, or lower processes."
+        )
+    return devices
+
+
+def _join(
+    rank: int,
+    workplace: Workplace,
+    request: Request,
+    folder: Path,
+    digest: str,
+    machine: Machine,
+    meeting: Path,
+    devices: Sequence[torch.device],
+) -> None:
+    os.environ |= {"GLOO_SOCKET_IFNAME": "lo", "NCCL_SOCKET_IFNAME": "lo"}
+    device, threads = devices[rank], workplace.site.threads or max(1, (os.cpu_count() or 1) // machine.ranks)
+    torch.set_num_threads(threads)
+    if device.type == "cuda":
+        torch.cuda.set_device(device)
+    distributed.init_process_group(
+        "nccl" if device.type == "cuda" else "gloo",
+        init_method=meeting.as_uri(),
+        rank=rank,
+        world_size=machine.ranks,
+    )
+    try:
+        train_round(replace(workplace, device=device), request, folder, digest, replace(machine, rank=rank))
+    finally:
+        distributed.destroy_process_group()

@@ -1,0 +1,1 @@
+"""The site's own folder: its settings, its keys, its first day."""

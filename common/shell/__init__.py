@@ -1,0 +1,1 @@
+"""What every program here shares: files, tables, configuration, commands, processes, keys, progress."""

@@ -1,0 +1,1 @@
+"""A run: stages, rounds, evaluation, checkpoints, trackers."""

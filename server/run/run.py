@@ -1,0 +1,125 @@
+"""A run, open: its sites, its folder and what that holds so far."""
+
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import Protocol
+
+from prostafed.common.exchange.messages import Request
+from prostafed.common.shell.progress import Said, tell
+from prostafed.common.study import Study
+from prostafed.common.tensors import hash_tensors
+from prostafed.server.exchange.exchange import Exchange, OnReply
+from prostafed.server.records.ledger import Entry, Ledger
+from prostafed.server.records.write import (
+    Row,
+    open_run,
+    read_records,
+    write_cohorts,
+    write_evaluations,
+    write_metric_rows,
+    write_pooled,
+    write_rounds,
+)
+from prostafed.server.run.all_patients import pool
+from prostafed.server.run.checkpoints import read_standing, write_standing
+from prostafed.server.run.metric_rows import of_split, rows_of_evaluations
+from prostafed.server.run.trackers import Trackers
+
+
+class Sites(Protocol):
+    """The sites of a run: `rounds.Roll` over a grid, or a test's."""
+
+    @property
+    def cohorts(self) -> dict[str, dict[str, float]]:
+        """What sites chose to tell of their patients: site -> "attribute/value" -> cases."""
+
+    @property
+    def refused(self) -> dict[str, str]:
+        """Who is connected and cannot take part, and why."""
+
+    def present(self) -> list[str]:
+        """Return the names of the sites that are there now, sorted."""
+
+    def ask(self, request: Request, sites: Sequence[str], on_reply: OnReply, enough: int = 0) -> Exchange:
+        """Ask some of them; each admitted reply goes to `on_reply` as it arrives."""
+
+
+class Run:
+    """A run of `study` into `folder`, begun or taken up where it stands."""
+
+    def __init__(self, study: Study, name: str, sites: Sites, folder: Path) -> None:
+        """Raise CheckpointError where `folder` holds another study's run or a damaged one."""
+        open_run(folder, study)
+        self.study, self.name, self.sites, self.folder = study, name, sites, folder
+        self.ledger = Ledger(folder, study.hash())
+        self.standing = read_standing(folder, study.hash(), self.ledger.length)
+        self.rounds, self.trained, self.evaluations = read_records(folder, self.standing.stage, self.standing.round)
+        self.there = sites.present()
+        self.trackers = Trackers(folder, name, study)
+        write_cohorts(folder, sites.cohorts)
+        stage, number, tensors = self.standing.stage, self.standing.round, self.standing.tensors
+        model = hash_tensors(tensors) if tensors else ""
+        aggregated = Entry("round", stage, number, model=model)
+        event = "resumed" if self.ledger.length else "started"
+        if number and not self.ledger.holds(aggregated):  # killed after the checkpoint, before this line
+            self.ledger.add(aggregated)
+        self.ledger.add(Entry(event, stage, number, text=f"sites: {', '.join(self.there)}", model=model))
+        self.refused: dict[str, str] = {}
+        self._note_refusals(stage, number)
+
+    def _note_refusals(self, stage: int, number: int) -> None:
+        """Enter in the ledger who is connected and cannot take part, once for each reason."""
+        for site, why in sorted(self.sites.refused.items() - self.refused.items()):
+            self.ledger.add(Entry("refused", stage, number, site, why))
+        self.refused = dict(self.sites.refused)
+
+    def note_arrivals(self, stage: int, number: int) -> None:
+        """Ask who is there now, and enter in the ledger who came and who went."""
+        before, self.there = set(self.there), self.sites.present()
+        for event, moved in (("joined", set(self.there) - before), ("left", before - set(self.there))):
+            for site in sorted(moved):
+                self.ledger.add(Entry(event, stage, number, site))
+                tell(Said(site, event))
+        self._note_refusals(stage, number)
+        write_cohorts(self.folder, self.sites.cohorts)
+
+    def add_round(self, record: Row, rows: list[Row]) -> None:
+        """Write a round to disk: its records, then, where it counts, the checkpoint that says so, then the ledger."""
+        stage, number = record["stage"], record["round"]
+        self.rounds.append(record)
+        self.trained.extend(rows)
+        write_rounds(self.folder, self.rounds)
+        self._write_metrics()
+        for site in record["reported"]:
+            last = next(entry for entry in record["rejections"] if entry["site"] == site)
+            text = f"rejected {self.standing.rejected[site]} times in a row, last {last['code']}: {last['text']}"
+            self.ledger.add(Entry("reported", stage, number, site, text))
+            tell(Said(site, text))
+        if record["aggregated"]:
+            self.trackers.log(record, rows)
+            write_standing(self.folder, self.standing, self.study.hash(), self.ledger.length)
+            self.ledger.add(Entry("round", stage, number, model=hash_tensors(self.standing.tensors)))
+
+    def add_evaluation(self, line: Row) -> None:
+        """Write an exchange of an evaluation to disk: results first, then the line they are made of, which counts."""
+        self.evaluations.append(line)
+        self._write_metrics()
+        if line["last"]:
+            answers = self.answers(line["stage"], line["round"])
+            pooled = pool({site: of_split(found, "test") for site, found in answers.items()}, self.study.seed)
+            if pooled:
+                rows = [{"stage": line["stage"], "split": "test", **row} for row in pooled]
+                write_pooled(self.folder, line["stage"], rows)
+        write_evaluations(self.folder, self.evaluations)
+        self.trackers.log(line, rows_of_evaluations([line]), "evaluation")
+
+    def lines(self, stage: int, number: int) -> list[Row]:
+        """Return the exchanges of the evaluation after a round so far."""
+        return [line for line in self.evaluations if (line["stage"], line["round"]) == (stage, number)]
+
+    def answers(self, stage: int, number: int) -> dict[str, Mapping[str, float]]:
+        """Return what sites answered in the evaluation after a round, by site; metrics named "split/metric"."""
+        return {site: found for line in self.lines(stage, number) for site, found in line["metrics"].items()}
+
+    def _write_metrics(self) -> None:
+        write_metric_rows(self.folder, [*self.trained, *rows_of_evaluations(self.evaluations)])

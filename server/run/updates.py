@@ -1,0 +1,82 @@
+"""A round's updates, taken one by one as they arrive: admission, then straight into the aggregator."""
+
+from collections.abc import Mapping
+from dataclasses import replace
+
+import numpy as np
+import numpy.typing as npt
+
+from prostafed.common.exchange.compression import list_slots
+from prostafed.common.exchange.messages import Reply
+from prostafed.common.study import Round
+from prostafed.common.tensors import Tensors
+from prostafed.server.aggregation.aggregator import Aggregator, Update
+from prostafed.server.aggregation.similarity import Likeness, compare_updates, sample_update
+from prostafed.server.exchange.admission import NETWORK, Admitted, RejectedError, admit_update
+from prostafed.server.run.checkpoints import Standing
+
+
+class Updates:
+    """What has come in so far. One reply's tensors are in memory at a time, beside the aggregator's state."""
+
+    def __init__(
+        self, standing: Standing, shared: frozenset[str], aggregator: Aggregator, section: Round, sites: int, seed: int
+    ) -> None:
+        """`sites`: how many the federation has now, whether asked this round or not; `seed`: the study's."""
+        self._standing, self._section, self._aggregator = standing, section, aggregator
+        combined = {name: standing.tensors[name] for name in sorted(shared)}
+        self.extra = aggregator.send(combined, standing.memory)
+        self._combined, self._seed, self._samples = combined, seed, dict[str, npt.NDArray[np.float64]]()
+        self._expected: Tensors = {**combined, **self.extra}
+        self.returns = list_slots(self._expected, section.compress, section.top_fraction)  # what sites may send back
+        self._state = aggregator.init(combined, standing.memory, sites)
+        self._admitted: dict[str, Admitted] = {}
+        self.replies: dict[str, Reply] = {}  # without tensors
+
+    def take(self, site: str, reply: Reply) -> None:
+        """Add a site's reply; raises RejectedError, and leaves no trace, where it cannot be used."""
+        section = self._section
+        admitted = admit_update(reply, self._expected, section.compress, section.norm_limit, self._standing.history)
+        steps = int(reply.metrics.get("train/steps", 1))
+        try:
+            self._state = self._aggregator.add(self._state, Update(site, reply.cases, steps, admitted.tensors))
+        except RejectedError as error:
+            raise self._explain(error) from error
+        self._admitted[site] = replace(admitted, tensors={})
+        self._samples[site] = sample_update(admitted.tensors, self._combined, self._seed)
+        self.replies[site] = replace(reply, tensors={})
+
+    def _explain(self, error: RejectedError) -> RejectedError:
+        """Return `error`; of values that are too large, with what is usual and what to do."""
+        if error.code != "TOO_LARGE":
+            return error
+        usual = max((float(np.abs(array).max(initial=0)) for array in self._combined.values()), default=0.0)
+        return RejectedError(
+            error.code,
+            f"{error}; the largest that was sent to it was {usual:.3g}. Training diverged at the site: lower the "
+            "stage's learning_rate",
+        )
+
+    @property
+    def norms(self) -> Mapping[str, float]:
+        """Norm of the network's part of each admitted update, by site."""
+        return {site: self._admitted[site].norms[NETWORK] for site in sorted(self._admitted)}
+
+    def compare(self) -> Likeness:
+        """Return how alike the updates are that were taken."""
+        return compare_updates(self._samples, {site: reply.cases for site, reply in self.replies.items()})
+
+    def finish(self, stage: int, number: int) -> tuple[Standing, dict[str, float]]:
+        """Return where the run stands after the round, and the aggregator's diagnostics; raises RoundError where too
+        few replies came for the aggregator's rule.
+        """
+        outcome = self._aggregator.finish(self._state)
+        standing = replace(
+            self._standing,
+            stage=stage,
+            round=number,
+            tensors={**self._standing.tensors, **outcome.tensors},
+            memory=outcome.memory,
+            history=self._standing.history.after(self._admitted),
+        )
+        return standing, outcome.diagnostics

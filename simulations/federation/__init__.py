@@ -1,0 +1,1 @@
+"""Emulated hospitals: the federation file, their cases and site folders, trouble on purpose."""

@@ -1,0 +1,1 @@
+"""A simulation: engines, arms, merged records, pictures."""

@@ -1,0 +1,82 @@
+"""What several networks say of a hospital's patients together: the mean of their predictions.
+
+Two arms are made of it. "ensemble": every hospital's own model, exchanged once (a one-shot baseline; Guha et al. 2019).
+"unseen": the hospitals of a federation, each with its own head on the shared encoder, at a hospital that took no part.
+"""
+
+import json
+from collections.abc import Iterator, Sequence
+from dataclasses import asdict
+from pathlib import Path
+
+import numpy as np
+import numpy.typing as npt
+from torch import nn
+
+from prostafed.client.rounds.answer import Workplace, load_network, open_workplace
+from prostafed.client.training.evaluate import predict
+from prostafed.common.exchange.messages import Request
+from prostafed.common.metrics.predictions import CasePrediction
+from prostafed.common.shell.files import make_folder, write_text
+from prostafed.common.study import Finetune, Study
+from prostafed.common.tasks import build_task
+from prostafed.server.run.checkpoints import read_standing
+from prostafed.simulations.run.arms import ArmRun
+
+CONSENSUS_ARMS = ("ensemble", "unseen")  # also the names of their folders
+
+
+def write_consensus(study: Study, arms: Sequence[ArmRun], folder: Path) -> None:
+    """Write folder/ARM/HOSPITAL.jsonl, predictions of the last stage on test patients, for the arms the study compares.
+
+    A study that ends in pretraining has none. What is there already is not made again. `arms` are those that were
+    run: an ensemble is of the hospitals that could learn alone.
+    """
+    stage = study.stage[-1]
+    if not isinstance(stage, Finetune):
+        return
+    homes = {file.parent.name: file for file in arms[0].site_files}
+    local = [arm for arm in arms if arm.arm == "local"]
+    for name, site_file in homes.items():
+        workplace = open_workplace(site_file, study.canonical())
+        if "ensemble" in study.arms.compare and local:
+            _write(folder / "ensemble" / f"{name}.jsonl", study, local, workplace)
+        without = [arm for arm in arms if arm.unseen == name]
+        if without:
+            _write(folder / "unseen" / f"{name}.jsonl", study, without, workplace)
+
+
+def _write(path: Path, study: Study, arms: Sequence[ArmRun], workplace: Workplace) -> None:
+    if path.exists():
+        return
+    make_folder(path.parent)
+    networks = [network for arm in arms for network in _load_networks(arm)]
+    predictions = predict_together(study, networks, workplace)
+    write_text(path, "".join(json.dumps(asdict(each)) + "\n" for each in predictions))
+
+
+def _load_networks(arm: ArmRun) -> Iterator[nn.ModuleDict]:
+    """Yield the network of every site of a run as it is after the last round: shared tensors, own heads."""
+    number, stage = len(arm.study.stage), arm.study.stage[-1]
+    tensors = read_standing(arm.folder, arm.study.hash()).tensors  # all that is sent; the model is what was trained
+    request = Request("evaluate", arm.run, arm.study.hash(), number, stage.rounds, tensors)
+    for site_file in arm.site_files:
+        yield load_network(open_workplace(site_file, arm.study.canonical()), request, stage.rounds)
+
+
+def predict_together(study: Study, networks: Sequence[nn.ModuleDict], workplace: Workplace) -> list[CasePrediction]:
+    """Return what the mean of the networks' predictions is worth on the test patients of `workplace`."""
+    stage, data = study.stage[-1], study.data
+    assert isinstance(stage, Finetune)
+    task, cases = build_task(stage.task), workplace.cases
+    chosen = [index for index in workplace.splits["test"] if task.usable(cases.records[index])]
+    sums: dict[int, npt.NDArray[np.float64]] = {}
+    for network in networks:
+        for index, found in predict(
+            network, task, cases, chosen, stage.batch_size, workplace.device, data.size, workplace.machine
+        ):
+            sums[index] = sums.get(index, 0.0) + found.astype(np.float64)
+    return [
+        task.assess(mean.astype(np.float32), cases.records[index], cases.load(index)[1], data.spacing_mm)
+        for index, mean in ((index, sums[index] / len(networks)) for index in chosen)
+    ]

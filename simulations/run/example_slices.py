@@ -1,0 +1,98 @@
+"""Example slices of emulated hospitals for the report. In a real federation no image leaves a site; here all are
+ours.
+"""
+
+from collections.abc import Sequence
+from io import BytesIO
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import numpy.typing as npt
+
+from prostafed.client.rounds.answer import Workplace, load_network, open_workplace
+from prostafed.client.training.evaluate import predict
+from prostafed.common.exchange.messages import Request
+from prostafed.common.imaging.cases import MASKS, Masks
+from prostafed.common.shell.files import make_folder, write_bytes
+from prostafed.common.study import Finetune, Study
+from prostafed.common.tasks import build_task
+from prostafed.server.run.checkpoints import read_standing
+from prostafed.simulations.federation.hospitals import Hospital
+from prostafed.simulations.run.arms import ArmRun
+
+PER_HOSPITAL = 2
+
+
+def write_examples(study: Study, arm: ArmRun, hospitals: Sequence[Hospital], folder: Path) -> None:
+    """Write .npz files: for each hospital the slices through its two most telling cases, with the arm's
+    detection maps.
+    """
+    make_folder(folder)
+    for hospital, site_file in zip(hospitals, arm.site_files, strict=True):
+        workplace = open_workplace(site_file, study.canonical())
+        for number, index in enumerate(_choose_cases(workplace), start=1):
+            content = BytesIO()
+            np.savez_compressed(content, **_show_case(study, arm, hospital, workplace, index))  # type: ignore[arg-type]
+            write_bytes(folder / f"{hospital.name}-{number}.npz", content.getvalue())
+
+
+def _show_case(
+    study: Study, arm: ArmRun, hospital: Hospital, workplace: Workplace, index: int
+) -> dict[str, npt.NDArray[Any]]:
+    image, masks = workplace.cases.load(index)
+    level, record = _choose_slice(masks), workplace.cases.records[index]
+    planes: dict[str, npt.NDArray[Any]] = {
+        str(name): image[channel, level] for channel, name in enumerate(study.data.sequences)
+    }
+    planes |= {name: masks[channel, level] for channel, name in enumerate(MASKS)}
+    detection = _detect(study, arm, workplace, index)
+    if detection is not None:
+        planes["detection"] = detection[level]
+    split = next(split for split, chosen in workplace.splits.items() if index in chosen)
+    texts = {
+        "site": hospital.name,
+        "case_id": record.case_id,
+        "source": hospital.source,
+        "caption": f"{split} case, {_describe(record.cspca)}",
+    }
+    return planes | {name: np.array(text) for name, text in texts.items()}
+
+
+def _choose_cases(workplace: Workplace) -> list[int]:
+    """The cases with the largest lesions: those tested on, then, where these are too few, those trained on."""
+
+    def lesion_size(index: int) -> int:
+        return int(workplace.cases.load(index)[1][MASKS.index("lesion")].sum())
+
+    order = [sorted(workplace.splits[split], key=lesion_size, reverse=True) for split in ("test", "train")]
+    return [index for chosen in order for index in chosen][:PER_HOSPITAL]
+
+
+def _choose_slice(masks: Masks) -> int:
+    """The slice with most lesion; without one, with most gland; without that, the middle one."""
+    for name in ("lesion", "gland"):
+        area = (masks[MASKS.index(name)] > 0).sum(axis=(1, 2))
+        if area.any():
+            return int(area.argmax())
+    return int(masks.shape[1] // 2)
+
+
+def _detect(study: Study, arm: ArmRun, workplace: Workplace, index: int) -> npt.NDArray[np.float32] | None:
+    number, stage = len(study.stage), study.stage[-1]
+    if not isinstance(stage, Finetune):
+        return None
+    tensors = read_standing(arm.folder, arm.study.hash()).tensors  # all that is sent; the model is what was trained
+    request = Request("evaluate", arm.run, study.hash(), number, stage.rounds, tensors)
+    network = load_network(workplace, request, stage.rounds)
+    task, cases, machine = build_task(stage.task), workplace.cases, workplace.machine
+    _, prediction = next(iter(predict(network, task, cases, [index], 1, workplace.device, machine=machine)))
+    return prediction if prediction.ndim == 3 else None
+
+
+def _describe(cspca: bool | None) -> str:
+    return {
+        True: "clinically significant cancer",
+        False: "no clinically significant cancer",
+        None: "diagnosis unknown",
+    }[cspca]

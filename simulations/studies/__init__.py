@@ -1,1 +1,0 @@
-"""Study files that ship with the package, and experiments: python -m prostafed.simulations.studies.NAME."""

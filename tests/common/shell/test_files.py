@@ -1,0 +1,178 @@
+"""Files are whole or absent, and a disk that does not take them is one sentence."""
+
+import os
+import re
+import subprocess
+import sys
+import textwrap
+from collections.abc import Callable
+from pathlib import Path
+
+import numpy as np
+import pytest
+import SimpleITK as sitk
+
+from prostafed.common.errors import ConfigurationError, StorageError
+from prostafed.common.imaging.case_folder import write_case
+from prostafed.common.imaging.cases import MASKS, CaseRecord, Grid
+from prostafed.common.models.checkpoint import save_checkpoint
+from prostafed.common.shell.files import (
+    appearing,
+    append_bytes,
+    filling,
+    holding,
+    make_folder,
+    replacing,
+    scratch_folder,
+    write_bytes,
+    write_image,
+    write_once,
+    write_text,
+)
+
+
+def test_a_failed_write_keeps_the_old_file_and_leaves_nothing_behind(tmp_path: Path) -> None:
+    target = tmp_path / "table.csv"
+    write_text(target, "old")
+
+    def write_half() -> None:
+        with replacing(target) as temporary:
+            temporary.write_text("half")
+            raise RuntimeError
+
+    with pytest.raises(RuntimeError):
+        write_half()
+    assert target.read_text() == "old"
+    assert list(tmp_path.iterdir()) == [target]
+
+
+def test_a_folder_that_cannot_be_made_is_said(tmp_path: Path) -> None:
+    (tmp_path / "file").write_text("")
+    with pytest.raises(ConfigurationError, match="Cannot write to the folder"):
+        make_folder(tmp_path / "file" / "inside")
+
+
+@pytest.mark.skipif(os.geteuid() == 0, reason="root may write everywhere")
+def test_an_unwritable_folder_is_said(tmp_path: Path) -> None:
+    tmp_path.chmod(0o500)
+    with pytest.raises(ConfigurationError, match="permission"):
+        make_folder(tmp_path)
+
+
+def save_case(path: Path) -> None:
+    grid = Grid((3.0, 1.0, 1.0), (4, 100, 100))
+    image, masks = np.zeros((1, *grid.size), np.float16), np.zeros((len(MASKS), *grid.size), np.uint8)
+    write_case(path.parent, CaseRecord(path.name, "p", masks=(), sequences={"t2w": ""}), image, masks, grid, ("t2w",))
+
+
+def save_image(path: Path) -> None:
+    write_image(path, sitk.GetImageFromArray(np.random.default_rng(0).random((9, 60, 60))))
+
+
+def fill(path: Path, append: bool) -> None:
+    with filling(path, append) as file:
+        file.write(bytes(100_000))
+
+
+def write_folder(path: Path) -> None:
+    with appearing(path) as folder:
+        write_bytes(folder / "a", bytes(100_000))
+
+
+WRITERS: dict[str, Callable[[Path], object]] = {
+    "bytes": lambda path: write_bytes(path, bytes(100_000)),
+    "text": lambda path: write_text(path, 100_000 * "a"),
+    "once": lambda path: write_once(path, bytes(100_000)),
+    "append": lambda path: append_bytes(path, bytes(100_000)),
+    "fill": lambda path: fill(path, append=False),
+    "log": lambda path: fill(path, append=True),
+    "folder": write_folder,
+    "case": save_case,
+    "checkpoint": lambda path: save_checkpoint(path, {"a": np.zeros(50_000, np.float32)}, {}),
+    **{f"image.{suffix}": save_image for suffix in ("mha", "nii", "nii.gz", "nrrd")},
+}
+
+
+@pytest.mark.parametrize("name", WRITERS)
+def test_a_disk_that_is_full_is_one_sentence(name: str, tmp_path: Path) -> None:
+    """In a process whose files cannot grow beyond 20 kB, as on a disk that is full; everything else may still work."""
+    script = f"""
+        import resource
+        from pathlib import Path
+        from prostafed.common.errors import StorageError
+        from tests.common.test_files import WRITERS
+        path = Path({str(tmp_path)!r}) / {name!r}
+        resource.setrlimit(resource.RLIMIT_FSIZE, (20_000, 20_000))
+        try:
+            WRITERS[{name!r}](path)
+        except StorageError as error:
+            print("SAID", error)
+        """
+    ran = subprocess.run([sys.executable, "-c", textwrap.dedent(script)], capture_output=True, text=True, check=False)
+    assert ran.returncode == 0, ran.stderr
+    said = ran.stdout.partition("SAID ")[2].strip()
+    where = re.escape(str(tmp_path))
+    assert re.fullmatch(
+        rf"Cannot write into {where}\S* \(.*; [0-9.]+ GB are free there\)\. Make room, .*what is done is kept\.", said
+    ), ran
+    left = [path.stat().st_size for path in tmp_path.iterdir()]
+    assert sum(left) == (20_000 if name in ("fill", "log") else 0), left  # their callers know what to do with half
+
+
+def test_what_was_appended_before_is_kept_whole(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    path = tmp_path / "ledger"
+    append_bytes(path, b"first\n")
+
+    def full(handle: int) -> None:
+        raise OSError(28, "No space left on device")
+
+    with monkeypatch.context() as patched:
+        patched.setattr(os, "fsync", full)
+        with pytest.raises(StorageError, match="no space left on device"):
+            append_bytes(path, b"second\n")
+    append_bytes(path, b"third\n")
+    assert path.read_bytes() == b"first\nthird\n"
+
+
+def test_a_folder_that_cannot_be_made_for_want_of_room(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    def full(*_: object, **__: object) -> None:
+        raise OSError(28, "No space left on device")
+
+    monkeypatch.setattr(Path, "mkdir", full)
+    with pytest.raises(StorageError, match="no space left on device"):
+        make_folder(tmp_path / "new")
+    monkeypatch.setattr("tempfile.mkdtemp", full)
+    with pytest.raises(StorageError, match="no space left on device"), scratch_folder():
+        pass
+
+
+def test_a_file_that_is_there_is_no_full_disk(tmp_path: Path) -> None:
+    write_once(tmp_path / "key", b"1")
+    with pytest.raises(FileExistsError):
+        write_once(tmp_path / "key", b"2")
+    assert (tmp_path / "key").read_bytes() == b"1"
+    assert (tmp_path / "key").stat().st_mode & 0o777 == 0o600
+
+
+def test_a_folder_appears_whole(tmp_path: Path) -> None:
+    with appearing(tmp_path / "new") as folder:
+        (folder / "a").write_text("1")
+        assert not (tmp_path / "new").exists()
+    with appearing(tmp_path / "new", replace=True) as folder:
+        (folder / "b").write_text("2")
+    assert [path.name for path in (tmp_path / "new").iterdir()] == ["b"]
+
+    def fail() -> None:
+        with appearing(tmp_path / "new", replace=True):
+            raise RuntimeError
+
+    with pytest.raises(RuntimeError):
+        fail()
+    assert [path.name for path in tmp_path.rglob("*")] == ["new", "b"]
+
+
+def test_one_holds_a_lock(tmp_path: Path) -> None:
+    with holding(tmp_path / "lock") as first, holding(tmp_path / "lock") as second:
+        assert (first, second) == (True, False)
+    with holding(tmp_path / "lock") as again:
+        assert again

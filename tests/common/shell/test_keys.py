@@ -1,0 +1,52 @@
+import shutil
+import stat
+import subprocess
+from pathlib import Path
+
+import pytest
+
+from prostafed.common.errors import ConfigurationError
+from prostafed.common.shell.keys import create_node_key, read_public_key, write_once
+
+
+def test_key_pair_is_what_ssh_keygen_makes(tmp_path: Path) -> None:
+    public = create_node_key(tmp_path / "site.key", "north")
+    assert public == tmp_path / "site.key.pub"
+    assert public.read_text().startswith("ecdsa-sha2-nistp384 ")
+    assert public.read_text().endswith(" north\n")
+    assert stat.S_IMODE((tmp_path / "site.key").stat().st_mode) == 0o600
+    keygen = shutil.which("ssh-keygen")
+    if keygen is None:
+        pytest.skip("ssh-keygen is not installed")
+    derived = subprocess.run([keygen, "-y", "-f", tmp_path / "site.key"], capture_output=True, check=True).stdout
+    assert derived.split()[:2] == read_public_key(public).split()
+
+
+def test_nothing_is_overwritten(tmp_path: Path) -> None:
+    public = create_node_key(tmp_path / "site.key", "north")
+    before = (tmp_path / "site.key").read_bytes(), public.read_bytes()
+    with pytest.raises(ConfigurationError, match="exists and is not overwritten"):
+        create_node_key(tmp_path / "site.key", "north")
+    public.rename(tmp_path / "moved")
+    with pytest.raises(ConfigurationError, match="exists and is not overwritten"):
+        create_node_key(tmp_path / "site.key", "north")
+    assert ((tmp_path / "site.key").read_bytes(), (tmp_path / "moved").read_bytes()) == before
+    assert sorted(path.name for path in tmp_path.iterdir()) == ["moved", "site.key"]  # no temporary file is left
+
+
+def test_a_file_is_written_with_its_mode(tmp_path: Path) -> None:
+    write_once(tmp_path / "new" / "a", b"1", mode=0o644)
+    assert (tmp_path / "new" / "a").read_bytes() == b"1"
+    assert stat.S_IMODE((tmp_path / "new" / "a").stat().st_mode) == 0o644
+
+
+def test_what_is_no_p384_public_key_is_refused(tmp_path: Path) -> None:
+    create_node_key(tmp_path / "site.key", "north")
+    with pytest.raises(ConfigurationError, match="not an OpenSSH public key"):
+        read_public_key(tmp_path / "site.key")
+    other = tmp_path / "other.pub"
+    other.write_text("ssh-ed25519 AAAAC3NzaC1lZDI1NTE5AAAAIOMqqnkVzrm0SdG6UOoqKLsabgH5C9okWi0dh2l9GKJl\n")
+    with pytest.raises(ConfigurationError, match="not an ECDSA key on P-384"):
+        read_public_key(other)
+    with pytest.raises(ConfigurationError, match="Cannot read"):
+        read_public_key(tmp_path / "absent.pub")

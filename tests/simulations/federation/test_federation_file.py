@@ -1,0 +1,70 @@
+"""The federation file: what is accepted and what a mistake says."""
+
+from pathlib import Path
+
+import pytest
+
+from prostafed.common.errors import ConfigurationError
+from prostafed.simulations.datasets import DATASETS
+from prostafed.simulations.federation.federation_file import PhantomSite, PicaiSite, read_federation
+
+PHANTOM = '[[site]]\nname = "north"\nsource = "phantom"\ncases = 4\n'
+
+
+def read(tmp_path: Path, text: str):  # type: ignore[no-untyped-def]
+    (tmp_path / "federation.toml").write_text(text)
+    return read_federation(tmp_path / "federation.toml")
+
+
+def test_sites_of_several_sources_and_roots_relative_to_the_file(tmp_path: Path) -> None:
+    (tmp_path / "picai").mkdir()
+    extra = '[[site]]\nname = "real"\nsource = "picai"\nroot = "picai"\ncenter = "RUMC"\n'
+    phantom, picai = read(tmp_path, PHANTOM + 'scanner = { vendor = "ge" }\nreaders = { count = 3 }\n' + extra).site
+    assert isinstance(phantom, PhantomSite)
+    assert (phantom.scanner.vendor, phantom.readers.count) == ("ge", 3)
+    assert isinstance(picai, PicaiSite)
+    assert picai.root == tmp_path / "picai"
+
+
+@pytest.mark.parametrize("source", DATASETS)
+def test_every_dataset_has_a_source(tmp_path: Path, source: str) -> None:
+    (tmp_path / "data").mkdir()
+    site = f'[[site]]\nname = "real"\nsource = "{source}"\nroot = "data"\n'
+    federation = read(tmp_path, site + (f'center = "{DATASETS[source].sites[0]}"\n' if DATASETS[source].sites else ""))
+    assert federation.site[0].root == tmp_path / "data"
+    assert federation.allow_overlap is False
+    assert read(tmp_path, "allow_overlap = true\n" + site).allow_overlap is True
+    with pytest.raises(ConfigurationError, match=r"unknown key 'site\.1\.rooot'; did you mean 'root'"):
+        read(tmp_path, site.replace("root", "rooot"))
+
+
+def test_only_pi_cai_has_folds(tmp_path: Path) -> None:
+    (tmp_path / "data").mkdir()
+    site = '[[site]]\nname = "real"\nsource = "picai"\nroot = "data"\nfold = 4\n'
+    assert read(tmp_path, site).site[0].fold == 4
+    with pytest.raises(ConfigurationError, match=r"site\.1\.fold"):
+        read(tmp_path, site.replace("4", "5"))
+    with pytest.raises(ConfigurationError, match=r"unknown key 'site\.1\.fold'"):
+        read(tmp_path, site.replace("picai", "msd"))
+
+
+@pytest.mark.parametrize(
+    ("text", "expected"),
+    [
+        (PHANTOM + "case = 3\n", "unknown key 'site.1.case'; did you mean 'cases'"),
+        (PHANTOM + 'scanner = { vendr = "ge" }\n', "unknown key 'site.1.scanner.vendr'; did you mean 'vendor'"),
+        (PHANTOM + "readers = { count = 9 }\n", "count must lie between 1 and 7"),
+        (PHANTOM.replace("phantom", "phantoms"), "'source' is 'phantoms', expected one of 'phantom', 'picai', 'pros"),
+        (PHANTOM.replace("4", "0"), "site.1.cases"),
+        (PHANTOM.replace("north", "North!"), "site.1.name"),
+        (PHANTOM + PHANTOM, "found twice: north"),
+        (
+            '[[site]]\nname = "real"\nsource = "picai"\nroot = "absent"\n',
+            "site 'real': the folder .*absent does not exist",
+        ),
+        ("", "'site' is missing"),
+    ],
+)
+def test_a_mistake_names_the_key(tmp_path: Path, text: str, expected: str) -> None:
+    with pytest.raises(ConfigurationError, match=expected):
+        read(tmp_path, text)
