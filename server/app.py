@@ -10,7 +10,7 @@ from prostafed.common.errors import ProstafedError
 from prostafed.common.shell.files import make_folder, write_json
 from prostafed.common.study import parse_study
 from prostafed.common.study.weights import load_initial
-from prostafed.server.exchange.exchange import Roll
+from prostafed.server.exchange.exchange import Roster
 from prostafed.server.link.app_bundle import HOME_VARIABLE
 from prostafed.server.records.write import locked, write_run_record
 from prostafed.server.run.stages import run_stages
@@ -27,11 +27,11 @@ def main(grid: Grid, context: Context) -> None:
         try:
             write_run_record(folder, "running")
             study = parse_study(config["study"])
-            roll = Roll(grid, study.hash(), study.round.deadline_s)
+            roster = Roster(grid, study.hash(), study.round.deadline_s)
             # In a simulation, which has the folder `sites`, everybody is there from the start.
-            roll.assemble(int(config["sites_expected"]), patient=not config.get("sites"))
+            roster.assemble(int(config["sites_expected"]), patient=not config.get("sites"))
             start = Path(config["initial"]) if config.get("initial") else None
-            run_stages(study, config["run"], roll, folder, lambda: load_initial(study, start))
+            run_stages(study, config["run"], roster, folder, lambda: load_initial(study, start))
         except Exception as error:  # whatever it was, who follows the run is told at once
             said = str(error) if isinstance(error, ProstafedError) else f"{type(error).__name__}: {error}"
             write_run_record(folder, "failed")

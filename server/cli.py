@@ -193,7 +193,7 @@ def print_report(folder: Path, written: Path, as_json: bool) -> None:
 
 def _check_initial(study: Study, initial: Path | None) -> None:
     """Raise ConfigurationError now, not at the link, where the file is not the one the study names."""
-    if study.initial.encoder != "random" or initial is not None:
+    if study.initial.weights != "random" or initial is not None:
         from prostafed.common.study.weights import load_initial
 
         with listening(lambda event: typer.echo(event.text, err=True) if isinstance(event, Said) else None):

@@ -38,7 +38,7 @@ def pull(
     """Fetch studies from the PACS into a folder to index; again: only what is missing. Exit 1 if something is left."""
     from prostafed.client.commands.show import showing
     from prostafed.client.ingest.identity import read_secret
-    from prostafed.client.site.site_file import read_settings
+    from prostafed.client.site.site_file import read_site_file
 
     try:
         from prostafed.client.ingest.pacs.archive import PacsServer, Tls
@@ -60,7 +60,7 @@ def pull(
             listed=read_wanted_list(listed) if listed else (),
         ),
         out=out,
-        secret=read_secret(read_settings(site_file).secret),
+        secret=read_secret(read_site_file(site_file).secret),
         method="move" if move else "get",
         listen_port=listen_port,
         listen_host=listen_host,

@@ -39,10 +39,10 @@ def index(
     from prostafed.client.ingest.index import IndexRequest, index_site
     from prostafed.client.manifest import read_manifest
     from prostafed.client.manifest.rows import STUDIES
-    from prostafed.client.site.site_file import read_settings
+    from prostafed.client.site.site_file import read_site_file
     from prostafed.common.imaging.cases import Grid
 
-    settings, data = read_settings(site_file), read_data(study_file)
+    settings, data = read_site_file(site_file), read_data(study_file)
     secret = read_secret(settings.secret)
     has_manifest = (settings.manifest / STUDIES).is_file()
     if not has_manifest:
@@ -86,9 +86,9 @@ def qc(
     """Write a report on the quality of the indexed cases, with pictures: for this hospital, not to be passed on."""
     from prostafed.client.commands.show import showing
     from prostafed.client.ingest.quality import write_quality_report
-    from prostafed.client.site.site_file import read_settings
+    from prostafed.client.site.site_file import read_site_file
 
-    settings = read_settings(site_file)
+    settings = read_site_file(site_file)
     with showing("Looking at cases") as on_case:
         report = write_quality_report(cases or settings.cases, out, settings.name, on_case, pictures)
     if as_json:
@@ -109,9 +109,9 @@ def find(
     from prostafed.client.ingest.series_map import name_series
     from prostafed.client.manifest import check_manifest
     from prostafed.client.manifest.rows import STUDIES
-    from prostafed.client.site.site_file import read_settings
+    from prostafed.client.site.site_file import read_site_file
 
-    settings = read_settings(site_file)
+    settings = read_site_file(site_file)
     secret = read_secret(settings.secret)
     if (settings.manifest / STUDIES).is_file():
         rows = check_manifest(settings.manifest).studies

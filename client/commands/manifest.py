@@ -22,9 +22,9 @@ def init_tables(dicom: Dicom = None, site_file: SiteFile = DEFAULT_SITE, as_json
     from prostafed.client.ingest.identity import read_secret
     from prostafed.client.ingest.patients import describe_shared, find_shared_numbers
     from prostafed.client.manifest.write import init_manifest
-    from prostafed.client.site.site_file import read_settings
+    from prostafed.client.site.site_file import read_site_file
 
-    settings = read_settings(site_file)
+    settings = read_site_file(site_file)
     secret, folder = read_secret(settings.secret), find_dicom(settings, dicom)
     studies = read_export(folder)
     added = init_manifest(settings.manifest, studies, folder, secret)
@@ -40,9 +40,9 @@ def init_tables(dicom: Dicom = None, site_file: SiteFile = DEFAULT_SITE, as_json
 def check_tables(site_file: SiteFile = DEFAULT_SITE, as_json: Json = False) -> None:
     """List every mistake in the tables: file, line, column, what is allowed, what was found. Exit 1 if there is one."""
     from prostafed.client.manifest import check_manifest
-    from prostafed.client.site.site_file import read_settings
+    from prostafed.client.site.site_file import read_site_file
 
-    manifest = check_manifest(read_settings(site_file).manifest)
+    manifest = check_manifest(read_site_file(site_file).manifest)
     errors = [each for each in manifest.findings if each.severity == "F"]
     if as_json:
         found: list[dict[str, Any]] = [
@@ -68,12 +68,12 @@ def import_tables(
 ) -> None:
     """Write the tables from those of a public data set."""
     from prostafed.client.manifest.imports import FORMATS, write_tables
-    from prostafed.client.site.site_file import read_settings
+    from prostafed.client.site.site_file import read_site_file
     from prostafed.common.errors import nearest
 
     if kind not in FORMATS:
         raise ConfigurationError(f"--from is {kind!r}{nearest(kind, FORMATS)}")
-    folder = read_settings(site_file).manifest
+    folder = read_site_file(site_file).manifest
     tables = FORMATS[kind](source)
     write_tables(folder, tables)
     if as_json:

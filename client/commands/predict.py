@@ -24,10 +24,10 @@ def predict(
     from prostafed.client.ingest.identity import read_secret
     from prostafed.client.ingest.index import SERIES_MAP
     from prostafed.client.ingest.series_map import read_uses
-    from prostafed.client.site.site_file import read_settings
+    from prostafed.client.site.site_file import read_site_file
     from prostafed.common.bundle.record import read_bundle
 
-    settings = read_settings(site_file)
+    settings = read_site_file(site_file)
     secret, folder, bundle = read_secret(settings.secret), find_dicom(settings, dicom), read_bundle(model)
     map_path = series_map or settings.cases / SERIES_MAP
     uses = read_uses(map_path) if series_map or map_path.is_file() else {}
@@ -56,11 +56,11 @@ def export(
 ) -> None:
     """Write a run's model with this site's own heads as a bundle for `predict`. It holds what never left the site."""
     from prostafed.client.predict.own_model import export_own
-    from prostafed.client.site.site_file import read_settings
+    from prostafed.client.site.site_file import read_site_file
     from prostafed.common.bundle.record import Thresholds
 
     thresholds = Thresholds() if min_confidence is None else Thresholds(min_confidence=min_confidence)
-    bundle = export_own(read_settings(site_file), run, model, out, thresholds)
+    bundle = export_own(read_site_file(site_file), run, model, out, thresholds)
     if as_json:
         print_json({"bundle": str(bundle.folder), "task": bundle.task, "model_sha256": bundle.model_sha256})
     else:

@@ -52,9 +52,9 @@ def check(site_file: SiteFile = DEFAULT_SITE, study_file: StudyFile = None, as_j
     from prostafed.client.commands.show import show_results, showing
     from prostafed.client.preflight import run_checks
     from prostafed.client.preflight.records import Situation
-    from prostafed.client.site.site_file import read_settings
+    from prostafed.client.site.site_file import read_site_file
 
-    situation = Situation(site_file, read_settings(site_file), read_data(study_file), datetime.now(UTC))
+    situation = Situation(site_file, read_site_file(site_file), read_data(study_file), datetime.now(UTC))
     with showing("Checking"):
         results = list(run_checks(situation))
     ready = all(result.ok for _, result in results)
@@ -72,9 +72,9 @@ def start(
 ) -> None:
     """Connect to the coordinator and work until Ctrl-C."""
     from prostafed.client.connect.supernode import start_node
-    from prostafed.client.site.site_file import read_site
+    from prostafed.client.site.site_file import open_site
 
-    server = read_site(site_file).server
+    server = open_site(site_file).server
     if server is None:
         raise ConfigurationError(f"{site_file}: the table [server] is missing. Add address, root_certificates and key.")
     address = server.address

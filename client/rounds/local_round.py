@@ -14,10 +14,10 @@ from prostafed.client.rounds.memory import Memory, find_partial, keep_answer, re
 from prostafed.client.rounds.phases import SHARED, choose_cases, list_phases, run_phase
 from prostafed.client.rounds.starting import Start, begin_round
 from prostafed.client.rounds.workplace import Workplace
-from prostafed.client.training.loop import Course, TrainingRecord
+from prostafed.client.training.loop import Continuation, TrainingRecord
 from prostafed.client.training.machine import Machine
 from prostafed.client.training.optimisers import pack_states, unpack_state
-from prostafed.client.training.rules.rule import Trained
+from prostafed.client.training.rules.rule import RoundResult
 from prostafed.common.aggregation import AGGREGATORS
 from prostafed.common.exchange.compression import encode
 from prostafed.common.exchange.messages import Reply, Request
@@ -71,7 +71,7 @@ def _train_phases(
             phase.network.load_state_dict(done[phase.name]["network"])
             records[phase.name] = TrainingRecord(**done[phase.name]["record"])
             continue
-        course = Course(
+        continuation = Continuation(
             machine=machine,
             adjust=phase.adjust,
             optimiser=unpack_state(start.kept.optimiser, phase.name) if stage.keep_optimiser else None,
@@ -84,7 +84,7 @@ def _train_phases(
             on_state=functools.partial(save, phase.name) if every_s else None,
             every_s=every_s,
         )
-        records[phase.name] = run_phase(workplace, request, phase, chosen, course)
+        records[phase.name] = run_phase(workplace, request, phase, chosen, continuation)
         if phase is not phases[-1]:
             done[phase.name] = {
                 "network": {name: tensor.cpu().clone() for name, tensor in phase.network.state_dict().items()},
@@ -101,7 +101,7 @@ def _conclude(
     stage, section, record = workplace.study.stage[request.stage - 1], workplace.study.round, records[SHARED]
     ended = read_tensors(start.network.to("cpu"))
     update = {name: ended[name] for name in start.shared}
-    outcome = start.rule.end(start.given, Trained(start.begun, update, record.steps, record.rates))
+    outcome = start.rule.end(start.given, RoundResult(start.begun, update, record.steps, record.rates))
     sent = {**update, **outcome.sent}
     layout = list_update(ended, start.shared, AGGREGATORS[stage.aggregate].rule)
     check_update(sent, layout)

@@ -7,7 +7,7 @@ from torch import nn
 from prostafed.client.rounds.starting import Start
 from prostafed.client.rounds.workplace import Workplace
 from prostafed.client.training.finetune import Tuning, finetune
-from prostafed.client.training.loop import Course, Optimisation, TrainingRecord, decayed
+from prostafed.client.training.loop import Continuation, Optimisation, TrainingRecord, decayed
 from prostafed.client.training.pretrain import pretrain
 from prostafed.client.training.step import Adjust
 from prostafed.common.exchange.messages import Request
@@ -70,7 +70,7 @@ def choose_cases(workplace: Workplace, request: Request) -> list[int]:
 
 
 def run_phase(
-    workplace: Workplace, request: Request, phase: Phase, chosen: list[int], course: Course
+    workplace: Workplace, request: Request, phase: Phase, chosen: list[int], continuation: Continuation
 ) -> TrainingRecord:
     """Train a phase on the `chosen` cases, and tell its steps."""
     stage, data, device = workplace.study.stage[request.stage - 1], workplace.study.data, workplace.device
@@ -83,7 +83,16 @@ def run_phase(
     if isinstance(stage, Pretrain):
         method = build_method(stage.method, stage.method_parameters())
         return pretrain(
-            phase.network, method, cases, chosen, spacing_mm, settings, device, on_step, hideable, course=course
+            phase.network,
+            method,
+            cases,
+            chosen,
+            spacing_mm,
+            settings,
+            device,
+            on_step,
+            hideable,
+            continuation=continuation,
         )
     task = build_task(stage.task)
     return finetune(
@@ -97,5 +106,5 @@ def run_phase(
         on_step,
         hideable,
         tuning=phase.tuning,
-        course=course,
+        continuation=continuation,
     )

@@ -10,7 +10,7 @@ from prostafed.client.gate.release import BESIDE
 from prostafed.client.rounds.memory import Memory, recall, stage_folder
 from prostafed.client.rounds.workplace import Workplace
 from prostafed.client.training.rules import build_rule
-from prostafed.client.training.rules.rule import Given, Rule
+from prostafed.client.training.rules.rule import RoundInput, Rule
 from prostafed.common.exchange.messages import Request
 from prostafed.common.ssl import build_method
 from prostafed.common.ssl.targets import follow
@@ -28,7 +28,7 @@ class Start:
     network: nn.ModuleDict
     shared: tuple[str, ...]  # names of the tensors that travel, sorted
     rule: Rule
-    given: Given
+    given: RoundInput
     begun: Tensors  # the shared tensors as training finds them
     personal: nn.ModuleDict | None  # a network of the site's own, where the rule has one
     kept: Memory
@@ -45,7 +45,7 @@ def begin_round(workplace: Workplace, request: Request) -> Start:
     kept = memory or Memory()
     extra = {name: array for name, array in request.tensors.items() if name.startswith(PREFIXES)}
     tensors = read_tensors(network)
-    given = Given({name: tensors[name] for name in shared}, extra, kept.rule)
+    given = RoundInput({name: tensors[name] for name in shared}, extra, kept.rule)
     stage = workplace.study.stage[request.stage - 1]
     rule = build_rule(stage.aggregate, stage.aggregator_parameters())
     own = kept.tensors if memory else _own_encoder(workplace, request)

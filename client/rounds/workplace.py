@@ -9,7 +9,7 @@ from pathlib import Path
 import torch
 
 from prostafed.client.gate.admission import admit_cases
-from prostafed.client.site.site_file import Site, read_site
+from prostafed.client.site.site_file import Site, open_site
 from prostafed.client.training.machine import Machine
 from prostafed.common.errors import DataError
 from prostafed.common.imaging.case_folder import CaseFolder, open_case_folder
@@ -39,7 +39,7 @@ class Workplace:
 @lru_cache(maxsize=64)
 def open_workplace(site_file: Path, canonical: str) -> Workplace:
     """Open a site's cases for a study in canonical form; raises DataError where they lie on another grid."""
-    site, study = read_site(site_file), parse_study(canonical)
+    site, study = open_site(site_file), parse_study(canonical)
     indexed = open_case_folder(site.cases)
     cases = admit_cases(indexed, study.data)
     if site.threads:

@@ -97,7 +97,7 @@ class Site(Section):
         return self
 
 
-def read_settings(path: Path) -> Site:
+def read_site_file(path: Path) -> Site:
     """Read a site file, with absolute paths; the folder of cases need not exist yet."""
     if not path.is_file():
         raise ConfigurationError(
@@ -115,9 +115,9 @@ def read_settings(path: Path) -> Site:
     return site
 
 
-def read_site(path: Path) -> Site:
+def open_site(path: Path) -> Site:
     """Read a site file, with absolute paths; raises ConfigurationError where the folder of cases is missing."""
-    site = read_settings(path)
+    site = read_site_file(path)
     if not site.cases.is_dir():
         raise ConfigurationError(
             f"{path}: the folder of cases {site.cases} does not exist. Index the site's images into it."

@@ -7,7 +7,7 @@ import torch
 from torch import Generator, Tensor, nn
 
 from prostafed.client.training.feed import load_batch
-from prostafed.client.training.loop import PLAIN, Course, OnStep, Optimisation, TrainingRecord, optimise
+from prostafed.client.training.loop import PLAIN, Continuation, OnStep, Optimisation, TrainingRecord, optimise
 from prostafed.client.training.optimisers import ParameterGroup
 from prostafed.client.training.step import PartLoss
 from prostafed.common.imaging.augment import apply_augmentation, apply_geometry, draw_augmentation, hide_sequences
@@ -35,7 +35,7 @@ def finetune(
     on_step: OnStep,
     hideable: Sequence[int] = (),
     tuning: Tuning = Tuning(),
-    course: Course = PLAIN,
+    continuation: Continuation = PLAIN,
 ) -> TrainingRecord:
     """Train `network` in place on those of the `chosen` cases the task can use, and return the record of the round.
 
@@ -60,7 +60,9 @@ def finetune(
     groups = None
     if tuning.layer_decay < 1:
         groups = decay_layers(network, settings.learning_rate, tuning.layer_decay)
-    return optimise(network, batch_loss, len(usable), settings, on_step, groups, divisible=True, course=course)
+    return optimise(
+        network, batch_loss, len(usable), settings, on_step, groups, divisible=True, continuation=continuation
+    )
 
 
 def decay_layers(network: nn.ModuleDict, learning_rate: float, decay: float) -> list[ParameterGroup]:

@@ -46,7 +46,7 @@ class Optimisation:
 
 
 @dataclass(frozen=True)
-class Course:
+class Continuation:
     """What may join a round of training."""
 
     machine: Machine = field(default_factory=Machine)
@@ -58,7 +58,7 @@ class Course:
     every_s: float = math.inf  # seconds from one state handed out to the next
 
 
-PLAIN = Course()
+PLAIN = Continuation()
 # Every loss here begins at a few at most: a hundred times that is no rough patch, and weights of such a round would
 # spoil the mean of all sites.
 DIVERGED = 100.0
@@ -80,7 +80,7 @@ class TrainingRecord:
 
 
 @dataclass
-class _Standing:
+class _LoopState:
     """How far a round is: epochs finished, batches done of the next, steps and seconds in all, losses of the epoch."""
 
     epoch: int = 0
@@ -105,7 +105,7 @@ def optimise(
     on_step: OnStep,
     groups: Sequence[ParameterGroup] | None = None,
     divisible: bool = False,
-    course: Course = PLAIN,
+    continuation: Continuation = PLAIN,
 ) -> TrainingRecord:
     """Train `network` in place and return its record.
 
@@ -119,54 +119,62 @@ def optimise(
     if case_count == 0:
         raise DataError("The site has no case to train on in this stage. Check its labels and its split.")
     network.train()
-    if course.machine.compile:
+    if continuation.machine.compile:
         compile_groups(network)
     optimiser = make_optimiser(network, settings.optimiser, settings.learning_rate, settings.weight_decay, groups)
-    stepper = Stepper(network, optimiser, course.machine, settings.batch_size, divisible, course.adjust, course.scaler)
-    standing, generator = _Standing(), Generator()
-    if course.optimiser:
-        load_state(optimiser, course.optimiser)
-    if course.start:
-        network.load_state_dict(course.start["network"])
-        load_state(optimiser, course.start["optimiser"])
-        stepper.resume(course.start["stepper"])
-        standing = _Standing(**course.start["standing"])
+    stepper = Stepper(
+        network,
+        optimiser,
+        continuation.machine,
+        settings.batch_size,
+        divisible,
+        continuation.adjust,
+        continuation.scaler,
+    )
+    progress, generator = _LoopState(), Generator()
+    if continuation.optimiser:
+        load_state(optimiser, continuation.optimiser)
+    if continuation.start:
+        network.load_state_dict(continuation.start["network"])
+        load_state(optimiser, continuation.start["optimiser"])
+        stepper.resume(continuation.start["stepper"])
+        progress = _LoopState(**continuation.start["progress"])
     ticked = handed_out = time.monotonic()
     total = settings.epochs * math.ceil(case_count / settings.batch_size)
-    while standing.epoch < settings.epochs:
-        generator.manual_seed(derive_seed(settings.seed, standing.epoch))
+    while progress.epoch < settings.epochs:
+        generator.manual_seed(derive_seed(settings.seed, progress.epoch))
         batches = list(split_batches(case_count, settings.batch_size, generator))
-        if standing.done and course.start:
-            generator.set_state(course.start["generator"])
+        if progress.done and continuation.start:
+            generator.set_state(continuation.start["generator"])
         else:
-            standing.losses = []
-        for batch in batches[standing.done :]:
+            progress.losses = []
+        for batch in batches[progress.done :]:
             loss = stepper.step(batch, batch_loss, generator)
             if not math.isfinite(loss):
                 raise DivergedError(
-                    f"The loss became {loss} at step {standing.steps + 1}. Lower the stage's learning_rate."
+                    f"The loss became {loss} at step {progress.steps + 1}. Lower the stage's learning_rate."
                 )
-            standing.first = loss if standing.first is None else standing.first
-            standing.steps, standing.done = standing.steps + 1, standing.done + 1
-            standing.losses += [loss] * len(batch)
-            on_step(standing.steps, total, sum(standing.losses) / len(standing.losses))
+            progress.first = loss if progress.first is None else progress.first
+            progress.steps, progress.done = progress.steps + 1, progress.done + 1
+            progress.losses += [loss] * len(batch)
+            on_step(progress.steps, total, sum(progress.losses) / len(progress.losses))
             now = time.monotonic()
-            standing.seconds, ticked = standing.seconds + now - ticked, now
-            if course.on_state is not None and now - handed_out >= course.every_s:
-                course.on_state(_describe(network, optimiser, stepper, generator, standing))
+            progress.seconds, ticked = progress.seconds + now - ticked, now
+            if continuation.on_state is not None and now - handed_out >= continuation.every_s:
+                continuation.on_state(_describe(network, optimiser, stepper, generator, progress))
                 handed_out = time.monotonic()
-        _check_course(standing)
-        standing.epoch, standing.done = standing.epoch + 1, 0
-    loss = sum(standing.losses) / len(standing.losses)
+        _check_loss(progress)
+        progress.epoch, progress.done = progress.epoch + 1, 0
+    loss = sum(progress.losses) / len(progress.losses)
     rates, state = read_rates(network, optimiser), optimiser.state_dict()["state"]
-    return TrainingRecord(loss, case_count, standing.steps, standing.seconds, rates, state, stepper.state()["scaler"])
+    return TrainingRecord(loss, case_count, progress.steps, progress.seconds, rates, state, stepper.state()["scaler"])
 
 
-def _check_course(standing: _Standing) -> None:
-    mean, first = sum(standing.losses) / len(standing.losses), standing.first or 0.0
+def _check_loss(progress: _LoopState) -> None:
+    mean, first = sum(progress.losses) / len(progress.losses), progress.first or 0.0
     if mean > DIVERGED * max(1.0, first):
         raise DivergedError(
-            f"The loss rose from {first:.3g} at the round's first step to {mean:.3g} in epoch {standing.epoch + 1}: "
+            f"The loss rose from {first:.3g} at the round's first step to {mean:.3g} in epoch {progress.epoch + 1}: "
             "training diverged, and nothing is sent. Lower the stage's learning_rate."
         )
 
@@ -176,12 +184,12 @@ def _describe(
     optimiser: torch.optim.Optimizer,
     stepper: Stepper,
     generator: Generator,
-    standing: _Standing,
+    progress: _LoopState,
 ) -> State:
     return {
         "network": network.state_dict(),
         "optimiser": optimiser.state_dict()["state"],
         "stepper": stepper.state(),
         "generator": generator.get_state(),
-        "standing": asdict(standing),
+        "progress": asdict(progress),
     }

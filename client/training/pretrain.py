@@ -6,7 +6,7 @@ import torch
 from torch import Generator, Tensor, nn
 
 from prostafed.client.training.feed import load_batch
-from prostafed.client.training.loop import PLAIN, Course, OnStep, Optimisation, TrainingRecord, optimise
+from prostafed.client.training.loop import PLAIN, Continuation, OnStep, Optimisation, TrainingRecord, optimise
 from prostafed.client.training.step import PartLoss
 from prostafed.common.imaging.augment import hide_sequences
 from prostafed.common.imaging.cases import Cases
@@ -23,7 +23,7 @@ def pretrain(
     device: torch.device,
     on_step: OnStep,
     hideable: Sequence[int] = (),
-    course: Course = PLAIN,
+    continuation: Continuation = PLAIN,
 ) -> TrainingRecord:
     """Train `network` in place on the `chosen` cases, labelled or not, and return the record of the round.
 
@@ -52,4 +52,6 @@ def pretrain(
 
     network.to(device)
     divisible = method.decomposes_per_sample
-    return optimise(network, batch_loss, len(chosen), settings, after_step, divisible=divisible, course=course)
+    return optimise(
+        network, batch_loss, len(chosen), settings, after_step, divisible=divisible, continuation=continuation
+    )

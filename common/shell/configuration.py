@@ -9,7 +9,7 @@ import tomllib
 from collections.abc import Iterable, Mapping
 from dataclasses import fields, is_dataclass
 from pathlib import Path
-from typing import Any, Literal, TypeVar, get_args, get_origin, get_type_hints
+from typing import Any, ClassVar, Literal, TypeVar, get_args, get_origin, get_type_hints
 
 from pydantic import BaseModel, ConfigDict, TypeAdapter, ValidationError
 from pydantic_core import ErrorDetails
@@ -21,6 +21,7 @@ class Section(BaseModel):
     """A table of a configuration file: frozen, strictly typed, unknown keys forbidden."""
 
     model_config = ConfigDict(frozen=True, extra="forbid", strict=True)
+    renamed: ClassVar[Mapping[str, str]] = {}  # what keys of the last release are called now
 
 
 SectionT = TypeVar("SectionT")
@@ -59,7 +60,10 @@ def _sentence(detail: ErrorDetails, model: type) -> str:
     context = detail.get("ctx", {})
     match detail["type"]:
         case "extra_forbidden" | "unexpected_keyword_argument":
-            return f"unknown key '{key}'{nearest(str(detail['loc'][-1]), _fields(section))}"
+            name = str(detail["loc"][-1])
+            now = getattr(section, "renamed", {}).get(name)
+            found = f": it is called '{now}' now. Rename it." if now else nearest(name, _fields(section))
+            return f"unknown key '{key}'{found}"
         case "missing":
             return f"the key '{key}' is missing. Add it."
         case "union_tag_invalid":

@@ -1,6 +1,6 @@
 """What a study says of the weights its encoder starts from."""
 
-from typing import Literal
+from typing import ClassVar, Literal
 
 from pydantic import Field, model_validator
 
@@ -11,13 +11,14 @@ from prostafed.common.study.model import Model
 class Initial(Section):
     """Where the encoder of the first stage starts."""
 
-    encoder: Literal["random", "imagenet", "checkpoint"] = Field(
+    renamed: ClassVar = {"encoder": "weights"}
+    weights: Literal["random", "imagenet", "checkpoint"] = Field(
         "random",
         description="'random', weights drawn from the seed; 'imagenet', a MobileNetV2 trained on photographs; "
         "'checkpoint', the encoder of a model.safetensors. The file of the last two is named on the command line",
     )
     sha256: str | None = Field(
-        None, pattern=r"^[0-9a-f]{64}$", description="of that file, in hexadecimal; needed unless encoder is 'random'"
+        None, pattern=r"^[0-9a-f]{64}$", description="of that file, in hexadecimal; needed unless weights is 'random'"
     )
     allow_other_split: bool = Field(
         False,
@@ -27,24 +28,24 @@ class Initial(Section):
 
     @model_validator(mode="after")
     def _pinned(self) -> "Initial":
-        if self.encoder == "random" and self.sha256 is not None:
+        if self.weights == "random" and self.sha256 is not None:
             raise ValueError(
-                "sha256 is for an encoder that starts from a file: set encoder to 'imagenet' or 'checkpoint', or leave "
+                "sha256 is for weights that come from a file: set weights to 'imagenet' or 'checkpoint', or leave "
                 "sha256 out."
             )
-        if self.encoder != "random" and self.sha256 is None:
+        if self.weights != "random" and self.sha256 is None:
             raise ValueError(
-                f"encoder '{self.encoder}' needs sha256, the file's SHA-256 in hexadecimal: `sha256sum FILE` prints it."
+                f"weights '{self.weights}' needs sha256, the file's SHA-256 in hexadecimal: `sha256sum FILE` prints it."
             )
-        if self.allow_other_split and self.encoder != "checkpoint":
-            raise ValueError(f"allow_other_split is for encoder 'checkpoint'; with '{self.encoder}' leave it out.")
+        if self.allow_other_split and self.weights != "checkpoint":
+            raise ValueError(f"allow_other_split is for weights 'checkpoint'; with '{self.weights}' leave it out.")
         return self
 
 
 def check_initial(initial: Initial, model: Model) -> None:
     """Raise ValueError where the weights named cannot fit the encoder named."""
-    if initial.encoder == "imagenet" and model.encoder != "mobilenet":
+    if initial.weights == "imagenet" and model.encoder != "mobilenet":
         raise ValueError(
-            "initial.encoder 'imagenet' holds the weights of a MobileNetV2: set model.encoder to 'mobilenet', "
+            "initial.weights 'imagenet' holds the weights of a MobileNetV2: set model.encoder to 'mobilenet', "
             f"found '{model.encoder}'."
         )

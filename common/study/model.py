@@ -1,6 +1,6 @@
 """What a study says of the network all sites share."""
 
-from typing import Literal
+from typing import ClassVar, Literal
 
 from pydantic import Field, field_validator, model_validator
 
@@ -12,6 +12,7 @@ from prostafed.common.shell.configuration import Section
 class Model(Section):
     """The network all sites share."""
 
+    renamed: ClassVar = {"stages": "resolutions"}
     encoder: str = Field(
         "resenc",
         description="3D, strides and kernels follow the grid's anisotropy; "
@@ -22,7 +23,7 @@ class Model(Section):
         ge=2,
         description="channels of resenc's first stage; doubled at each stage, at most 320. mobilenet has its own",
     )
-    stages: int = Field(5, ge=2, le=7, description="resolutions of the encoder; mobilenet has at most 5")
+    resolutions: int = Field(5, ge=2, le=7, description="resolutions the encoder works at; mobilenet has at most 5")
     norm: Literal["instance", "group"] = Field("instance", description="normalisation layer")
 
     @field_validator("encoder")
@@ -35,6 +36,8 @@ class Model(Section):
     @model_validator(mode="after")
     def _enough_resolutions(self) -> "Model":
         most = ENCODERS[self.encoder].most_stages
-        if self.stages > most:
-            raise ValueError(f"encoder '{self.encoder}' has at most {most} stages, found {self.stages}: lower stages.")
+        if self.resolutions > most:
+            raise ValueError(
+                f"encoder '{self.encoder}' has {most} resolutions at most, found {self.resolutions}: lower resolutions."
+            )
         return self

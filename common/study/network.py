@@ -25,7 +25,7 @@ def build_stage_network(study: Study, stage: int) -> nn.ModuleDict:
         spacing_mm=study.data.spacing_mm,
         size=study.data.size,
         width=study.model.width,
-        stages=study.model.stages,
+        stages=study.model.resolutions,
         norm=study.model.norm,
         groups=groups,
         seed=study.seed,

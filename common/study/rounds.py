@@ -1,6 +1,6 @@
 """What a study says of its rounds, and of the arms beside the federation."""
 
-from typing import Annotated, Literal, get_args
+from typing import Annotated, ClassVar, Literal, get_args
 
 from pydantic import Field, model_validator
 
@@ -10,10 +10,11 @@ from prostafed.common.shell.configuration import Section
 class Round(Section):
     """When a round counts."""
 
+    renamed: ClassVar = {"enough": "close_after"}
     participants: Literal["all"] | Annotated[int, Field(ge=1)] = Field(
         "all", description="which sites are asked: all, or so many of them, drawn anew for each round from the seed"
     )
-    enough: int = Field(
+    close_after: int = Field(
         0,
         ge=0,
         description="replies at which a round is closed without waiting for the others (k of n), and an evaluation "
@@ -49,7 +50,7 @@ class Round(Section):
     @model_validator(mode="after")
     def _reachable(self) -> "Round":
         asked = self.participants if isinstance(self.participants, int) else 0
-        most = min((limit for limit in (asked, self.enough) if limit), default=self.quorum)
+        most = min((limit for limit in (asked, self.close_after) if limit), default=self.quorum)
         if most < self.quorum:
             raise ValueError(f"a quorum of {self.quorum} cannot be reached with {most} replies. Lower it.")
         return self

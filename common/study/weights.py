@@ -30,16 +30,16 @@ def load_initial(study: Study, path: Path | None) -> Tensors:
     study's test patients.
     """
     initial = study.initial
-    if initial.encoder == "random":
+    if initial.weights == "random":
         if path is not None:
             raise ConfigurationError(
                 f"The study starts from random weights, and {path} was given to start from. Leave it out, or set "
-                "encoder and sha256 in the study's [initial]."
+                "weights and sha256 in the study's [initial]."
             )
         return {}
     if path is None:
         raise ConfigurationError(
-            f"The study starts from a file ({initial.encoder}) with the SHA-256 {initial.sha256}, and none was given. "
+            f"The study starts from a file ({initial.weights}) with the SHA-256 {initial.sha256}, and none was given. "
             "Name it with --initial FILE."
         )
     assert initial.sha256 is not None, "the study file asks for it"
@@ -47,7 +47,7 @@ def load_initial(study: Study, path: Path | None) -> Tensors:
     network = build_stage_network(study, 1)
     encoder = network["encoder"]
     assert isinstance(encoder, Encoder)
-    if initial.encoder == "checkpoint":
+    if initial.weights == "checkpoint":
         return _read_encoder(study, path, select_groups(read_tensors(network), ["encoder"]))
     weights = read_weights(path)
     try:

@@ -56,7 +56,7 @@ def list_nodes(grid: Grid) -> dict[int, str]:
     return {node.node_id: node.name for node in grid.get_nodes()}
 
 
-class Roll:
+class Roster:
     """The sites of a run over a grid: who is there now, and the messages of past rounds nobody answered in time.
 
     A site's name is that of its enrolled key; where no keys are, what a node said first is its name for the run.
@@ -103,11 +103,11 @@ class Roll:
         self._asked = list_nodes(self._grid).keys(), time.monotonic() + REST_S
         return ready
 
-    def _find_ready(self, wait_s: float, enough: int = 0) -> list[str]:
+    def _find_ready(self, wait_s: float, close_after: int = 0) -> list[str]:
         nodes = list_nodes(self._grid)
         known = nodes.keys() & self._names.keys()
         new = {node: nodes[node] for node in sorted(nodes.keys() - known)}
-        self._introduce(new, wait_s, max(0, enough - len(known)))
+        self._introduce(new, wait_s, max(0, close_after - len(known)))
         self._here = {name: node for node, name in self._names.items() if node in nodes}
         return sorted(self._here)
 
@@ -121,11 +121,11 @@ class Roll:
         names = ", ".join(sorted(self._here)) or "none"
         raise RoundError(f"Of {expected} sites {len(self._here)} are ready ({names}). {reasons}.")
 
-    def ask(self, request: Request, sites: Sequence[str], on_reply: OnReply, enough: int = 0) -> Exchange:
+    def ask(self, request: Request, sites: Sequence[str], on_reply: OnReply, close_after: int = 0) -> Exchange:
         """Ask `sites`, those of them that are still there; as `ask_sites`, and answers to past rounds are put aside."""
         nodes = {site: self._here[site] for site in sites if site in self._here}
         late = self._collect_late()
-        exchange, silent = ask_sites(self._grid, nodes, request, self._deadline_s, on_reply, enough=enough)
+        exchange, silent = ask_sites(self._grid, nodes, request, self._deadline_s, on_reply, close_after=close_after)
         late += self._collect_late()
         place = {"stage": str(request.stage), "round": str(request.round), "action": request.action}
         self._overdue |= {message: {"site": site, **place} for message, site in silent.items()}
@@ -141,7 +141,7 @@ class Roll:
                     late.append(overdue)
         return late
 
-    def _introduce(self, nodes: Mapping[int, str], deadline_s: float, enough: int) -> None:
+    def _introduce(self, nodes: Mapping[int, str], deadline_s: float, close_after: int) -> None:
         """Ask `nodes`, each with its enrolled name, who they are; who cannot be used is entered in `refused`."""
         names = list(nodes.values())
         asked = {name if name and names.count(name) == 1 else f"node {node}": node for node, name in nodes.items()}
@@ -152,7 +152,9 @@ class Roll:
                 self.cohorts[reply.site] = cohort
 
         hello = Request("hello", study_hash=self._study_hash)
-        exchange, _ = ask_sites(self._grid, asked, hello, deadline_s, on_reply, enough=enough, check_site=False)
+        exchange, _ = ask_sites(
+            self._grid, asked, hello, deadline_s, on_reply, close_after=close_after, check_site=False
+        )
         before, unready = self.refused, [entry for entry in exchange.rejections if entry["code"] != NOT_NEEDED]
         self.refused = {entry["site"]: f"{entry['code']} ({entry['text']})" for entry in unready}
         for who, why in self.refused.items():
@@ -182,14 +184,14 @@ def ask_sites(
     deadline_s: float,
     on_reply: OnReply,
     *,
-    enough: int = 0,
+    close_after: int = 0,
     check_site: bool = True,
 ) -> tuple[Exchange, dict[str, str]]:
     """Send `request` to all sites and pass each admitted reply to `on_reply` as it arrives: one reply in memory at a
     time. Return what came of it, and the sites that had not answered by the end, by message.
 
     A refusal, a reply that is not admitted, one that `on_reply` rejects and a site silent until the deadline are
-    rejections; none of them stops the exchange. With `enough` it ends once so many replies were taken.
+    rejections; none of them stops the exchange. With `close_after` it ends once so many replies were taken.
     """
     deadline = time.monotonic() + deadline_s
     waiting: dict[str, str] = {}
@@ -198,7 +200,7 @@ def ask_sites(
         (message_id,) = grid.push_messages([request_message])
         waiting[message_id] = site
         exchange.bytes_down += count_bytes(request.tensors)
-    most = enough or len(waiting)
+    most = close_after or len(waiting)
     last = False
     while waiting and len(exchange.replies) < most and not last:
         last = time.monotonic() >= deadline  # who answered while another's answer was long in coming is taken as well

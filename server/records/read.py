@@ -95,7 +95,7 @@ class PredictionLine(Line):
 
 
 class PooledLine(Line):
-    """A row of pooled.json: over the patients of all sites, from their histograms."""
+    """A row of all_patients.json: over the patients of all sites, from their histograms."""
 
     stage: int
     metric: str
@@ -207,7 +207,7 @@ def read_run(path: Path) -> RunFolder:
         tuple(sorted((path / "examples").glob("*.npz"))),
         _read_json(record, RunRecord) if record.is_file() else RunRecord(),
         tuple(_read_lines(path / "evaluations.jsonl", EvaluationLine)),
-        _read_whole(path / "pooled.json", tuple[PooledLine, ...], ()),
+        _read_whole(path / "all_patients.json", tuple[PooledLine, ...], ()),
         _read_whole(path / "cohorts.json", dict[str, dict[str, float]], {}),
     )
 

@@ -84,8 +84,8 @@ def write_cohorts(folder: Path, cohorts: Mapping[str, Mapping[str, float]]) -> N
 
 
 def write_pooled(folder: Path, stage: int, rows: list[Row]) -> None:
-    """Write pooled.json: results over the patients of all sites, by stage; those of `stage` anew."""
-    path = folder / "pooled.json"
+    """Write all_patients.json: results over the patients of all sites, by stage; those of `stage` anew."""
+    path = folder / "all_patients.json"
     before = json.loads(path.read_text(encoding="utf-8")) if path.exists() else []
     write_json(path, [row for row in before if row["stage"] != stage] + rows)
 

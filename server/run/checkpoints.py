@@ -20,7 +20,7 @@ _GLOBAL, _MEMORY = "global/", "memory/"
 
 
 @dataclass(frozen=True)
-class Standing:
+class RunState:
     """After the last round that is complete on disk: stage and round count from 1, 0 before the first."""
 
     stage: int = 0
@@ -31,28 +31,28 @@ class Standing:
     rejected: Mapping[str, int] = field(default_factory=dict)  # site -> rejections in a row
 
 
-def write_standing(folder: Path, standing: Standing, study_hash: str, ledger: int) -> None:
+def write_run_state(folder: Path, state: RunState, study_hash: str, ledger: int) -> None:
     """Write the checkpoint that says: this round is complete. `ledger` is the number of lines the ledger has."""
-    tensors = {f"{_GLOBAL}{name}": array for name, array in standing.tensors.items()}
-    tensors |= {f"{_MEMORY}{name}": array for name, array in standing.memory.items()}
+    tensors = {f"{_GLOBAL}{name}": array for name, array in state.tensors.items()}
+    tensors |= {f"{_MEMORY}{name}": array for name, array in state.memory.items()}
     metadata = {
         "study_hash": study_hash,
-        "stage": str(standing.stage),
-        "round": str(standing.round),
-        "history": json.dumps(asdict(standing.history), sort_keys=True),
-        "rejected": json.dumps(dict(standing.rejected), sort_keys=True),
+        "stage": str(state.stage),
+        "round": str(state.round),
+        "history": json.dumps(asdict(state.history), sort_keys=True),
+        "rejected": json.dumps(dict(state.rejected), sort_keys=True),
         "ledger": str(ledger),
     }
     save_checkpoint(folder / FILE, tensors, metadata)
 
 
-def read_standing(folder: Path, study_hash: str, ledger: int | None = None) -> Standing:
+def read_run_state(folder: Path, study_hash: str, ledger: int | None = None) -> RunState:
     """Return where the run of `folder` stands, before its first round where there is no checkpoint.
 
     Raises CheckpointError for another study's, a damaged one, or a `ledger` with fewer than the lines it names.
     """
     if not (folder / FILE).exists():
-        return Standing()
+        return RunState()
     tensors, metadata = read_checkpoint(folder / FILE)
     if metadata.get("study_hash") != study_hash:
         raise CheckpointError(f"{folder / FILE} belongs to another study. Choose another folder, or restore the file.")
@@ -60,7 +60,7 @@ def read_standing(folder: Path, study_hash: str, ledger: int | None = None) -> S
         history = json.loads(metadata["history"])
         seen = {site: tuple(prints) for site, prints in history["fingerprints"].items()}
         written, stage, round_number = (int(metadata[name]) for name in ("ledger", "stage", "round"))
-        standing = Standing(
+        state = RunState(
             stage,
             round_number,
             _under(tensors, _GLOBAL),
@@ -74,7 +74,7 @@ def read_standing(folder: Path, study_hash: str, ledger: int | None = None) -> S
         raise CheckpointError(
             f"{folder}: the ledger has {ledger} lines, the checkpoint knows of {written}. Restore it from a copy."
         )
-    return standing
+    return state
 
 
 def _under(tensors: Tensors, prefix: str) -> Tensors:

@@ -79,9 +79,9 @@ def _ask(run: Run, stage: int, number: int, splits: tuple[str, ...], asked: Sequ
         check_histograms(of_split(found, "test"))
         answers[site] = found
 
-    request = Request("evaluate", run.name, study.hash(), stage, number, run.standing.tensors, splits)
+    request = Request("evaluate", run.name, study.hash(), stage, number, run.state.tensors, splits)
     there = [site for site in asked if site in run.there]
-    exchange = run.sites.ask(request, there, on_reply, 0 if last else study.round.enough)
+    exchange = run.sites.ask(request, there, on_reply, 0 if last else study.round.close_after)
     exchange.rejections += [
         {"site": site, "code": NOT_THERE, "text": "not connected"} for site in asked if site not in there
     ]

@@ -12,7 +12,7 @@ def metric_rows(stage: int, number: int, site: str, metrics: Mapping[str, float]
     rows = []
     for name, value in sorted(metrics.items()):
         split, _, metric = name.partition("/")
-        if metric in KEYS:  # of no use by themselves: see pooled.json
+        if metric in KEYS:  # of no use by themselves: see all_patients.json
             continue
         count = int(metrics.get(f"{split}/n", cases))
         key = {"stage": stage, "round": number, "site": site, "split": split, "metric": metric}

@@ -21,13 +21,13 @@ from prostafed.server.records.write import (
     write_rounds,
 )
 from prostafed.server.run.all_patients import pool
-from prostafed.server.run.checkpoints import read_standing, write_standing
+from prostafed.server.run.checkpoints import read_run_state, write_run_state
 from prostafed.server.run.metric_rows import of_split, rows_of_evaluations
 from prostafed.server.run.trackers import Trackers
 
 
 class Sites(Protocol):
-    """The sites of a run: `rounds.Roll` over a grid, or a test's."""
+    """The sites of a run: `rounds.Roster` over a grid, or a test's."""
 
     @property
     def cohorts(self) -> dict[str, dict[str, float]]:
@@ -40,7 +40,7 @@ class Sites(Protocol):
     def present(self) -> list[str]:
         """Return the names of the sites that are there now, sorted."""
 
-    def ask(self, request: Request, sites: Sequence[str], on_reply: OnReply, enough: int = 0) -> Exchange:
+    def ask(self, request: Request, sites: Sequence[str], on_reply: OnReply, close_after: int = 0) -> Exchange:
         """Ask some of them; each admitted reply goes to `on_reply` as it arrives."""
 
 
@@ -52,12 +52,12 @@ class Run:
         open_run(folder, study)
         self.study, self.name, self.sites, self.folder = study, name, sites, folder
         self.ledger = Ledger(folder, study.hash())
-        self.standing = read_standing(folder, study.hash(), self.ledger.length)
-        self.rounds, self.trained, self.evaluations = read_records(folder, self.standing.stage, self.standing.round)
+        self.state = read_run_state(folder, study.hash(), self.ledger.length)
+        self.rounds, self.trained, self.evaluations = read_records(folder, self.state.stage, self.state.round)
         self.there = sites.present()
         self.trackers = Trackers(folder, name, study)
         write_cohorts(folder, sites.cohorts)
-        stage, number, tensors = self.standing.stage, self.standing.round, self.standing.tensors
+        stage, number, tensors = self.state.stage, self.state.round, self.state.tensors
         model = hash_tensors(tensors) if tensors else ""
         aggregated = Entry("round", stage, number, model=model)
         event = "resumed" if self.ledger.length else "started"
@@ -92,13 +92,13 @@ class Run:
         self._write_metrics()
         for site in record["reported"]:
             last = next(entry for entry in record["rejections"] if entry["site"] == site)
-            text = f"rejected {self.standing.rejected[site]} times in a row, last {last['code']}: {last['text']}"
+            text = f"rejected {self.state.rejected[site]} times in a row, last {last['code']}: {last['text']}"
             self.ledger.add(Entry("reported", stage, number, site, text))
             tell(Said(site, text))
         if record["aggregated"]:
             self.trackers.log(record, rows)
-            write_standing(self.folder, self.standing, self.study.hash(), self.ledger.length)
-            self.ledger.add(Entry("round", stage, number, model=hash_tensors(self.standing.tensors)))
+            write_run_state(self.folder, self.state, self.study.hash(), self.ledger.length)
+            self.ledger.add(Entry("round", stage, number, model=hash_tensors(self.state.tensors)))
 
     def add_evaluation(self, line: Row) -> None:
         """Write an exchange of an evaluation to disk: results first, then the line they are made of, which counts."""

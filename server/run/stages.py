@@ -18,7 +18,7 @@ from prostafed.server.aggregation import build_aggregator
 from prostafed.server.aggregation.aggregator import Aggregator
 from prostafed.server.records.ledger import Entry
 from prostafed.server.records.write import Row
-from prostafed.server.run.checkpoints import Standing
+from prostafed.server.run.checkpoints import RunState
 from prostafed.server.run.divergence import find_diverged
 from prostafed.server.run.evaluation import evaluate_round
 from prostafed.server.run.metric_rows import metric_rows, plain_metrics
@@ -49,25 +49,25 @@ def run_stages(
     evaluation stays below the quorum and the study does not say to try again, or not any more.
     """
     run = Run(study, name, sites, folder)
-    if run.standing.round:
-        evaluate_round(run, run.standing.stage, run.standing.round)
+    if run.state.round:
+        evaluate_round(run, run.state.stage, run.state.round)
     for number, section in enumerate(study.stage, start=1):
-        done = section.rounds if number < run.standing.stage else 0
-        if number == run.standing.stage:
-            done = run.standing.round
+        done = section.rounds if number < run.state.stage else 0
+        if number == run.state.stage:
+            done = run.state.round
         if done == section.rounds:
             continue
         plan = _plan_stage(study, number)
         if done == 0:
-            encoder = select_groups(run.standing.tensors or load_initial(), ("encoder",))
-            run.standing = Standing(number, 0, {**plan.initial, **encoder}, rejected=run.standing.rejected)
+            encoder = select_groups(run.state.tensors or load_initial(), ("encoder",))
+            run.state = RunState(number, 0, {**plan.initial, **encoder}, rejected=run.state.rejected)
         for round_number in range(done + 1, section.rounds + 1):
             _finish_round(run, plan, round_number)
             evaluate_round(run, number, round_number)
     run.trackers.close()
-    _save_model(study, run.standing.tensors, folder / "model.safetensors")
-    run.ledger.add(Entry("finished", run.standing.stage, run.standing.round, model=hash_tensors(run.standing.tensors)))
-    return run.standing.tensors
+    _save_model(study, run.state.tensors, folder / "model.safetensors")
+    run.ledger.add(Entry("finished", run.state.stage, run.state.round, model=hash_tensors(run.state.tensors)))
+    return run.state.tensors
 
 
 def _save_model(study: Study, tensors: Tensors, path: Path) -> None:
@@ -115,22 +115,22 @@ def _finish_round(run: Run, plan: StagePlan, number: int) -> None:
 
 def _try_round(run: Run, plan: StagePlan, number: int, attempt: int) -> Row:
     """Ask for one round, aggregate it where it counts, write what it gave, and return its record."""
-    study, section, standing, started = run.study, plan.section, run.standing, time.monotonic()
+    study, section, state, started = run.study, plan.section, run.state, time.monotonic()
     chosen = draw_participants(run.there, study.round.participants, study.seed, plan.number, number, attempt)
-    updates = Updates(standing, plan.shared, plan.aggregator, study.round, len(run.there), study.seed)
-    sent = {**standing.tensors, **updates.extra}
+    updates = Updates(state, plan.shared, plan.aggregator, study.round, len(run.there), study.seed)
+    sent = {**state.tensors, **updates.extra}
     request = Request("train", run.name, study.hash(), plan.number, number, sent, returns=updates.returns)
-    exchange = run.sites.ask(request, chosen, updates.take, study.round.enough)
+    exchange = run.sites.ask(request, chosen, updates.take, study.round.close_after)
     aggregated = bool(exchange.replies) and len(exchange.replies) >= study.round.quorum
-    rejected = count_rejections(standing.rejected, exchange)
+    rejected = count_rejections(state.rejected, exchange)
     diagnostics: dict[str, float] = {}
     problem = "" if aggregated else f"{len(exchange.replies)} usable replies, quorum {study.round.quorum}"
     if aggregated:
         try:
-            run.standing, diagnostics = updates.finish(plan.number, number)
+            run.state, diagnostics = updates.finish(plan.number, number)
         except RoundError as error:
             aggregated, problem = False, str(error).rstrip(".")
-    run.standing = replace(run.standing, rejected=rejected)
+    run.state = replace(run.state, rejected=rejected)
     replies = dict(sorted(updates.replies.items()))
     record = {
         "stage": plan.number,

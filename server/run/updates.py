@@ -13,30 +13,30 @@ from prostafed.common.tensors import Tensors
 from prostafed.server.aggregation.aggregator import Aggregator, Update
 from prostafed.server.aggregation.similarity import Likeness, compare_updates, sample_update
 from prostafed.server.exchange.admission import NETWORK, Admitted, RejectedError, admit_update
-from prostafed.server.run.checkpoints import Standing
+from prostafed.server.run.checkpoints import RunState
 
 
 class Updates:
     """What has come in so far. One reply's tensors are in memory at a time, beside the aggregator's state."""
 
     def __init__(
-        self, standing: Standing, shared: frozenset[str], aggregator: Aggregator, section: Round, sites: int, seed: int
+        self, state: RunState, shared: frozenset[str], aggregator: Aggregator, section: Round, sites: int, seed: int
     ) -> None:
         """`sites`: how many the federation has now, whether asked this round or not; `seed`: the study's."""
-        self._standing, self._section, self._aggregator = standing, section, aggregator
-        combined = {name: standing.tensors[name] for name in sorted(shared)}
-        self.extra = aggregator.send(combined, standing.memory)
+        self._run_state, self._section, self._aggregator = state, section, aggregator
+        combined = {name: state.tensors[name] for name in sorted(shared)}
+        self.extra = aggregator.send(combined, state.memory)
         self._combined, self._seed, self._samples = combined, seed, dict[str, npt.NDArray[np.float64]]()
         self._expected: Tensors = {**combined, **self.extra}
         self.returns = list_slots(self._expected, section.compress, section.top_fraction)  # what sites may send back
-        self._state = aggregator.init(combined, standing.memory, sites)
+        self._state = aggregator.init(combined, state.memory, sites)
         self._admitted: dict[str, Admitted] = {}
         self.replies: dict[str, Reply] = {}  # without tensors
 
     def take(self, site: str, reply: Reply) -> None:
         """Add a site's reply; raises RejectedError, and leaves no trace, where it cannot be used."""
         section = self._section
-        admitted = admit_update(reply, self._expected, section.compress, section.norm_limit, self._standing.history)
+        admitted = admit_update(reply, self._expected, section.compress, section.norm_limit, self._run_state.history)
         steps = int(reply.metrics.get("train/steps", 1))
         try:
             self._state = self._aggregator.add(self._state, Update(site, reply.cases, steps, admitted.tensors))
@@ -66,17 +66,17 @@ class Updates:
         """Return how alike the updates are that were taken."""
         return compare_updates(self._samples, {site: reply.cases for site, reply in self.replies.items()})
 
-    def finish(self, stage: int, number: int) -> tuple[Standing, dict[str, float]]:
+    def finish(self, stage: int, number: int) -> tuple[RunState, dict[str, float]]:
         """Return where the run stands after the round, and the aggregator's diagnostics; raises RoundError where too
         few replies came for the aggregator's rule.
         """
         outcome = self._aggregator.finish(self._state)
-        standing = replace(
-            self._standing,
+        state = replace(
+            self._run_state,
             stage=stage,
             round=number,
-            tensors={**self._standing.tensors, **outcome.tensors},
+            tensors={**self._run_state.tensors, **outcome.tensors},
             memory=outcome.memory,
-            history=self._standing.history.after(self._admitted),
+            history=self._run_state.history.after(self._admitted),
         )
-        return standing, outcome.diagnostics
+        return state, outcome.diagnostics

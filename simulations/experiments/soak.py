@@ -87,7 +87,7 @@ def describe(arm: str, rounds: int, seed: int) -> Study:
                 "name": "soak",
                 "seed": seed,
                 "data": {"size": [8, 32, 32], "spacing_mm": [6.0, 2.5, 2.5], "validation_fraction": 0.0},
-                "model": {"width": 8, "stages": 3},
+                "model": {"width": 8, "resolutions": 3},
                 "stage": [stage],
                 "round": ROUND.get(aggregate, {"quorum": 2}),
             }

@@ -35,8 +35,8 @@ def is_finished(arm: ArmRun) -> bool:
 
 
 def collect_arms(study: Study, arms: Sequence[ArmRun], hospitals: Sequence[Hospital], out: Path) -> dict[str, int]:
-    """Write rounds.jsonl, evaluations.jsonl, metrics.csv, predictions.jsonl, and the federation's model, pooled.json
-    and cohorts.json into `out`; return the federation's bytes on the wire.
+    """Write rounds.jsonl, evaluations.jsonl, metrics.csv, predictions.jsonl, and the federation's model,
+    all_patients.json and cohorts.json into `out`; return the federation's bytes on the wire.
     """
     rounds = [{"arm": arm.arm, **row} for arm in arms for row in read_rounds(arm.folder)]
     evaluations = [{"arm": arm.arm, **row} for arm in arms for row in read_evaluations(arm.folder)]
@@ -53,7 +53,7 @@ def collect_arms(study: Study, arms: Sequence[ArmRun], hospitals: Sequence[Hospi
     write_evaluations(out, evaluations)
     write_metrics(out / "metrics.csv", metrics, ("arm", *METRIC_COLUMNS))
     write_text(out / "predictions.jsonl", "".join(json.dumps(row) + "\n" for row in predictions))
-    for name in ("model.safetensors", "pooled.json", "cohorts.json"):
+    for name in ("model.safetensors", "all_patients.json", "cohorts.json"):
         if arms and (arms[0].folder / name).exists():
             write_bytes(out / name, (arms[0].folder / name).read_bytes())
     return sum_bytes(row for row in [*rounds, *evaluations] if row["arm"] == "federated")

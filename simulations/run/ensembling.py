@@ -20,7 +20,7 @@ from prostafed.common.metrics.predictions import CasePrediction
 from prostafed.common.shell.files import make_folder, write_text
 from prostafed.common.study import Finetune, Study
 from prostafed.common.tasks import build_task
-from prostafed.server.run.checkpoints import read_standing
+from prostafed.server.run.checkpoints import read_run_state
 from prostafed.simulations.run.arms import ArmRun
 
 CONSENSUS_ARMS = ("ensemble", "unseen")  # also the names of their folders
@@ -58,7 +58,7 @@ def _write(path: Path, study: Study, arms: Sequence[ArmRun], workplace: Workplac
 def _load_networks(arm: ArmRun) -> Iterator[nn.ModuleDict]:
     """Yield the network of every site of a run as it is after the last round: shared tensors, own heads."""
     number, stage = len(arm.study.stage), arm.study.stage[-1]
-    tensors = read_standing(arm.folder, arm.study.hash()).tensors  # all that is sent; the model is what was trained
+    tensors = read_run_state(arm.folder, arm.study.hash()).tensors  # all that is sent; the model is what was trained
     request = Request("evaluate", arm.run, arm.study.hash(), number, stage.rounds, tensors)
     for site_file in arm.site_files:
         yield load_network(open_workplace(site_file, arm.study.canonical()), request, stage.rounds)

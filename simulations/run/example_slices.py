@@ -17,7 +17,7 @@ from prostafed.common.imaging.cases import MASKS, Masks
 from prostafed.common.shell.files import make_folder, write_bytes
 from prostafed.common.study import Finetune, Study
 from prostafed.common.tasks import build_task
-from prostafed.server.run.checkpoints import read_standing
+from prostafed.server.run.checkpoints import read_run_state
 from prostafed.simulations.federation.hospitals import Hospital
 from prostafed.simulations.run.arms import ArmRun
 
@@ -82,7 +82,7 @@ def _detect(study: Study, arm: ArmRun, workplace: Workplace, index: int) -> npt.
     number, stage = len(study.stage), study.stage[-1]
     if not isinstance(stage, Finetune):
         return None
-    tensors = read_standing(arm.folder, arm.study.hash()).tensors  # all that is sent; the model is what was trained
+    tensors = read_run_state(arm.folder, arm.study.hash()).tensors  # all that is sent; the model is what was trained
     request = Request("evaluate", arm.run, study.hash(), number, stage.rounds, tensors)
     network = load_network(workplace, request, stage.rounds)
     task, cases, machine = build_task(stage.task), workplace.cases, workplace.machine

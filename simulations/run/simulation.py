@@ -59,7 +59,7 @@ def run_simulation(simulation: Simulation, resume: bool, watchers: Watchers) -> 
     resumed with the run. Raises ConfigurationError where `out` holds a run and `resume` is False, CheckpointError where
     that run is another one or its cases have changed, RoundError, once the report is written, where an arm failed.
     """
-    if simulation.study.initial.encoder != "random" or simulation.initial is not None:
+    if simulation.study.initial.weights != "random" or simulation.initial is not None:
         load_initial(simulation.study, simulation.initial)  # a wrong file is told before anything else is done
     record = _open(simulation, resume)
     started = time.monotonic()

@@ -104,7 +104,7 @@ def prepare_prostafed(sites: int, parameters: int) -> "Callable[[], Tensors]":
     from prostafed.common.study import Round
     from prostafed.server.aggregation import build_aggregator
     from prostafed.server.exchange.exchange import ask_sites
-    from prostafed.server.run.checkpoints import Standing
+    from prostafed.server.run.checkpoints import RunState
     from prostafed.server.run.updates import Updates
 
     tensors, aggregator = make_tensors(parameters), build_aggregator("fedavg", NoParameters())
@@ -115,12 +115,12 @@ def prepare_prostafed(sites: int, parameters: int) -> "Callable[[], Tensors]":
 
     def run() -> "Tensors":
         nodes = {f"site-{site:03}": site for site in range(sites)}
-        updates = Updates(Standing(tensors=tensors), frozenset(tensors), aggregator, Round(), sites, seed=0)
+        updates = Updates(RunState(tensors=tensors), frozenset(tensors), aggregator, Round(), sites, seed=0)
         request = Request("train", "run", "study", 1, 1, tensors, returns=updates.returns)
         exchange, _ = ask_sites(make_grid(sites, answer), nodes, request, DEADLINE_S, updates.take)
         assert len(exchange.replies) == sites, exchange.rejections
-        standing, _ = updates.finish(1, 1)
-        return standing.tensors
+        state, _ = updates.finish(1, 1)
+        return state.tensors
 
     return run
 

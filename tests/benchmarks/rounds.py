@@ -47,7 +47,7 @@ def describe_study(rounds: int, width: int) -> dict[str, object]:
     return {
         "name": "benchmark",
         "data": {"spacing_mm": [3.6, 1.8, 1.8], "size": [12, 40, 40]},
-        "model": {"width": width, "stages": 4},
+        "model": {"width": width, "resolutions": 4},
         "stage": [{"kind": "pretrain", "rounds": rounds}],
     }
 

@@ -47,7 +47,13 @@ def write_site(folder: Path, settings: str = "", cases: int = 10) -> Path:
 
 def make_study(*stages: dict[str, Any], **sections: Any) -> Study:
     data = {"size": GRID.size, "spacing_mm": GRID.spacing_mm, "validation_fraction": 0.1, "test_fraction": 0.1}
-    description = {"name": "tiny", "data": data, "model": {"width": 4, "stages": 2}, "stage": list(stages), **sections}
+    description = {
+        "name": "tiny",
+        "data": data,
+        "model": {"width": 4, "resolutions": 2},
+        "stage": list(stages),
+        **sections,
+    }
     return parse(description, Study, "test")
 
 

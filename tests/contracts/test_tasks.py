@@ -10,7 +10,7 @@ from torch import Tensor, nn
 
 from prostafed.client.training import step as stepper
 from prostafed.client.training.finetune import finetune
-from prostafed.client.training.loop import Course, Optimisation
+from prostafed.client.training.loop import Continuation, Optimisation
 from prostafed.client.training.machine import Machine
 from prostafed.common.imaging.cases import MASKS, CaseRecord, CasesInMemory
 from prostafed.common.models.network import build_network
@@ -66,7 +66,7 @@ def step(name: str, machine: Machine, monkeypatch: pytest.MonkeyPatch) -> tuple[
     task, network = in_float64(build_task(name))
     settings = Optimisation(1, COUNT, 1e-3, 0.0, 1, "sgd")
     record = finetune(network, task, make_cases(), range(COUNT), SPACING, settings, torch.device("cpu"),
-                      lambda *_: None, course=Course(machine))  # fmt: skip
+                      lambda *_: None, continuation=Continuation(machine))  # fmt: skip
     return found, record.loss
 
 

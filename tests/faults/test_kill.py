@@ -25,7 +25,7 @@ spacing_mm = [6.0, 2.0, 2.0]
 validation_fraction = 0.0
 [model]
 width = 4
-stages = 3
+resolutions = 3
 [[stage]]
 kind = "pretrain"
 method = "moco"

@@ -26,7 +26,7 @@ validation_fraction = 0.25
 test_fraction = 0.25
 [model]
 width = 4
-stages = 3
+resolutions = 3
 [[stage]]
 kind = "pretrain"
 method = "conditional"

@@ -31,7 +31,7 @@ def describe(method: str, task: str) -> str:
                 "validation_fraction": 0.2,
                 "test_fraction": 0.3,
             },
-            "model": {"width": 4, "stages": 3},
+            "model": {"width": 4, "resolutions": 3},
             "stage": [
                 {"kind": "pretrain", "method": method, "rounds": 2, "batch_size": 4},
                 {"kind": "finetune", "task": task, "rounds": 2, "batch_size": 4},

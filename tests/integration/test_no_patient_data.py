@@ -44,7 +44,7 @@ spacing_mm = {list(GRID.spacing_mm)}
 size = {list(GRID.size)}
 [model]
 width = 4
-stages = 2
+resolutions = 2
 [[stage]]
 kind = "pretrain"
 rounds = 1

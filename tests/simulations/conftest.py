@@ -11,7 +11,7 @@ from prostafed.simulations.run.simulation import Simulation, Watchers, run_simul
 STUDY = """{
     "name": "tiny", "seed": 3,
     "data": {"size": [8, 24, 24], "spacing_mm": [6.0, 3.0, 3.0], "validation_fraction": 0.2, "test_fraction": 0.3},
-    "model": {"width": 4, "stages": 3},
+    "model": {"width": 4, "resolutions": 3},
     "stage": [
         {"kind": "pretrain", "method": "conditional", "rounds": 2, "batch_size": 4},
         {"kind": "finetune", "task": "lesion", "rounds": 2, "batch_size": 4}

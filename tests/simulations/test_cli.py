@@ -18,7 +18,7 @@ spacing_mm = [6.0, 3.0, 3.0]
 test_fraction = 0.3
 [model]
 width = 4
-stages = 3
+resolutions = 3
 [[stage]]
 kind = "pretrain"
 rounds = 3

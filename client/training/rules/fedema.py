@@ -5,7 +5,7 @@ arXiv 2204.04385).
 import numpy as np
 
 from prostafed.client.training.rules.drift import measure_drift
-from prostafed.client.training.rules.rule import Given, Outcome, Rule, Trained
+from prostafed.client.training.rules.rule import RoundInput, RoundResult, Rule, RuleOutput
 from prostafed.common.aggregation import FedemaParameters
 from prostafed.common.tensors import Tensors
 
@@ -19,7 +19,7 @@ def build(parameters: FedemaParameters) -> Rule:
     and is the site's own (the paper's autoscaler). Targets are no part of what travels.
     """
 
-    def begin(given: Given) -> Tensors:
+    def begin(given: RoundInput) -> Tensors:
         if not given.kept:
             return given.shared
         mu = min(1.0, float(given.kept[_SCALE]) * float(given.kept[_DRIFT]))
@@ -28,10 +28,10 @@ def build(parameters: FedemaParameters) -> Rule:
             for name, array in given.shared.items()
         }
 
-    def end(given: Given, trained: Trained) -> Outcome:
+    def end(given: RoundInput, trained: RoundResult) -> RuleOutput:
         drift = measure_drift(trained.begun, trained.ended)
         scale = float(given.kept.get(_SCALE, np.array(0.0))) or (parameters.tau / drift if drift else 0.0)
         own = {_OWN + name: array for name, array in trained.ended.items()}
-        return Outcome(kept={_DRIFT: np.array(drift), _SCALE: np.array(scale), **own})
+        return RuleOutput(kept={_DRIFT: np.array(drift), _SCALE: np.array(scale), **own})
 
     return Rule(begin=begin, end=end)

@@ -3,7 +3,7 @@
 import numpy as np
 
 from prostafed.client.training.rules.drift import measure_drift
-from prostafed.client.training.rules.rule import Given, Outcome, Rule, Trained
+from prostafed.client.training.rules.rule import RoundInput, RoundResult, Rule, RuleOutput
 from prostafed.common.aggregation import FeduParameters
 from prostafed.common.tensors import Tensors, select_groups
 
@@ -15,7 +15,7 @@ def build(parameters: FeduParameters) -> Rule:
     more training starts from the site's own predictor, below it from the one received. The encoder is the one received.
     """
 
-    def begin(given: Given) -> Tensors:
+    def begin(given: RoundInput) -> Tensors:
         if not given.kept or float(given.kept[_DRIFT]) < parameters.threshold:
             return given.shared
         own = {name: given.kept[_OWN + name] for name in select_groups(given.shared, ("predictor",))}
@@ -24,6 +24,6 @@ def build(parameters: FeduParameters) -> Rule:
     return Rule(begin=begin, end=_end)
 
 
-def _end(given: Given, trained: Trained) -> Outcome:
+def _end(given: RoundInput, trained: RoundResult) -> RuleOutput:
     own = {_OWN + name: array for name, array in select_groups(trained.ended, ("predictor",)).items()}
-    return Outcome(kept={_DRIFT: np.array(measure_drift(trained.begun, trained.ended)), **own})
+    return RuleOutput(kept={_DRIFT: np.array(measure_drift(trained.begun, trained.ended)), **own})

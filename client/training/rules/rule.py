@@ -11,7 +11,7 @@ from prostafed.common.tensors import Tensors
 
 
 @dataclass(frozen=True)
-class Given:
+class RoundInput:
     """What a rule knows when a round begins."""
 
     shared: Tensors  # what travels, as the server sent it
@@ -20,7 +20,7 @@ class Given:
 
 
 @dataclass(frozen=True)
-class Trained:
+class RoundResult:
     """What a round of training made of the shared tensors."""
 
     begun: Tensors  # before its first step
@@ -30,7 +30,7 @@ class Trained:
 
 
 @dataclass(frozen=True)
-class Outcome:
+class RuleOutput:
     """What a rule keeps at the site for the next round, and what it sends beside the shared tensors."""
 
     kept: Tensors = field(default_factory=dict)
@@ -41,17 +41,17 @@ class Outcome:
 class Rule:
     """One line of RULES, built.
 
-    begin      Given -> the shared tensors training starts from
-    adjust     Given -> what is added to the gradients at every step, or None
-    end        (Given, Trained) -> what is kept and sent
-    personal   Given -> None, or what is added to the gradients of a network of the site's own, trained after the shared
-               one; predictions are that network's
+    begin      RoundInput -> the shared tensors training starts from
+    adjust     RoundInput -> what is added to the gradients at every step, or None
+    end        (RoundInput, RoundResult) -> what is kept and sent
+    personal   RoundInput -> None, or what is added to the gradients of a network of the site's own, trained after the
+               shared one; predictions are that network's
     """
 
-    begin: Callable[[Given], Tensors] = lambda given: given.shared
-    adjust: Callable[[Given], Adjust | None] = lambda given: None
-    end: Callable[[Given, Trained], Outcome] = lambda given, trained: Outcome()
-    personal: Callable[[Given], Adjust] | None = None
+    begin: Callable[[RoundInput], Tensors] = lambda given: given.shared
+    adjust: Callable[[RoundInput], Adjust | None] = lambda given: None
+    end: Callable[[RoundInput, RoundResult], RuleOutput] = lambda given, trained: RuleOutput()
+    personal: Callable[[RoundInput], Adjust] | None = None
 
 
 def pull_towards(anchor: Tensors, strength: float) -> Adjust:

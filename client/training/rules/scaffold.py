@@ -6,7 +6,7 @@ and its change goes back under the same names.
 
 import numpy as np
 
-from prostafed.client.training.rules.rule import Given, Outcome, Rule, Trained, add_constant
+from prostafed.client.training.rules.rule import RoundInput, RoundResult, Rule, RuleOutput, add_constant
 from prostafed.client.training.step import Adjust
 from prostafed.common.aggregation import ScaffoldParameters
 from prostafed.common.tensors import Tensors
@@ -19,12 +19,12 @@ def build(parameters: ScaffoldParameters) -> Rule:
     return Rule(adjust=_adjust, end=_end)
 
 
-def _adjust(given: Given) -> Adjust:
+def _adjust(given: RoundInput) -> Adjust:
     server, own = controls(given)
     return add_constant({name: server[name] - own[name] for name in own})
 
 
-def _end(given: Given, trained: Trained) -> Outcome:
+def _end(given: RoundInput, trained: RoundResult) -> RuleOutput:
     """Option II (line 12): c_i+ = c_i - c + (x - y_i) / (K eta_l), for what was trained; the rest keeps its c_i."""
     server, own = controls(given)
     updated = dict(own)
@@ -32,10 +32,10 @@ def _end(given: Given, trained: Trained) -> Outcome:
         if name in own:
             mean_step = (trained.begun[name] - trained.ended[name]) / (trained.steps * rate)
             updated[name] = (own[name] - server[name] + mean_step).astype(own[name].dtype)
-    return Outcome(kept=updated, sent={PREFIX + name: updated[name] - own[name] for name in updated})
+    return RuleOutput(kept=updated, sent={PREFIX + name: updated[name] - own[name] for name in updated})
 
 
-def controls(given: Given) -> tuple[Tensors, Tensors]:
+def controls(given: RoundInput) -> tuple[Tensors, Tensors]:
     """Return c and c_i by the names of the floating shared tensors; zeros where there is none yet."""
     zeros = {
         name: np.zeros_like(array) for name, array in given.shared.items() if np.issubdtype(array.dtype, np.floating)

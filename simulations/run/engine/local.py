@@ -8,7 +8,7 @@ from flwr.app import Context, RecordDict
 from prostafed.client.app import app as client_app
 from prostafed.common.study import Study
 from prostafed.server.app import main as server_main
-from prostafed.server.run.checkpoints import read_standing
+from prostafed.server.run.checkpoints import read_run_state
 from prostafed.simulations.federation.faults import Fault, Faults
 from prostafed.simulations.run.engine.faulty_grid import FaultyGrid
 from prostafed.simulations.run.engine.grid import LocalGrid
@@ -47,5 +47,5 @@ def run_local(
 
 def _read_next(study: Study, out: Path, faults: Faults) -> tuple[int, int]:
     """Return stage and round that a run in `out` will ask for next."""
-    standing = read_standing(out, study.hash())
-    return faults.after(standing.stage, standing.round) if standing.stage else (1, 1)
+    state = read_run_state(out, study.hash())
+    return faults.after(state.stage, state.round) if state.stage else (1, 1)

@@ -16,7 +16,7 @@ import pytest
 from prostafed.client.preflight import CHECKS, Situation, network, run_checks
 from prostafed.client.preflight.records import Result
 from prostafed.client.site.setup import init_site
-from prostafed.client.site.site_file import Server, read_settings
+from prostafed.client.site.site_file import Server, read_site_file
 from prostafed.common.imaging.case_folder import write_case
 from prostafed.common.imaging.cases import MASKS, CaseRecord, Grid
 from prostafed.common.study import Data
@@ -37,7 +37,7 @@ def situation(tmp_path: Path, pki: Pki) -> Situation:
     """A site whose checks all pass, but for its cases."""
     made = init_site(tmp_path / "north", "north")
     server = Server(address="localhost:1", root_certificates=pki.ca_certificate, key=made.public_key.with_suffix(""))
-    site = read_settings(made.site_file).model_copy(update={"server": server, "device": "cpu"})
+    site = read_site_file(made.site_file).model_copy(update={"server": server, "device": "cpu"})
     return Situation(made.site_file, site, DATA, datetime.now(UTC))
 
 

@@ -28,7 +28,7 @@ def study() -> Study:
         {
             "name": "site",
             "data": {"size": GRID.size, "spacing_mm": GRID.spacing_mm},
-            "model": {"width": 4, "stages": 2},
+            "model": {"width": 4, "resolutions": 2},
             "stage": [{"kind": "finetune", "task": "classify", "rounds": 1}],
         },
         Study,

@@ -21,7 +21,7 @@ from prostafed.client.training import step as stepper
 from prostafed.client.training.finetune import Tuning
 from prostafed.client.training.loop import TrainingRecord
 from prostafed.client.training.optimisers import pack_states
-from prostafed.client.training.rules.rule import Outcome
+from prostafed.client.training.rules.rule import RuleOutput
 from prostafed.common.exchange.compression import decode
 from prostafed.common.study import Study
 from prostafed.common.tensors import Tensors, group_of, read_tensors
@@ -335,7 +335,7 @@ def test_a_rule_that_sends_what_the_study_does_not_is_stopped(tmp_path: Path, mo
     def begin_oddly(*arguments: Any) -> Start:
         start = begin(*arguments)
         odd = {f"control.{name}": np.zeros(5, np.float32) for name in start.shared}
-        return replace(start, rule=replace(start.rule, end=lambda given, trained: Outcome(sent=odd)))
+        return replace(start, rule=replace(start.rule, end=lambda given, trained: RuleOutput(sent=odd)))
 
     monkeypatch.setattr(local_round, "begin_round", begin_oddly)
     with pytest.raises(ReleaseError, match="Nothing was sent"):
@@ -361,9 +361,11 @@ def test_a_round_begins_with_the_moments_and_the_residual_of_the_one_before(
     place, given, owed = open_site(tmp_path, study), [], []
     run, pack = local_round.run_phase, local_round.encode
 
-    def run_watched(workplace: work.Workplace, request: Any, phase: Any, chosen: Any, course: Any) -> TrainingRecord:
-        given.append({} if request.round == 1 else pack_states({phase.name: course.optimiser}))
-        return run(workplace, request, phase, chosen, course)
+    def run_watched(
+        workplace: work.Workplace, request: Any, phase: Any, chosen: Any, continuation: Any
+    ) -> TrainingRecord:
+        given.append({} if request.round == 1 else pack_states({phase.name: continuation.optimiser}))
+        return run(workplace, request, phase, chosen, continuation)
 
     def encode_watched(*arguments: Any) -> Any:
         owed.append(dict(arguments[-1]))

@@ -7,14 +7,14 @@ import pytest
 from prostafed.client.ingest.identity import read_secret
 from prostafed.client.manifest import read_manifest
 from prostafed.client.site.setup import init_site
-from prostafed.client.site.site_file import read_settings, read_site
+from prostafed.client.site.site_file import open_site, read_site_file
 from prostafed.common.errors import ConfigurationError
 from prostafed.common.shell.keys import read_public_key
 
 
 def test_all_a_site_needs_is_there_and_private(tmp_path):
     made = init_site(tmp_path / "north", "north")
-    site = read_site(made.site_file)
+    site = open_site(made.site_file)
     assert (site.name, site.server) == ("north", None)
     assert len(read_secret(site.secret)) == 32
     assert read_manifest(site.manifest).studies == ()
@@ -29,7 +29,7 @@ def test_the_commented_server_table_is_a_valid_one(tmp_path):
     text = path.read_text()
     table = text[text.index("# [server]") :].replace("# ", "")
     path.write_text(f'name = "north"\n{table}')
-    server = read_settings(path).server
+    server = read_site_file(path).server
     assert server is not None
     assert server.key == tmp_path / "north.key"
 

@@ -4,7 +4,7 @@ from pathlib import Path
 
 import pytest
 
-from prostafed.client.site.site_file import read_settings, read_site
+from prostafed.client.site.site_file import open_site, read_site_file
 from prostafed.common.errors import ConfigurationError
 
 
@@ -16,7 +16,7 @@ def write(folder: Path, text: str) -> Path:
 
 def test_paths_are_relative_to_the_file(tmp_path):
     server = '[server]\naddress = "fl:1"\nroot_certificates = "ca.crt"\nkey = "/keys/k"\n'
-    site = read_settings(write(tmp_path, f'name = "north"\ndicom = "../export"\nsplits = "s.csv"\n{server}'))
+    site = read_site_file(write(tmp_path, f'name = "north"\ndicom = "../export"\nsplits = "s.csv"\n{server}'))
     assert site.cases == tmp_path / "cases"
     assert site.manifest == tmp_path / "manifest"
     assert site.secret == tmp_path / "site.secret"
@@ -27,38 +27,38 @@ def test_paths_are_relative_to_the_file(tmp_path):
 
 
 def test_what_is_not_said_stays_unsaid(tmp_path):
-    site = read_settings(write(tmp_path, 'name = "north"\n'))
+    site = read_site_file(write(tmp_path, 'name = "north"\n'))
     assert (site.dicom, site.splits, site.server) == (None, None, None)
     assert site.center == "north"
-    assert read_settings(write(tmp_path, 'name = "north"\ncenter = "RUMC"\n')).center == "RUMC"
+    assert read_site_file(write(tmp_path, 'name = "north"\ncenter = "RUMC"\n')).center == "RUMC"
 
 
 def test_training_needs_the_folder_of_cases_and_indexing_does_not(tmp_path):
     path = write(tmp_path, 'name = "north"\n')
-    read_settings(path)
+    read_site_file(path)
     with pytest.raises(ConfigurationError, match=r"folder of cases .* does not exist"):
-        read_site(path)
+        open_site(path)
     (tmp_path / "cases").mkdir()
-    assert read_site(path).cases.is_dir()
+    assert open_site(path).cases.is_dir()
 
 
 @pytest.mark.parametrize(("line", "expected"), [('dicon = "x"', "did you mean 'dicom'"), ('center = "a b"', "center")])
 def test_a_mistake_is_named(tmp_path, line, expected):
     with pytest.raises(ConfigurationError, match=expected):
-        read_settings(write(tmp_path, f'name = "north"\n{line}\n'))
+        read_site_file(write(tmp_path, f'name = "north"\n{line}\n'))
 
 
 def test_what_the_machine_does_is_said_in_the_file(tmp_path):
-    site = read_settings(write(tmp_path, 'name = "north"\n'))
+    site = read_site_file(write(tmp_path, 'name = "north"\n'))
     assert (site.precision, site.micro_batch, site.compile, site.processes) == ("auto", 0, False, 1)
     assert site.checkpoint_minutes == 5
     keys = 'precision = "bf16"\nmicro_batch = 2\ncompile = true\nprocesses = 4\ncheckpoint_minutes = 0.5\n'
-    site = read_settings(write(tmp_path, f'name = "north"\n{keys}'))
+    site = read_site_file(write(tmp_path, f'name = "north"\n{keys}'))
     assert (site.precision, site.micro_batch, site.compile, site.processes) == ("bf16", 2, True, 4)
     assert site.checkpoint_minutes == 0.5
     for line in ('precision = "int8"', "micro_batch = -1", "processes = 0", "checkpoint_minutes = -1.0"):
         with pytest.raises(ConfigurationError):
-            read_settings(write(tmp_path, f'name = "north"\n{line}\n'))
+            read_site_file(write(tmp_path, f'name = "north"\n{line}\n'))
 
 
 @pytest.mark.parametrize(
@@ -67,13 +67,13 @@ def test_what_the_machine_does_is_said_in_the_file(tmp_path):
 )
 def test_numbered_gpus_are_one_for_each_process(tmp_path, device, processes):
     with pytest.raises(ConfigurationError, match="Name one for each process"):
-        read_settings(write(tmp_path, f'name = "north"\ndevice = "{device}"\nprocesses = {processes}\n'))
+        read_site_file(write(tmp_path, f'name = "north"\ndevice = "{device}"\nprocesses = {processes}\n'))
 
 
 def test_a_list_of_gpus_is_read(tmp_path):
-    assert read_settings(write(tmp_path, 'name = "north"\n')).devices == ("auto",)
-    site = read_settings(write(tmp_path, 'name = "north"\ndevice = "cuda:0,cuda:2"\nprocesses = 2\n'))
+    assert read_site_file(write(tmp_path, 'name = "north"\n')).devices == ("auto",)
+    site = read_site_file(write(tmp_path, 'name = "north"\ndevice = "cuda:0,cuda:2"\nprocesses = 2\n'))
     assert site.devices == ("cuda:0", "cuda:2")
     for device in ("cuda,cuda:1", "cpu,cuda:1", "cuda:0,"):
         with pytest.raises(ConfigurationError, match="device"):
-            read_settings(write(tmp_path, f'name = "north"\ndevice = "{device}"\nprocesses = 2\n'))
+            read_site_file(write(tmp_path, f'name = "north"\ndevice = "{device}"\nprocesses = 2\n'))

@@ -13,7 +13,7 @@ from prostafed.client.rounds import answer as work
 from prostafed.client.rounds import phases
 from prostafed.client.training import finetune as finetuning
 from prostafed.client.training.finetune import Tuning, decay_layers, finetune
-from prostafed.client.training.loop import Course, Optimisation, TrainingRecord
+from prostafed.client.training.loop import Continuation, Optimisation, TrainingRecord
 from prostafed.common.aggregation import NoParameters
 from prostafed.common.exchange.messages import Request
 from prostafed.common.imaging.augment import Augmentation, apply_augmentation, apply_geometry, draw_augmentation
@@ -171,7 +171,7 @@ def make_study(**keys: Any) -> Study:
         {
             "name": "modes",
             "data": {"size": SIZE, "spacing_mm": SPACING, "validation_fraction": 0.1, "test_fraction": 0.1},
-            "model": {"width": 4, "stages": 3},
+            "model": {"width": 4, "resolutions": 3},
             "stage": [stage],
         },
         Study,
@@ -253,7 +253,13 @@ def test_the_study_says_how_many_labels_a_site_uses(
     tuned: list[object] = []
 
     def remember(
-        network: object, task: object, cases: object, chosen: list[int], *rest: object, tuning: Tuning, course: Course
+        network: object,
+        task: object,
+        cases: object,
+        chosen: list[int],
+        *rest: object,
+        tuning: Tuning,
+        continuation: Continuation,
     ) -> TrainingRecord:
         asked.append(list(chosen))
         tuned.append(tuning)

@@ -7,7 +7,7 @@ import pytest
 import torch
 from torch import Generator, nn
 
-from prostafed.client.training.loop import DIVERGED, Course, Optimisation, State, decayed, optimise
+from prostafed.client.training.loop import DIVERGED, Continuation, Optimisation, State, decayed, optimise
 from prostafed.client.training.optimisers import pack_states, unpack_state
 from prostafed.client.training.step import PartLoss
 from prostafed.common.errors import DataError, DivergedError
@@ -168,7 +168,7 @@ def train_interrupted(stop_after: int | None, optimiser: str) -> tuple[list[byte
     """Train three epochs of four steps, killed after some step and taken up again from the last state handed out."""
     data, states = torch.arange(21.0).view(7, 3) / 10, []
 
-    def run(course: Course) -> tuple[list[bytes], float]:
+    def run(continuation: Continuation) -> tuple[list[bytes], float]:
         torch.manual_seed(0)
         network = nn.Linear(3, 1)
 
@@ -177,7 +177,7 @@ def train_interrupted(stop_after: int | None, optimiser: str) -> tuple[list[byte
             return lambda part: (network(seen[part]) ** 2).mean()
 
         settings = Optimisation(3, 2, 1e-2, 1e-2, 1, optimiser)  # type: ignore[arg-type]
-        record = optimise(network, batch_loss, 7, settings, lambda *_: None, course=course)
+        record = optimise(network, batch_loss, 7, settings, lambda *_: None, continuation=continuation)
         assert record.steps == 12
         return [tensor.numpy().tobytes() for tensor in network.state_dict().values()], record.loss
 
@@ -187,10 +187,10 @@ def train_interrupted(stop_after: int | None, optimiser: str) -> tuple[list[byte
             raise InterruptedError
 
     if stop_after is None:
-        return run(Course())
+        return run(Continuation())
     with pytest.raises(InterruptedError):
-        run(Course(on_state=keep, every_s=0.0))
-    return run(Course(start=states[-1]))
+        run(Continuation(on_state=keep, every_s=0.0))
+    return run(Continuation(start=states[-1]))
 
 
 @pytest.mark.parametrize("optimiser", ["adamw", "sgd"])
@@ -203,8 +203,15 @@ def test_no_state_is_handed_out_before_its_time() -> None:
     network = nn.Linear(1, 1)
     for every_s, expected in ((math.inf, 0), (3600.0, 0), (0.0, 4)):
         states: list[State] = []
-        course = Course(on_state=states.append, every_s=every_s)
-        optimise(network, lambda *_: lambda part: network.weight.sum(), 6, SETTINGS, lambda *_: None, course=course)
+        continuation = Continuation(on_state=states.append, every_s=every_s)
+        optimise(
+            network,
+            lambda *_: lambda part: network.weight.sum(),
+            6,
+            SETTINGS,
+            lambda *_: None,
+            continuation=continuation,
+        )
         assert len(states) == expected
 
 
@@ -217,7 +224,7 @@ def test_a_kept_optimiser_goes_on_with_this_rounds_learning_rate() -> None:
         for number in range(rounds):
             settings = Optimisation(epochs, 4, second_rate if number else 1e-2, 0.0, 1)
             record = optimise(network, lambda *_: lambda part: (network.weight**3).sum(), 4, settings, lambda *_: None,
-                              course=Course(optimiser=state))  # fmt: skip
+                              continuation=Continuation(optimiser=state))  # fmt: skip
             state = record.optimiser if keep else None
         return network.weight.detach().flatten().tolist()
 

@@ -4,7 +4,7 @@ import pytest
 import torch
 from torch import nn
 
-from prostafed.client.training.loop import Course, Optimisation, optimise
+from prostafed.client.training.loop import Continuation, Optimisation, optimise
 from prostafed.client.training.machine import Machine, choose_dtype, compile_groups, say_once
 from prostafed.common.errors import ConfigurationError
 
@@ -38,8 +38,15 @@ def test_forward_passes_are_in_the_precision_asked_for() -> None:
         return outputs.float().mean()
 
     for precision in ("float32", "bf16"):
-        course = Course(Machine(precision=precision))  # type: ignore[arg-type]
-        optimise(network, lambda *_: part_loss, 2, Optimisation(1, 2, 1e-2, 0.0, 1), lambda *_: None, course=course)
+        continuation = Continuation(Machine(precision=precision))  # type: ignore[arg-type]
+        optimise(
+            network,
+            lambda *_: part_loss,
+            2,
+            Optimisation(1, 2, 1e-2, 0.0, 1),
+            lambda *_: None,
+            continuation=continuation,
+        )
     assert seen == [torch.float32, torch.bfloat16]
     assert network.weight.dtype == torch.float32
 
@@ -53,10 +60,10 @@ def test_every_group_is_compiled_and_only_where_asked(monkeypatch: pytest.Monkey
     monkeypatch.setattr(nn.Module, "compile", remember)
     network = nn.ModuleDict({"encoder": nn.Linear(1, 1), "head": nn.Linear(1, 1)})
     for flag in (False, True):
-        course = Course(Machine(compile=flag))
+        continuation = Continuation(Machine(compile=flag))
         settings = Optimisation(1, 2, 1e-2, 0.0, 1)
         optimise(network, lambda *_: lambda part: network["head"].weight.sum(), 2, settings, lambda *_: None,
-                 course=course)  # fmt: skip
+                 continuation=continuation)  # fmt: skip
         assert compiled == ([network["encoder"], network["head"]] if flag else [])
 
 

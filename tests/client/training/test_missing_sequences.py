@@ -11,7 +11,7 @@ from torch import Tensor, nn
 from prostafed.client.rounds import answer as work
 from prostafed.client.rounds import phases
 from prostafed.client.training.finetune import finetune
-from prostafed.client.training.loop import Course, Optimisation, TrainingRecord
+from prostafed.client.training.loop import Continuation, Optimisation, TrainingRecord
 from prostafed.client.training.pretrain import pretrain
 from prostafed.common.exchange.messages import Request
 from prostafed.common.imaging.augment import find_present
@@ -75,7 +75,7 @@ def test_the_study_says_which_sequences_are_hidden(tmp_path: Path, monkeypatch: 
         {
             "name": "partly",
             "data": {"size": size, "spacing_mm": SPACING, "allow_missing": ["hbv"]},
-            "model": {"width": 4, "stages": 2},
+            "model": {"width": 4, "resolutions": 2},
             "stage": [{"kind": "pretrain", "rounds": 1}],
         },
         Study,
@@ -83,7 +83,7 @@ def test_the_study_says_which_sequences_are_hidden(tmp_path: Path, monkeypatch: 
     )
     asked: list[object] = []
 
-    def remember(*arguments: object, course: Course) -> TrainingRecord:
+    def remember(*arguments: object, continuation: Continuation) -> TrainingRecord:
         asked.append(arguments[-1])
         return TrainingRecord(0.0, 1, 1, 0.0)
 

@@ -9,7 +9,7 @@ import pytest
 import torch
 
 from prostafed.client.rounds import answer as work
-from prostafed.client.training.loop import Course, Optimisation, TrainingRecord
+from prostafed.client.training.loop import Continuation, Optimisation, TrainingRecord
 from prostafed.client.training.machine import Machine
 from prostafed.client.training.pretrain import pretrain
 from prostafed.common.exchange.messages import Request
@@ -119,7 +119,7 @@ def test_distances_are_measured_with_all_digits_whatever_the_precision_of_the_ne
 
     settings = Optimisation(epochs=1, batch_size=2, learning_rate=1e-2, weight_decay=0.0, seed=1)
     pretrain(network, replace(built, outputs=outputs, loss=loss), make_cases(2), range(2), SPACING, settings,
-             torch.device("cpu"), lambda *_: None, course=Course(Machine(precision="bf16")))  # fmt: skip
+             torch.device("cpu"), lambda *_: None, continuation=Continuation(Machine(precision="bf16")))  # fmt: skip
     assert seen == [True, False]
 
 
@@ -134,7 +134,7 @@ def workplace(tmp_path: Path) -> work.Workplace:
     study = {
         "name": "targets",
         "data": {"size": SIZE, "spacing_mm": SPACING, "sequences": sequences},
-        "model": {"width": 4, "stages": 2},
+        "model": {"width": 4, "resolutions": 2},
         "stage": [{"kind": "pretrain", "rounds": 3, "method": "byol"}],
     }
     return work.open_workplace(tmp_path / "site.toml", parse(study, Study, "test").canonical())

@@ -12,7 +12,7 @@ from hypothesis import strategies as st
 from torch import Generator, Tensor, nn
 
 from prostafed.client.training import step as stepping
-from prostafed.client.training.loop import PLAIN, Course, Optimisation, State, TrainingRecord, optimise
+from prostafed.client.training.loop import PLAIN, Continuation, Optimisation, State, TrainingRecord, optimise
 from prostafed.client.training.machine import Machine, say_once
 from prostafed.client.training.step import PartLoss, Stepper, split_evenly
 from prostafed.common.errors import DataError
@@ -99,7 +99,7 @@ class Overflow(torch.autograd.Function):
         return gradients[0].where(gradients[0].abs() <= context.limit, torch.inf), None
 
 
-def train_steeply(limit: float, course: Course = PLAIN) -> tuple[Tensor, TrainingRecord, list[float]]:
+def train_steeply(limit: float, continuation: Continuation = PLAIN) -> tuple[Tensor, TrainingRecord, list[float]]:
     """Three steps whose gradients overflow at a loss scale above `limit`; also what was drawn, pass after pass."""
     torch.manual_seed(0)
     network, drawn = nn.Linear(3, 1), []
@@ -110,7 +110,7 @@ def train_steeply(limit: float, course: Course = PLAIN) -> tuple[Tensor, Trainin
         return lambda part: Overflow.apply((seen[part] @ network.weight.T).mean(), limit)  # type: ignore[no-untyped-call, no-any-return]
 
     settings = Optimisation(3, 2, 1e-2, 0.0, 1, "sgd")
-    record = optimise(network, batch_loss, 2, settings, lambda *_: None, divisible=True, course=course)
+    record = optimise(network, batch_loss, 2, settings, lambda *_: None, divisible=True, continuation=continuation)
     return network.weight.detach(), record, drawn
 
 
@@ -126,7 +126,7 @@ def test_gradients_that_overflow_float16_take_the_step_again_and_the_next_round_
     assert torch.allclose(weight, plain[0], atol=1e-4), "every step that is counted was taken"
     assert record.scaler["scale"] == 2048
     assert record.scaler["_growth_tracker"] == 3
-    _, later, drawn = train_steeply(3000.0, Course(scaler=record.scaler))
+    _, later, drawn = train_steeply(3000.0, Continuation(scaler=record.scaler))
     assert drawn == plain[2]
     assert later.scaler["_growth_tracker"] == 6
 
@@ -134,8 +134,8 @@ def test_gradients_that_overflow_float16_take_the_step_again_and_the_next_round_
 @pytest.mark.usefixtures("in_float16")
 def test_a_round_that_is_taken_up_again_knows_the_scale() -> None:
     states: list[State] = []
-    train_steeply(3000.0, Course(on_state=lambda state: states.append(copy.deepcopy(state)), every_s=0.0))
-    _, record, drawn = train_steeply(3000.0, Course(start=states[0]))
+    train_steeply(3000.0, Continuation(on_state=lambda state: states.append(copy.deepcopy(state)), every_s=0.0))
+    _, record, drawn = train_steeply(3000.0, Continuation(start=states[0]))
     assert len(drawn) == 2, "no step is taken again"
     assert record.scaler["_growth_tracker"] == 3
 

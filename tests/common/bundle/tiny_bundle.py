@@ -20,7 +20,7 @@ def make_study(task: str = "lesion", grid: Grid = GRID, **data: Any) -> Study:
     values = {
         "name": "tiny",
         "data": {"spacing_mm": grid.spacing_mm, "size": grid.size, **data},
-        "model": {"width": 4, "stages": 2},
+        "model": {"width": 4, "resolutions": 2},
         "stage": [stage],
     }
     return parse_study(json.dumps(values))

@@ -17,7 +17,7 @@ FILE = Path("model.safetensors")
 
 
 def make_study(*stages: dict[str, Any], seed: int = 0, allow: bool = False, **data: Any) -> Study:
-    start = {"encoder": "checkpoint", "sha256": "0" * 64, "allow_other_split": True} if allow else {}
+    start = {"weights": "checkpoint", "sha256": "0" * 64, "allow_other_split": True} if allow else {}
     values = {"name": "tiny", "seed": seed, "data": data, "initial": start, "stage": list(stages or [finetune()])}
     return parse(values, Study, "study")
 

@@ -10,7 +10,7 @@ from prostafed.common.study import Finetune, Pretrain, parse_study, read_study
 MINIMAL = 'name = "tiny"\n[[stage]]\nkind = "pretrain"\nrounds = 2\n'
 TUNED = 'name = "tiny"\n[[stage]]\nkind = "finetune"\nrounds = 3\n'
 SHA = "0123456789abcdef" * 4
-IMAGENET = f'[initial]\nencoder = "imagenet"\nsha256 = "{SHA}"\n'
+IMAGENET = f'[initial]\nweights = "imagenet"\nsha256 = "{SHA}"\n'
 
 
 def write(tmp_path: Path, text: str) -> Path:
@@ -66,7 +66,7 @@ def test_hash_ignores_how_a_default_is_written_and_sees_every_value(tmp_path: Pa
 def test_what_an_encoder_starts_from_is_part_of_the_hash(tmp_path: Path) -> None:
     mobilenet = '[model]\nencoder = "mobilenet"\n'
     plain = read_study(write(tmp_path, MINIMAL + mobilenet))
-    assert (plain.initial.encoder, plain.initial.sha256) == ("random", None)
+    assert (plain.initial.weights, plain.initial.sha256) == ("random", None)
     started = read_study(write(tmp_path, MINIMAL + mobilenet + IMAGENET))
     other = read_study(write(tmp_path, MINIMAL + mobilenet + IMAGENET.replace("0", "f")))
     assert len({plain.hash(), started.hash(), other.hash()}) == 3
@@ -101,11 +101,14 @@ def test_what_an_encoder_starts_from_is_part_of_the_hash(tmp_path: Path) -> None
         (MINIMAL + "[data]\ntest_fraction = 0.6\nvalidation_fraction = 0.5\n", ["must stay below 1"]),
         (MINIMAL + '[model]\nencoder = "mobilnet"\n', ["model.encoder", "unknown encoder", "did you mean 'mobilenet'"]),
         (MINIMAL + '[model]\nencoder = "mobilenet"\nstages = 6\n', ["'mobilenet' has at most 5 stages, found 6"]),
-        (MINIMAL + "[model]\nstages = 8\n", ["model.stages", "less than or equal to 7"]),
-        (MINIMAL + '[initial]\nencoder = "imagent"\n', ["initial.encoder", "'imagent'"]),
-        (MINIMAL + '[initial]\nencoder = "checkpoint"\n', ["initial", "needs sha256", "sha256sum FILE"]),
-        (MINIMAL + f'[initial]\nsha256 = "{SHA}"\n', ["initial", "sha256 is for an encoder that starts from a file"]),
-        (MINIMAL + '[initial]\nencoder = "checkpoint"\nsha256 = "abc"\n', ["initial.sha256", "pattern", "'abc'"]),
+        (MINIMAL + "[model]\nstages = 3\n", ["'model.stages': it is called 'resolutions' now"]),
+        (MINIMAL + "[round]\nenough = 3\n", ["'round.enough': it is called 'close_after' now"]),
+        (MINIMAL + '[initial]\nencoder = "random"\n', ["'initial.encoder': it is called 'weights' now"]),
+        (MINIMAL + "[model]\nresolutions = 8\n", ["model.resolutions", "less than or equal to 7"]),
+        (MINIMAL + '[initial]\nweights = "imagent"\n', ["initial.weights", "'imagent'"]),
+        (MINIMAL + '[initial]\nweights = "checkpoint"\n', ["initial", "needs sha256", "sha256sum FILE"]),
+        (MINIMAL + f'[initial]\nsha256 = "{SHA}"\n', ["initial", "sha256 is for weights that come from a file"]),
+        (MINIMAL + '[initial]\nweights = "checkpoint"\nsha256 = "abc"\n', ["initial.sha256", "pattern", "'abc'"]),
         (MINIMAL + IMAGENET, ["holds the weights of a MobileNetV2", "found 'resenc'"]),
         (MINIMAL + "[privacy]\ntarget_epsilon = 8.0\n", ["unknown key 'privacy'"]),
         ("name = \n", ["not valid TOML"]),

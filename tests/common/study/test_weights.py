@@ -179,11 +179,11 @@ def test_inflation_needs_every_tensor_in_its_shape_and_keeps_the_shifts() -> Non
 
 
 def make_study(**initial: Any) -> Study:
-    encoder = "mobilenet" if initial.get("encoder") == "imagenet" else "resenc"
+    encoder = "mobilenet" if initial.get("weights") == "imagenet" else "resenc"
     values = {
         "name": "tiny",
         "data": {"size": [4, 16, 16], "spacing_mm": [4.0, 2.0, 2.0]},
-        "model": {"encoder": encoder, "width": 4, "stages": 2},
+        "model": {"encoder": encoder, "width": 4, "resolutions": 2},
         "initial": initial,
         "stage": [{"kind": "finetune", "task": "classify", "rounds": 1}],
     }
@@ -204,7 +204,7 @@ def test_a_checkpoint_gives_its_encoder_and_nothing_else(tmp_path: Path) -> None
     path, tensors = tmp_path / "model.safetensors", read_tensors(build_stage_network(make_study(), 1))
     earlier = {name: array + 1 for name, array in tensors.items()}
     save_checkpoint(path, earlier, {"split": describe_split(make_study())})
-    found = load_initial(make_study(encoder="checkpoint", sha256=digest(path)), path)
+    found = load_initial(make_study(weights="checkpoint", sha256=digest(path)), path)
     assert set(found) == {name for name in tensors if name.startswith("encoder.")} < set(tensors)
     assert all(np.array_equal(found[name], earlier[name]) for name in found)
 
@@ -218,7 +218,7 @@ def test_what_the_earlier_run_did_not_train_starts_as_drawn_and_is_said(tmp_path
     save_checkpoint(path, trained, {LEFT_OUT: json.dumps([*left_out, "head.weight"]), **split})
     told: list[Event] = []
     with listening(told.append):
-        found = load_initial(make_study(encoder="checkpoint", sha256=digest(path)), path)
+        found = load_initial(make_study(weights="checkpoint", sha256=digest(path)), path)
     assert set(found) == set(trained)
     (said,) = told
     assert isinstance(said, Said)
@@ -227,7 +227,7 @@ def test_what_the_earlier_run_did_not_train_starts_as_drawn_and_is_said(tmp_path
 
     save_checkpoint(path, trained, {})  # one that does not say what it lacks
     with pytest.raises(CheckpointError, match=rf"model\.safetensors: .*{left_out[0]} is missing"):
-        load_initial(make_study(encoder="checkpoint", sha256=digest(path)), path)
+        load_initial(make_study(weights="checkpoint", sha256=digest(path)), path)
 
 
 @pytest.mark.parametrize(
@@ -246,7 +246,7 @@ def test_a_checkpoint_without_a_trained_encoder_is_no_start(
     path = tmp_path / "model.safetensors"
     save_checkpoint(path, {"head.weight": np.zeros(3, np.float32)}, metadata)
     with pytest.raises(CheckpointError, match=expected):
-        load_initial(make_study(encoder="checkpoint", sha256=digest(path)), path)
+        load_initial(make_study(weights="checkpoint", sha256=digest(path)), path)
 
 
 def test_a_checkpoint_of_another_network_names_itself(tmp_path: Path) -> None:
@@ -254,20 +254,20 @@ def test_a_checkpoint_of_another_network_names_itself(tmp_path: Path) -> None:
     metadata = {"split": describe_split(make_study())}
     save_checkpoint(path, {"encoder.stages.0.weight": np.zeros(3, np.float32)}, metadata)
     with pytest.raises(CheckpointError, match=r"model.safetensors: The tensors do not fit"):
-        load_initial(make_study(encoder="checkpoint", sha256=digest(path)), path)
+        load_initial(make_study(weights="checkpoint", sha256=digest(path)), path)
 
 
 def test_a_checkpoint_that_may_have_seen_the_test_patients_is_refused_unless_allowed(tmp_path: Path) -> None:
     path, tensors = tmp_path / "model.safetensors", read_tensors(build_stage_network(make_study(), 1))
     save_checkpoint(path, tensors, {})
     with pytest.raises(CheckpointError, match="so this study may test on patients it has seen"):
-        load_initial(make_study(encoder="checkpoint", sha256=digest(path)), path)
-    assert load_initial(make_study(encoder="checkpoint", sha256=digest(path), allow_other_split=True), path)
+        load_initial(make_study(weights="checkpoint", sha256=digest(path)), path)
+    assert load_initial(make_study(weights="checkpoint", sha256=digest(path), allow_other_split=True), path)
 
 
 @pytest.mark.parametrize("encoder", ["imagenet", "checkpoint"])
 def test_the_file_must_be_there_and_be_the_one_the_study_names(tmp_path: Path, encoder: str) -> None:
-    study, path = make_study(encoder=encoder, sha256="0" * 64), tmp_path / "weights.pth"
+    study, path = make_study(weights=encoder, sha256="0" * 64), tmp_path / "weights.pth"
     with pytest.raises(ConfigurationError, match=r"0{64}, and none was given. Name it with --initial FILE"):
         load_initial(study, None)
     with pytest.raises(ConfigurationError, match="Cannot read"):
@@ -284,7 +284,7 @@ def test_imagenet_weights_start_a_studys_network(tmp_path: Path, name: str) -> N
         torch.save(state, path)
     else:
         save_checkpoint(path, {key: tensor.numpy() for key, tensor in state.items()}, {})
-    study = make_study(encoder="imagenet", sha256=digest(path))
+    study = make_study(weights="imagenet", sha256=digest(path))
     network = build_stage_network(study, 1)
     write_tensors(network, load_initial(study, path))
     found = network.state_dict()["encoder.stages.1.0.layers.2.conv.weight"][:, :, 0, 0, 0]
@@ -295,7 +295,7 @@ def test_weights_of_another_network_and_no_weights_are_said(tmp_path: Path) -> N
     path = tmp_path / "weights.pth"
     torch.save({"fc.weight": torch.zeros(2)}, path)
     with pytest.raises(CheckpointError, match=r"weights.pth: The weights are not those of torchvision's MobileNetV2"):
-        load_initial(make_study(encoder="imagenet", sha256=digest(path)), path)
+        load_initial(make_study(weights="imagenet", sha256=digest(path)), path)
     path.write_bytes(b"no weights")
     with pytest.raises(CheckpointError, match="not a readable state dict"):
         read_weights(path)
@@ -311,7 +311,7 @@ def test_the_weights_of_the_package_start_the_encoder() -> None:
     )
     path = Path(package.__file__).parent / "weights" / "mobilenet_v2-b0353104.pth"
     state, plain = read_weights(path), make_plain()
-    study = make_study(encoder="imagenet", sha256=digest(path))
+    study = make_study(weights="imagenet", sha256=digest(path))
     write_tensors(build_stage_network(study, 1), load_initial(study, path))
     encoder = make_encoder(depth=1)
     start(encoder, state)

@@ -15,7 +15,7 @@ from prostafed.common.exchange.compression import list_slots
 from prostafed.common.exchange.messages import Refusal, Reply, Request
 from prostafed.common.exchange.wire import pack_reply, unpack_request
 from prostafed.server.exchange import exchange as rounds
-from prostafed.server.exchange.exchange import Roll, ask_sites
+from prostafed.server.exchange.exchange import Roster, ask_sites
 from prostafed.simulations.run.engine.grid import LocalGrid
 
 WEIGHT = {"encoder.weight": np.zeros((2, 2), np.float32)}
@@ -116,7 +116,7 @@ def test_a_round_is_closed_when_enough_have_answered(monkeypatch: pytest.MonkeyP
     monkeypatch.setattr(rounds, "POLL_S", 0.01)
     grid, nodes = make_grid({name: good(name) for name in "abc"})
     taken: list[str] = []
-    exchange, left = ask_sites(grid, nodes, REQUEST, 5.0, lambda site, reply: taken.append(site), enough=2)
+    exchange, left = ask_sites(grid, nodes, REQUEST, 5.0, lambda site, reply: taken.append(site), close_after=2)
     assert taken == exchange.replies == ["a", "b"]
     assert [(entry["site"], entry["code"]) for entry in exchange.rejections] == [("c", "NOT_NEEDED")]
     assert list(left.values()) == ["c"]
@@ -125,19 +125,19 @@ def test_a_round_is_closed_when_enough_have_answered(monkeypatch: pytest.MonkeyP
 def test_an_answer_to_an_earlier_round_is_put_aside_and_said(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(rounds, "POLL_S", 0.01)
     grid, nodes = make_grid({name: echo(name) for name in "ab"})
-    roll = Roll(grid, "abc", 0.1)
-    roll.assemble(2)
+    roster = Roster(grid, "abc", 0.1)
+    roster.assemble(2)
     grid.silent = frozenset({nodes["b"]})
     taken: list[tuple[str, int]] = []
     take = lambda site, reply: taken.append((site, reply.round))  # noqa: E731
-    first = roll.ask(REQUEST, ["a", "b"], take)
+    first = roster.ask(REQUEST, ["a", "b"], take)
     assert [(entry["site"], entry["code"]) for entry in first.rejections] == [("b", "DEADLINE")]
     assert first.late == []
     grid.silent = frozenset()
-    second = roll.ask(replace(REQUEST, round=3), ["a", "b"], take)
+    second = roster.ask(replace(REQUEST, round=3), ["a", "b"], take)
     assert second.late == [{"site": "b", "stage": "1", "round": "2", "action": "train"}]
     assert taken == [("a", 2), ("a", 3), ("b", 3)]
-    assert roll.ask(replace(REQUEST, round=4), ["a", "b"], take).late == []
+    assert roster.ask(replace(REQUEST, round=4), ["a", "b"], take).late == []
 
 
 def echo(site: str) -> Answer:
@@ -160,17 +160,17 @@ class ChangingGrid(SilentGrid):
 def test_a_site_that_goes_and_comes_back_is_known_again() -> None:
     grid, nodes = make_grid({name: echo(name) for name in ("north", "south")}, ChangingGrid)
     grid.away = frozenset({nodes["south"]})
-    roll = Roll(grid, "abc", 5.0)
-    roll.assemble(1)
-    assert roll.present() == ["north"]
+    roster = Roster(grid, "abc", 5.0)
+    roster.assemble(1)
+    assert roster.present() == ["north"]
     grid.away = frozenset()
-    assert roll.present() == ["north", "south"]
+    assert roster.present() == ["north", "south"]
     grid.away = frozenset({nodes["north"]})
-    assert roll.present() == ["south"]
-    exchange = roll.ask(REQUEST, ["north", "south"], lambda site, reply: None)
+    assert roster.present() == ["south"]
+    exchange = roster.ask(REQUEST, ["north", "south"], lambda site, reply: None)
     assert exchange.replies == ["south"]
     grid.away = frozenset()
-    assert roll.present() == ["north", "south"]
+    assert roster.present() == ["north", "south"]
 
 
 class EnrolledGrid(ChangingGrid):
@@ -186,19 +186,19 @@ class EnrolledGrid(ChangingGrid):
 def test_a_name_nobody_enrolled_is_that_of_the_node_that_said_it_first() -> None:
     grid, nodes = make_grid({"first": echo("north"), "second": echo("north")}, ChangingGrid)
     grid.away = frozenset({nodes["second"]})
-    roll = Roll(grid, "abc", 5.0)
-    roll.assemble(1)
+    roster = Roster(grid, "abc", 5.0)
+    roster.assemble(1)
     grid.away = frozenset()
-    assert roll.present() == ["north"]
+    assert roster.present() == ["north"]
     grid.away = frozenset({nodes["first"]})  # absent is not gone: nobody may stand in for it
-    assert roll.present() == []
-    assert roll.refused == {
+    assert roster.present() == []
+    assert roster.refused == {
         f"node {nodes['second']}": "SAME_NAME (another node is north; each site needs a name of its own)"
     }
     grid.away = frozenset()
-    assert roll.ask(REQUEST, ["north"], lambda site, reply: None).replies == []
-    assert roll.present() == ["north"]
-    assert roll.ask(REQUEST, ["north"], lambda site, reply: None).replies == ["north"]
+    assert roster.ask(REQUEST, ["north"], lambda site, reply: None).replies == []
+    assert roster.present() == ["north"]
+    assert roster.ask(REQUEST, ["north"], lambda site, reply: None).replies == ["north"]
 
 
 @pytest.mark.parametrize("away", [frozenset[str](), frozenset({"north"})])
@@ -206,53 +206,53 @@ def test_an_enrolled_site_cannot_be_another_whether_that_is_there_or_not(away: f
     grid, nodes = make_grid({"thief": echo("north"), "south": echo("south"), "north": echo("north")}, EnrolledGrid)
     grid.enrolled = ("thief", "south", "north")
     grid.away = frozenset(nodes[site] for site in away)
-    roll = Roll(grid, "abc", 5.0)
-    roll.assemble(1)
+    roster = Roster(grid, "abc", 5.0)
+    roster.assemble(1)
     here = sorted({"north", "south"} - away)
-    assert roll.present() == here
+    assert roster.present() == here
     said = "WRONG_NAME (its key is enrolled as thief, its site file says north; mend the one or the other)"
-    assert roll.refused == {"thief": said}
+    assert roster.refused == {"thief": said}
     grid.away = frozenset()
-    assert roll.present() == ["north", "south"], "nobody was locked out"
+    assert roster.present() == ["north", "south"], "nobody was locked out"
     taken: list[str] = []
-    roll.ask(REQUEST, ["north", "south"], lambda site, reply: taken.append(site))
+    roster.ask(REQUEST, ["north", "south"], lambda site, reply: taken.append(site))
     assert sorted(taken) == ["north", "south"]
 
 
 def test_a_hospital_enrolled_with_a_new_key_takes_its_place_once_the_old_one_is_gone() -> None:
     grid, nodes = make_grid({"old": echo("north"), "new": echo("north")}, EnrolledGrid)
     grid.enrolled = ("north", "north")
-    roll = Roll(grid, "abc", 5.0)
-    roll.assemble(1)
-    assert roll.present() == ["north"]
-    assert [why[:9] for why in roll.refused.values()] == ["SAME_NAME"]
+    roster = Roster(grid, "abc", 5.0)
+    roster.assemble(1)
+    assert roster.present() == ["north"]
+    assert [why[:9] for why in roster.refused.values()] == ["SAME_NAME"]
     grid.away = frozenset({nodes["old"]})
-    assert roll.present() == ["north"]
-    assert roll.refused == {}
+    assert roster.present() == ["north"]
+    assert roster.refused == {}
 
 
 def test_sites_are_found_by_their_own_names() -> None:
     grid, _ = make_grid({name: replying(Reply(name, "abc")) for name in ("south", "north")})
-    roll = Roll(grid, "abc", 5.0)
-    roll.assemble(2)
-    assert roll.present() == ["north", "south"]
+    roster = Roster(grid, "abc", 5.0)
+    roster.assemble(2)
+    assert roster.present() == ["north", "south"]
 
 
 def test_what_a_site_tells_of_its_patients_is_kept() -> None:
     told = {"cohort/csPCa/yes": 30.0}
     grid, _ = make_grid({"north": replying(Reply("north", "abc", metrics=told)), "south": replying(Reply("south"))})
-    roll = Roll(grid, "abc", 5.0)
-    roll.assemble(2)
-    assert roll.cohorts == {"north": {"csPCa/yes": 30.0}}
+    roster = Roster(grid, "abc", 5.0)
+    roster.assemble(2)
+    assert roster.cohorts == {"north": {"csPCa/yes": 30.0}}
 
 
 def test_one_that_refuses_does_not_keep_the_others_from_starting() -> None:
     grid, nodes = make_grid({"a": replying(Refusal("DATA")), "b": echo("b"), "c": echo("c")})
-    roll = Roll(grid, "abc", 60.0)
-    roll.assemble(2)
-    assert roll.present() == ["b", "c"]
-    assert list(roll.refused) == [f"node {nodes['a']}"]
-    assert roll.refused[f"node {nodes['a']}"].startswith("DATA (the site has no cases")
+    roster = Roster(grid, "abc", 60.0)
+    roster.assemble(2)
+    assert roster.present() == ["b", "c"]
+    assert list(roster.refused) == [f"node {nodes['a']}"]
+    assert roster.refused[f"node {nodes['a']}"].startswith("DATA (the site has no cases")
 
 
 def test_one_that_refused_is_asked_again_until_it_is_ready(monkeypatch: pytest.MonkeyPatch) -> None:
@@ -260,10 +260,10 @@ def test_one_that_refused_is_asked_again_until_it_is_ready(monkeypatch: pytest.M
     monkeypatch.setattr(rounds, "ASK_AGAIN_S", 0.05)
     answers = iter([Refusal("DATA"), Refusal("DATA"), Reply("b")])
     grid, _ = make_grid({"a": echo("a"), "b": lambda message, request: pack_reply(next(answers), message)})
-    roll = Roll(grid, "abc", 30.0)
-    roll.assemble(2)
-    assert roll.present() == ["a", "b"]
-    assert roll.refused == {}
+    roster = Roster(grid, "abc", 30.0)
+    roster.assemble(2)
+    assert roster.present() == ["a", "b"]
+    assert roster.refused == {}
 
 
 def test_one_that_refuses_is_not_asked_again_in_every_round() -> None:
@@ -274,19 +274,19 @@ def test_one_that_refuses_is_not_asked_again_in_every_round() -> None:
         return pack_reply(Refusal("DATA"), message)
 
     grid, nodes = make_grid({"a": echo("a"), "b": refuse, "c": echo("c")}, ChangingGrid)
-    roll = Roll(grid, "abc", 5.0)
+    roster = Roster(grid, "abc", 5.0)
     for _ in range(3):
-        assert roll.present() == ["a", "c"]
-    assert (len(asked), list(roll.refused)) == (1, [f"node {nodes['b']}"])
+        assert roster.present() == ["a", "c"]
+    assert (len(asked), list(roster.refused)) == (1, [f"node {nodes['b']}"])
     grid.away = frozenset({nodes["c"]})  # somebody goes: who is there is asked anew
-    assert roll.present() == ["a"]
+    assert roster.present() == ["a"]
     assert len(asked) == 2
 
 
 def test_where_nothing_can_change_nobody_waits_for_the_deadline() -> None:
     grid, _ = make_grid({"a": echo("a"), "b": replying(Refusal("DATA"))})
     with pytest.raises(RoundError, match=r"Of 2 sites 1 are ready \(a\)\. node \d+: DATA"):
-        Roll(grid, "abc", 1e9).assemble(2, patient=False)
+        Roster(grid, "abc", 1e9).assemble(2, patient=False)
 
 
 @pytest.mark.parametrize(
@@ -303,4 +303,4 @@ def test_a_federation_that_is_not_complete_at_the_deadline_is_said(
     monkeypatch.setattr(rounds, "POLL_S", 0.01)
     grid, _ = make_grid(answers)
     with pytest.raises(RoundError, match=message):
-        Roll(grid, "abc", 0.1).assemble(expected)
+        Roster(grid, "abc", 0.1).assemble(expected)

@@ -23,7 +23,7 @@ from prostafed.common.study import Round
 from prostafed.common.tensors import Tensors
 from prostafed.server.aggregation import build_aggregator
 from prostafed.server.exchange.exchange import Exchange, ask_sites
-from prostafed.server.run.checkpoints import Standing
+from prostafed.server.run.checkpoints import RunState
 from prostafed.server.run.updates import Updates
 from prostafed.simulations.run.engine.grid import LocalGrid, cross_wire, identify
 
@@ -68,14 +68,14 @@ def run_round(
         mutated = mutate(reply.content)
         return Message(mutated, reply_to=message)
 
-    updates = Updates(Standing(1, 0, SENT), frozenset(SENT), build_aggregator("fedavg", NoParameters()), section, 3, 0)
+    updates = Updates(RunState(1, 0, SENT), frozenset(SENT), build_aggregator("fedavg", NoParameters()), section, 3, 0)
     grid = kind(app, [{"site": site} for site in STEPS], {})
     nodes = dict(zip(STEPS, grid.get_node_ids(), strict=True))
     request = Request("train", "run", "abc", 1, 1, SENT, returns=updates.returns)
     exchange, _ = ask_sites(grid, nodes, request, 30.0, updates.take)
-    standing, diagnostics = updates.finish(1, 1)
+    state, diagnostics = updates.finish(1, 1)
     assert all(np.isfinite(value) for value in diagnostics.values())
-    return exchange, {site: reply.cases for site, reply in updates.replies.items()}, standing.tensors
+    return exchange, {site: reply.cases for site, reply in updates.replies.items()}, state.tensors
 
 
 def check_round(exchange: Exchange, cases: dict[str, float], tensors: Tensors, rule: str) -> None:

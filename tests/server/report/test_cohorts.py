@@ -41,7 +41,7 @@ def test_scanners_are_named() -> None:
 def test_a_pooled_value_that_could_be_anything_is_not_shown(run: Path) -> None:
     row = {"stage": 2, "metric": "auroc", "value": 0.6543, "low": 0.5, "high": 0.8, "sites": ["alpha"]}
     for lowest, highest, shown in ((0.64, 0.67, True), (0.1, 0.9, False)):
-        (run / "pooled.json").write_text(json.dumps([{**row, "lowest": lowest, "highest": highest}]))
+        (run / "all_patients.json").write_text(json.dumps([{**row, "lowest": lowest, "highest": highest}]))
         page = write_report(run).read_text()
         assert ("0.654" in page, "too few patients to tell" in page.split("All patients together")[1]) == (
             shown,

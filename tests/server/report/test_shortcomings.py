@@ -94,7 +94,7 @@ def test_a_loss_that_came_back_is_not(run: Path) -> None:
 
 def test_a_start_from_another_split_is_shouted(run: Path) -> None:
     record = json.loads((run / "study.json").read_text())
-    record["study"]["initial"] = {"encoder": "checkpoint", "allow_other_split": True}
+    record["study"]["initial"] = {"weights": "checkpoint", "allow_other_split": True}
     (run / "study.json").write_text(json.dumps(record))
     assert titles(run)[1] == "Test patients may have been trained on"
     assert "may be too good" in last_words(run)[0]

@@ -8,9 +8,9 @@ import pytest
 from prostafed.common.errors import CheckpointError
 from prostafed.common.tensors import hash_tensors
 from prostafed.server.exchange.admission import History
-from prostafed.server.run.checkpoints import FILE, Standing, read_standing, write_standing
+from prostafed.server.run.checkpoints import FILE, RunState, read_run_state, write_run_state
 
-STANDING = Standing(
+STANDING = RunState(
     stage=2,
     round=7,
     tensors={"encoder.w": np.arange(4, dtype=np.float32)},
@@ -21,27 +21,27 @@ STANDING = Standing(
 
 
 def test_a_standing_reads_back_as_it_was(tmp_path: Path) -> None:
-    write_standing(tmp_path, STANDING, "abc", ledger=5)
-    read = read_standing(tmp_path, "abc", ledger=6)
+    write_run_state(tmp_path, STANDING, "abc", ledger=5)
+    read = read_run_state(tmp_path, "abc", ledger=6)
     assert (read.stage, read.round, read.history, read.rejected) == (2, 7, STANDING.history, {"south": 2})
     assert hash_tensors(read.tensors) == hash_tensors(STANDING.tensors)
     assert hash_tensors(read.memory) == hash_tensors(STANDING.memory)
 
 
 def test_without_a_checkpoint_the_run_stands_before_its_first_round(tmp_path: Path) -> None:
-    assert read_standing(tmp_path, "abc") == Standing()
+    assert read_run_state(tmp_path, "abc") == RunState()
 
 
 def test_what_does_not_belong_or_is_damaged_is_refused(tmp_path: Path) -> None:
-    write_standing(tmp_path, STANDING, "abc", ledger=5)
+    write_run_state(tmp_path, STANDING, "abc", ledger=5)
     with pytest.raises(CheckpointError, match="another study"):
-        read_standing(tmp_path, "other")
+        read_run_state(tmp_path, "other")
     with pytest.raises(CheckpointError, match="ledger has 4 lines, the checkpoint knows of 5"):
-        read_standing(tmp_path, "abc", ledger=4)
+        read_run_state(tmp_path, "abc", ledger=4)
     whole = (tmp_path / FILE).read_bytes()
     (tmp_path / FILE).write_bytes(whole[: len(whole) // 2])
     with pytest.raises(CheckpointError, match="not a readable checkpoint"):
-        read_standing(tmp_path, "abc")
+        read_run_state(tmp_path, "abc")
 
 
 def test_the_hash_sees_names_shapes_dtypes_and_values() -> None:

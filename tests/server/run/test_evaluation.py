@@ -36,10 +36,10 @@ class Judging(Sites):
         self.fails, self.spoil = fails, spoil
         self.evaluations: list[Asked] = []
 
-    def ask(self, request: Request, sites: Sequence[str], on_reply: OnReply, enough: int = 0) -> Exchange:
+    def ask(self, request: Request, sites: Sequence[str], on_reply: OnReply, close_after: int = 0) -> Exchange:
         if request.action == "train":
-            return super().ask(request, sites, on_reply, enough)
-        self.evaluations.append((request, list(sites), enough))
+            return super().ask(request, sites, on_reply, close_after)
+        self.evaluations.append((request, list(sites), close_after))
         refusals = self.fails(request, len(self.evaluations))
         exchange = Exchange(bytes_down=36, bytes_up=0)
         for site in sites:
@@ -84,7 +84,7 @@ def list_tested(folder: Path) -> set[str]:
 
 
 def pooled(folder: Path) -> set[tuple[str, ...]]:
-    return {tuple(row["sites"]) for row in json.loads((folder / "pooled.json").read_text())}
+    return {tuple(row["sites"]) for row in json.loads((folder / "all_patients.json").read_text())}
 
 
 def test_every_exchange_of_an_evaluation_is_recorded(tmp_path: Path) -> None:
@@ -180,8 +180,8 @@ def test_below_the_quorum_an_evaluation_is_tried_again_where_the_study_says_so(t
 
 def test_enough_closes_every_evaluation_but_the_last(tmp_path: Path) -> None:
     sites = Judging()
-    run(tmp_path, sites, with_round(quorum=1, enough=1))
-    assert [(each.round, enough) for each, _, enough in sites.evaluations] == [(2, 1), (3, 0)]
+    run(tmp_path, sites, with_round(quorum=1, close_after=1))
+    assert [(each.round, close_after) for each, _, close_after in sites.evaluations] == [(2, 1), (3, 0)]
 
 
 def test_one_that_left_after_taking_part_is_missing(tmp_path: Path) -> None:

@@ -19,12 +19,12 @@ from prostafed.common.tensors import group_of, hash_tensors, read_tensors
 from prostafed.server.exchange.exchange import Exchange, OnReply
 from prostafed.server.records.ledger import Entry, Ledger, read_ledger
 from prostafed.server.records.write import locked, open_run, read_evaluations, read_metrics, read_rounds
-from prostafed.server.run.checkpoints import read_standing
+from prostafed.server.run.checkpoints import read_run_state
 from prostafed.server.run.stages import run_stages
 
 STUDY = parse_study(
     """{"name": "tiny", "seed": 3, "data": {"size": [4, 8, 8], "spacing_mm": [3.0, 2.0, 2.0]},
-        "model": {"width": 2, "stages": 2}, "round": {"quorum": 2},
+        "model": {"width": 2, "resolutions": 2}, "round": {"quorum": 2},
         "stage": [{"kind": "pretrain", "rounds": 2},
                   {"kind": "finetune", "task": "classify", "rounds": 3, "evaluate_every": 2}]}"""
 )
@@ -49,7 +49,7 @@ class Sites:
         self.times += 1
         return sorted(self.there(self.times))
 
-    def ask(self, request: Request, sites: Sequence[str], on_reply: OnReply, enough: int = 0) -> Exchange:
+    def ask(self, request: Request, sites: Sequence[str], on_reply: OnReply, close_after: int = 0) -> Exchange:
         lost = self.before(request)
         self.asked.append((request.action, request.stage, request.round, request.splits))
         answering = [site for site in sites if site not in lost]
@@ -253,7 +253,7 @@ def test_with_nothing_shared_the_server_changes_nothing(tmp_path: Path) -> None:
     )
 
     class Silent(Sites):
-        def ask(self, request: Request, sites: Sequence[str], on_reply: OnReply, enough: int = 0) -> Exchange:
+        def ask(self, request: Request, sites: Sequence[str], on_reply: OnReply, close_after: int = 0) -> Exchange:
             for site in sites:
                 on_reply(site, Reply(site, cases=10, metrics={"train/loss": 0.5}))
             return Exchange(list(sites))
@@ -276,9 +276,9 @@ def test_a_new_run_starts_from_given_weights_and_a_resumed_one_asks_for_none(tmp
     seen: list[Request] = []
 
     class Watching(Sites):
-        def ask(self, request: Request, sites: Sequence[str], on_reply: OnReply, enough: int = 0) -> Exchange:
+        def ask(self, request: Request, sites: Sequence[str], on_reply: OnReply, close_after: int = 0) -> Exchange:
             seen.append(request)
-            return super().ask(request, sites, on_reply, enough)
+            return super().ask(request, sites, on_reply, close_after)
 
     with pytest.raises(KeyboardInterrupt):
         run_stages(STUDY, "run", Watching(stop_at(1, 2)), tmp_path, lambda: encoder)
@@ -312,7 +312,7 @@ def test_the_ledgers_line_is_written_on_resume_where_a_kill_came_before_it(
         patch.setattr(Ledger, "add", killed)
         with pytest.raises(KeyboardInterrupt):
             run(tmp_path, Sites())
-    assert read_standing(tmp_path, STUDY.hash()).round == 2, "the checkpoint is there"
+    assert read_run_state(tmp_path, STUDY.hash()).round == 2, "the checkpoint is there"
     run(tmp_path, Sites())
     run(tmp_path / "whole", Sites())
     entered = [
@@ -343,10 +343,10 @@ def test_the_model_holds_what_was_trained_and_names_what_is_left_out(
     study = parse_study(json.dumps({**json.loads(STUDY.canonical()), "stage": stages}))
 
     class Sharing(Sites):
-        def ask(self, request: Request, sites: Sequence[str], on_reply: OnReply, enough: int = 0) -> Exchange:
+        def ask(self, request: Request, sites: Sequence[str], on_reply: OnReply, close_after: int = 0) -> Exchange:
             travels = shared_names(build_stage_network(study, request.stage), study.stage[request.stage - 1])
             sent = {name: array for name, array in request.tensors.items() if name in travels}
-            return super().ask(replace(request, tensors=sent), sites, on_reply, enough)
+            return super().ask(replace(request, tensors=sent), sites, on_reply, close_after)
 
     run(tmp_path, Sharing(), study)
     saved, metadata = read_checkpoint(tmp_path / "model.safetensors")
@@ -362,12 +362,12 @@ def test_the_model_holds_what_was_trained_and_names_what_is_left_out(
 
 def test_a_loss_that_diverges_is_in_the_record_and_told(tmp_path: Path) -> None:
     class Diverging(Sites):
-        def ask(self, request: Request, sites: Sequence[str], on_reply: OnReply, enough: int = 0) -> Exchange:
+        def ask(self, request: Request, sites: Sequence[str], on_reply: OnReply, close_after: int = 0) -> Exchange:
             def spoil(site: str, reply: Reply) -> None:
                 far = (site, request.action, request.stage, request.round) == ("south", "train", 1, 2)
                 on_reply(site, replace(reply, metrics={**reply.metrics, "train/loss": 1e12}) if far else reply)
 
-            return super().ask(request, sites, spoil, enough)
+            return super().ask(request, sites, spoil, close_after)
 
     told: list[Event] = []
     with listening(told.append):
@@ -395,4 +395,4 @@ def test_who_cannot_take_part_is_in_the_ledger_once_for_each_reason(tmp_path: Pa
 
 def test_a_quorum_that_those_asked_cannot_reach_is_refused() -> None:
     with pytest.raises(ConfigurationError, match="cannot be reached with 1 replies"):
-        with_round(participants=1, enough=3, quorum=2)
+        with_round(participants=1, close_after=3, quorum=2)

@@ -5,7 +5,7 @@ from pathlib import Path
 
 import pytest
 
-from prostafed.client.site.site_file import read_site
+from prostafed.client.site.site_file import open_site
 from prostafed.common.errors import DataError
 from prostafed.common.imaging.folds import read_splits
 from prostafed.common.study import Data, Study
@@ -50,10 +50,10 @@ def test_an_emulated_hospital_tells_of_however_few_unless_its_federation_says_ot
         assert len(list((tmp_path / "cache" / "cases").iterdir())) == 1, "its cases are the same"
         pooled = write_pooled_folder(tmp_path / f"pooled-{minimum}", [hospital], study)
         folder = tmp_path / f"north-{minimum}"
-        assert read_site(write_site_folder(folder, hospital)).minimum_cell == minimum
-        assert read_site(pooled).minimum_cell == minimum
+        assert open_site(write_site_folder(folder, hospital)).minimum_cell == minimum
+        assert open_site(pooled).minimum_cell == minimum
         write_flipped_cases(folder, hospital, study)
-        assert read_site(folder / "site.toml").minimum_cell == minimum
+        assert open_site(folder / "site.toml").minimum_cell == minimum
 
 
 def test_an_interrupted_hospital_goes_on_to_the_same_cases(study: Study, tmp_path: Path) -> None:
@@ -75,7 +75,7 @@ def test_pooling_keeps_each_patient_in_the_split_of_the_own_hospital(
     study: Study, federation: Federation, cache: Path, tmp_path: Path
 ) -> None:
     hospitals = [prepare_hospital(site, study, cache, lambda *_: None) for site in federation.site]
-    site = read_site(write_pooled_folder(tmp_path / "pooled", hospitals, study))
+    site = open_site(write_pooled_folder(tmp_path / "pooled", hospitals, study))
     assert site.splits is not None
     from prostafed.common.imaging.case_folder import open_case_folder
 
@@ -94,7 +94,7 @@ def test_a_site_folder_is_a_real_sites_folder(
     study: Study, federation: Federation, cache: Path, tmp_path: Path
 ) -> None:
     hospital = prepare_hospital(federation.site[0], study, cache, lambda *_: None)
-    site = read_site(write_site_folder(tmp_path / "north", hospital))
+    site = open_site(write_site_folder(tmp_path / "north", hospital))
     assert (site.name, site.cases) == ("north", hospital.cases.folder)
 
 
@@ -152,7 +152,7 @@ class TestPublicSets:
         indexed = CasesSite(source="cases", name="b", root=hospital.cases.folder)
         admitted = prepare_hospital(indexed, tiny, tmp_path, lambda *_: None)
         assert [record.case_id for record in admitted.cases.records] == ["a-2_20"]
-        pooled = read_site(write_pooled_folder(tmp_path / "pooled", [admitted], tiny))
+        pooled = open_site(write_pooled_folder(tmp_path / "pooled", [admitted], tiny))
         assert [path.stem for path in sorted(pooled.cases.glob("*.safetensors"))] == ["a-2_20"]
         strict = prepare_hospital(site, tiny, tmp_path, lambda *_: None)
         assert strict.left_out[0].startswith("NO_ADC case=1_10: expected images/1/1_10_adc.mha")

@@ -160,7 +160,7 @@ class TestTheRun:
             {
                 "name": "tiny",
                 "data": {"size": [4, 16, 16], "spacing_mm": [3.0, 1.0, 1.0], "test_fraction": 0.5},
-                "model": {"width": 4, "stages": 2},
+                "model": {"width": 4, "resolutions": 2},
                 "stage": [{"kind": "pretrain", "method": "restore", "rounds": 1, "batch_size": 1}],
                 "arms": {"compare": ["pooled"]},
             }

@@ -5,12 +5,12 @@ import torch
 from torch import nn
 
 from prostafed.client.training.rules import build_rule
-from prostafed.client.training.rules.rule import Given
+from prostafed.client.training.rules.rule import RoundInput
 from prostafed.common.aggregation import DittoParameters
 
 
 def test_the_personal_network_is_pulled_and_the_shared_one_is_not() -> None:
-    rule, given = build_rule("ditto", DittoParameters(pull=0.5)), Given({"weight": np.zeros((1, 2), np.float32)})
+    rule, given = build_rule("ditto", DittoParameters(pull=0.5)), RoundInput({"weight": np.zeros((1, 2), np.float32)})
     assert rule.adjust(given) is None
     assert rule.personal is not None
     network = nn.Linear(2, 1)

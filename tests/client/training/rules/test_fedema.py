@@ -4,7 +4,7 @@ import numpy as np
 import pytest
 
 from prostafed.client.training.rules import build_rule
-from prostafed.client.training.rules.rule import Given, Trained
+from prostafed.client.training.rules.rule import RoundInput, RoundResult
 from prostafed.common.aggregation import FedemaParameters
 from prostafed.common.tensors import Tensors
 
@@ -16,11 +16,11 @@ def tensors(value: float) -> Tensors:
 
 
 def go(begun: float, ended: float, kept: Tensors) -> Tensors:
-    return RULE.end(Given(tensors(begun), kept=kept), Trained(tensors(begun), tensors(ended), 1, {})).kept
+    return RULE.end(RoundInput(tensors(begun), kept=kept), RoundResult(tensors(begun), tensors(ended), 1, {})).kept
 
 
 def start(received: float, kept: Tensors) -> list[float]:
-    return [float(array.flat[0]) for array in RULE.begin(Given(tensors(received), kept=kept)).values()]
+    return [float(array.flat[0]) for array in RULE.begin(RoundInput(tensors(received), kept=kept)).values()]
 
 
 def test_shares_follow_the_drift_from_the_first_on() -> None:
@@ -41,11 +41,11 @@ def test_a_site_that_does_not_move_takes_the_global_network_and_fixes_nothing() 
 
 
 def test_arrays_keep_their_dtype() -> None:
-    assert RULE.begin(Given(tensors(1), kept=go(0, 2, {})))["encoder.weight"].dtype == np.float32
+    assert RULE.begin(RoundInput(tensors(1), kept=go(0, 2, {})))["encoder.weight"].dtype == np.float32
 
 
 @pytest.mark.parametrize("tau", [0.0, 0.7])
 def test_equal_networks_stay_equal(tau: float) -> None:
     rule = build_rule("fedema", FedemaParameters(tau=tau))
-    kept = rule.end(Given(tensors(0)), Trained(tensors(0), tensors(1), 1, {})).kept
-    np.testing.assert_allclose(rule.begin(Given(tensors(1), kept=kept))["encoder.weight"], 1)
+    kept = rule.end(RoundInput(tensors(0)), RoundResult(tensors(0), tensors(1), 1, {})).kept
+    np.testing.assert_allclose(rule.begin(RoundInput(tensors(1), kept=kept))["encoder.weight"], 1)

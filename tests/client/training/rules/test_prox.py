@@ -5,9 +5,9 @@ import pytest
 import torch
 from torch import nn
 
-from prostafed.client.training.loop import Course, Optimisation, optimise
+from prostafed.client.training.loop import Continuation, Optimisation, optimise
 from prostafed.client.training.rules import build_rule
-from prostafed.client.training.rules.rule import Given, pull_towards
+from prostafed.client.training.rules.rule import RoundInput, pull_towards
 from prostafed.common.aggregation import ProxParameters
 
 ANCHOR = {"weight": np.array([[1.0, 2.0, 3.0]], np.float32)}
@@ -24,7 +24,7 @@ def make_network() -> nn.Linear:
 def test_mu_times_the_distance_is_added_to_shared_parameters_only() -> None:
     network = make_network()
     network.weight.grad, network.bias.grad = torch.tensor([[1.0, 1.0, 1.0]]), torch.tensor([7.0])
-    adjust = build_rule("fedprox", ProxParameters(mu=0.5)).adjust(Given(ANCHOR))
+    adjust = build_rule("fedprox", ProxParameters(mu=0.5)).adjust(RoundInput(ANCHOR))
     assert adjust is not None
     adjust(network)
     assert network.weight.grad.tolist() == [[1.5, 1.0, -0.5]]
@@ -49,11 +49,11 @@ def test_a_frozen_parameter_stays_without_gradient() -> None:
 
 @pytest.mark.parametrize(("mu", "same"), [(0.0, True), (0.1, False)])
 def test_mu_0_is_no_rule(mu: float, same: bool) -> None:
-    def train(course: Course) -> torch.Tensor:
+    def train(continuation: Continuation) -> torch.Tensor:
         network, data = make_network(), torch.arange(12.0).view(4, 3) / 10
         settings = Optimisation(3, 2, 1e-2, 0.0, 1)
         optimise(network, lambda batch, _: lambda part: (network(data[batch][part]) ** 2).mean(), 4, settings,
-                 lambda *_: None, course=course)  # fmt: skip
+                 lambda *_: None, continuation=continuation)  # fmt: skip
         return network.weight.detach()
 
-    assert torch.equal(train(Course()), train(Course(adjust=pull_towards(ANCHOR, mu)))) == same
+    assert torch.equal(train(Continuation()), train(Continuation(adjust=pull_towards(ANCHOR, mu)))) == same
