@@ -13,11 +13,14 @@ from pydantic_core import PydanticUndefined
 
 from prostafed.client.site.site_file import Site
 from prostafed.common.aggregation import AGGREGATORS, NoParameters
+from prostafed.common.settings import describe_range
 from prostafed.common.shell.files import write_text
 from prostafed.common.ssl import METHODS
 from prostafed.common.study import Study
 from prostafed.simulations.federation.federation_file import Federation
 
+# bounds of a pydantic field -> those of a setting
+_PYDANTIC = (("gt", "above"), ("ge", "at_least"), ("lt", "below"), ("le", "at_most"))
 HEADER = "<!-- made by `make docs` from the models; edit the descriptions there -->\n"
 
 
@@ -47,7 +50,7 @@ def describe_section(section: type, path: str) -> Iterator[str]:
     title = f"### `[{path}]`\n\n" if path else ""
     rows = ["| key | type | default | meaning |", "|---|---|---|---|"]
     inner: list[tuple[str, type]] = []
-    for name, annotation, default, description in _keys(section):
+    for name, annotation, default, description, limits in _keys(section):
         sections = list(_sections(annotation))
         inner += [(f"{path.split(',', maxsplit=1)[0]}.{name}" if path else name, each) for each in sections]
         kind = (
@@ -57,15 +60,12 @@ def describe_section(section: type, path: str) -> Iterator[str]:
             if sections
             else _type(annotation)
         )
-        rows.append(f"| `{name}` | {kind} | {_default(default)} | {description} |")
+        said = ", ".join(each for each in (kind, limits) if each)
+        rows.append(f"| `{name}` | {said} | {_default(default)} | {description} |")
     yield f"{title}{(section.__doc__ or '').splitlines()[0]}\n\n" + "\n".join(rows) + "\n"
     for inner_path, each in inner:
         tag = next(
-            (
-                f', {name} = "{get_args(annotation)[0]}"'
-                for name, annotation, _, _ in _keys(each)
-                if _is_tag(annotation)
-            ),
+            (f', {name} = "{get_args(annotation)[0]}"' for name, annotation, *_ in _keys(each) if _is_tag(annotation)),
             "",
         )
         yield from describe_section(
@@ -73,16 +73,20 @@ def describe_section(section: type, path: str) -> Iterator[str]:
         )
 
 
-def _keys(section: type) -> Iterator[tuple[str, Any, Any, str]]:
-    """Yield (name, annotation, default, description) of every key."""
+def _keys(section: type) -> Iterator[tuple[str, Any, Any, str, str]]:
+    """Yield (name, annotation, default, description, range) of every key."""
     if issubclass(section, BaseModel):
         for name, info in section.model_fields.items():
             default = "see its table" if list(_sections(type(info.default))) else info.default
-            yield name, info.annotation, default, info.description or ""
+            bounds = {
+                ours: getattr(each, its) for each in info.metadata for its, ours in _PYDANTIC if hasattr(each, its)
+            }
+            yield name, info.annotation, default, info.description or "", describe_range(bounds)
     elif dataclasses.is_dataclass(section):
         hints = get_type_hints(section)
         for field in dataclasses.fields(section):
-            yield field.name, hints[field.name], field.default, field.metadata["description"]
+            limits = describe_range(field.metadata["bounds"])
+            yield field.name, hints[field.name], field.default, field.metadata["description"], limits
 
 
 def _sections(annotation: Any) -> Iterator[type]:

@@ -27,7 +27,7 @@ COMMANDS = {"prostafed-sim": sim_app, "prostafed-server": server_app, "prostafed
 
 def every_key(section: type) -> set[str]:
     names = set()
-    for name, annotation, _, description in _keys(section):
+    for name, annotation, _, description, _ in _keys(section):
         assert description, f"{section.__name__}.{name} has no description"
         names.add(name)
         for inner in _sections(annotation):

@@ -31,25 +31,31 @@ class MethodEntry:
 _PAIR = ("encoder", "projection")
 
 METHODS: dict[str, MethodEntry] = {
-    "conditional": MethodEntry("conditional", settings.ConditionalParameters, "contrastive", _PAIR),
-    "yaware": MethodEntry("yaware", settings.YAwareParameters, "contrastive", _PAIR),
-    "alignment_uniformity": MethodEntry(
-        "alignment_uniformity", settings.AlignmentUniformityParameters, "contrastive", _PAIR
+    "conditional": MethodEntry(
+        "prostafed.common.ssl.conditional", settings.ConditionalParameters, "contrastive", _PAIR
     ),
-    "prior_uniformity": MethodEntry("prior_uniformity", settings.PriorUniformityParameters, "contrastive", _PAIR),
-    "simclr": MethodEntry("simclr", settings.SimclrParameters, "contrastive", _PAIR),
-    "moco": MethodEntry("moco", settings.MocoParameters, "contrastive", _PAIR),
-    "byol": MethodEntry("byol", settings.ByolParameters, "without negatives", _PAIR, ("predictor",)),
-    "vicreg": MethodEntry("vicreg", settings.VicregParameters, "without negatives", _PAIR),
-    "barlow": MethodEntry("barlow", settings.BarlowParameters, "without negatives", _PAIR),
-    "restore": MethodEntry("restore", settings.RestoreParameters, "restoration", ("encoder",)),
-    "sparse": MethodEntry("sparse", settings.SparseParameters, "restoration", ("encoder",)),
+    "yaware": MethodEntry("prostafed.common.ssl.yaware", settings.YAwareParameters, "contrastive", _PAIR),
+    "alignment_uniformity": MethodEntry(
+        "prostafed.common.ssl.alignment_uniformity", settings.AlignmentUniformityParameters, "contrastive", _PAIR
+    ),
+    "prior_uniformity": MethodEntry(
+        "prostafed.common.ssl.prior_uniformity", settings.PriorUniformityParameters, "contrastive", _PAIR
+    ),
+    "simclr": MethodEntry("prostafed.common.ssl.simclr", settings.SimclrParameters, "contrastive", _PAIR),
+    "moco": MethodEntry("prostafed.common.ssl.moco", settings.MocoParameters, "contrastive", _PAIR),
+    "byol": MethodEntry(
+        "prostafed.common.ssl.byol", settings.ByolParameters, "without negatives", _PAIR, ("predictor",)
+    ),
+    "vicreg": MethodEntry("prostafed.common.ssl.vicreg", settings.VicregParameters, "without negatives", _PAIR),
+    "barlow": MethodEntry("prostafed.common.ssl.barlow", settings.BarlowParameters, "without negatives", _PAIR),
+    "restore": MethodEntry("prostafed.common.ssl.restore", settings.RestoreParameters, "restoration", ("encoder",)),
+    "sparse": MethodEntry("prostafed.common.ssl.sparse", settings.SparseParameters, "restoration", ("encoder",)),
 }
 
 
 def build_method(name: str, parameters: Settings) -> Method:
     """Return the Method that METHODS lists under `name`, with `parameters` of the class the table names."""
-    module = import_module(f"prostafed.common.ssl.{METHODS[name].module}")
+    module = import_module(METHODS[name].module)
     method = cast("Method", module.build(parameters))
     if getattr(parameters, "learned_transforms", False):
         transforms = import_module("prostafed.common.ssl.transforms")
