@@ -10,7 +10,7 @@ longest function  the function with the most lines, its docstring counted, its d
 wide functions    functions with more than six parameters, keyword-only ones counted, self and cls not
 docstrings        share of public classes, functions and methods, those inside functions left out, with a docstring
 loose files       files that stand in a top folder itself, __init__.py not counted
-rooms             folders right below a top folder, each with all below it; a top folder's own files are one room more
+rooms             folders right below a top folder, each with all below it, and each loose file
 doors             files that at least one other room imports; `from package import name` is the package's __init__.py
                   unless the name is a module. What is imported by a name put together at run time is not seen
 arrows            ordered pairs (room, other room) with an import, inside functions too, for type checkers only not
@@ -69,7 +69,7 @@ class Module:
 
     @property
     def room(self) -> str:
-        return "/".join(self.path.parts[: min(2, len(self.path.parts) - 1)])
+        return "/".join(self.path.with_suffix("").parts[:2]).removesuffix("/__init__")
 
 
 @dataclass(frozen=True)

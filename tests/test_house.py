@@ -123,14 +123,18 @@ def test_sizes(tree: Path) -> None:
 
 def test_rooms(tree: Path) -> None:
     found = by_name(measure(tree))
-    assert found["rooms"].counted == ["client", "client/training", "common/tasks", "server"]
-    assert found["doors"] == Figure("doors", {"all": 2, "of folders": 2}, [TRAINING, STEP])
-    assert found["arrows"].counted == ["client -> client/training", "common/tasks -> client/training"]
+    assert found["rooms"].counted == [
+        "client", "client/app", "client/training", "common/tasks", "server/app", "server/updates",
+    ]  # fmt: skip
+    assert found["doors"] == Figure("doors", {"all": 3, "of folders": 2}, [TRAINING, STEP, "server/updates.py"])
+    assert found["arrows"].counted == [
+        "client/app -> client/training", "common/tasks -> client/training", "server/app -> server/updates",
+    ]  # fmt: skip
     assert found["circles"].values == {"all": 0}
     write_tree(tree, {STEP: "import prostafed.client.app\n"})
     found = by_name(measure(tree))
-    assert found["circles"] == Figure("circles", {"all": 1}, ["client, client/training"])
-    assert found["doors"].counted == ["client/app.py", TRAINING, STEP]
+    assert found["circles"] == Figure("circles", {"all": 1}, ["client/app, client/training"])
+    assert found["doors"].counted == ["client/app.py", TRAINING, STEP, "server/updates.py"]
 
 
 def test_circles() -> None:
@@ -232,4 +236,4 @@ def test_the_command_prints_a_table_or_json(
     assert json.loads(capsys.readouterr().out)["stage forks"]["client"] == 2
     monkeypatch.setattr(sys, "argv", ["house.py", "--root", str(tree), "--names"])
     house.main()
-    assert "    client -> client/training\n" in capsys.readouterr().out
+    assert "    client/app -> client/training\n" in capsys.readouterr().out

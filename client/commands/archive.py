@@ -37,7 +37,7 @@ def pull(
 ) -> None:
     """Fetch studies from the PACS into a folder to index; again: only what is missing. Exit 1 if something is left."""
     from prostafed.client.commands.show import showing
-    from prostafed.client.ingest.identity import read_secret
+    from prostafed.client.site.identity import read_secret
     from prostafed.client.site.site_file import read_site_file
 
     try:

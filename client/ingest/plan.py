@@ -13,12 +13,12 @@ from typing import Any
 
 from prostafed.client.findings import Finding, make_finding
 from prostafed.client.ingest.assemble import Known, Wanted
-from prostafed.client.ingest.identity import make_pseudonym
 from prostafed.client.ingest.masks import MaskFiles
 from prostafed.client.ingest.records import DicomStudy
 from prostafed.client.ingest.series_map import name_series
 from prostafed.client.manifest import Manifest, StudyRow, describe_case, find_mistakes
 from prostafed.client.manifest.labels import grade_gleason
+from prostafed.client.site.identity import make_pseudonym
 
 FORMAT = 2  # of the index; another one makes every case anew
 _SEQUENCES = ("t2w", "adc", "hbv")

@@ -7,9 +7,9 @@ from pathlib import Path
 
 from cryptography.hazmat.primitives.serialization import Encoding, PublicFormat, load_ssh_private_key
 
-from prostafed.client.ingest.identity import read_secret
 from prostafed.client.manifest import check_manifest
 from prostafed.client.preflight.records import Result, Situation
+from prostafed.client.site.identity import read_secret
 from prostafed.common.errors import ConfigurationError, DataError
 from prostafed.common.shell.files import is_writable
 from prostafed.common.shell.keys import read_public_key

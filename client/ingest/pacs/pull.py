@@ -15,7 +15,6 @@ from typing import Any, Literal
 
 from pydicom.dataset import Dataset
 
-from prostafed.client.ingest.identity import make_pseudonym
 from prostafed.client.ingest.pacs.archive import (
     STORED,
     Ask,
@@ -28,6 +27,7 @@ from prostafed.client.ingest.pacs.archive import (
     move,
 )
 from prostafed.client.ingest.pacs.shelf import Shelf, get_text, get_texts, read_present
+from prostafed.client.site.identity import make_pseudonym
 from prostafed.common.errors import ConfigurationError
 from prostafed.common.shell.files import make_folder
 

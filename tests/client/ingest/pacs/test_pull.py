@@ -15,9 +15,9 @@ from pydicom import dcmread
 from pydicom.dataset import Dataset
 from pydicom.uid import CTImageStorage, ImplicitVRLittleEndian, RLELossless
 
-from prostafed.client.ingest.identity import make_pseudonym
 from prostafed.client.ingest.pacs.archive import PacsError, PacsServer, Tls, verify
 from prostafed.client.ingest.pacs.pull import PullRequest, Wanted, pull, read_wanted_list
+from prostafed.client.site.identity import make_pseudonym
 from prostafed.common.errors import ConfigurationError, StorageError
 from prostafed.server.link.pki import create_pki
 
