@@ -1,0 +1,1 @@
+"""Entries that tests add to the tables, written as a user would."""
