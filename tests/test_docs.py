@@ -17,7 +17,8 @@ from prostafed.common.tasks import TASKS
 from prostafed.server.cli import app as server_app
 from prostafed.simulations.cli import app as sim_app
 from prostafed.simulations.federation.federation_file import Federation
-from prostafed.simulations.reference import _keys, _sections, write_reference
+from prostafed.simulations.reference.keys import _keys, _sections
+from prostafed.simulations.reference.pages import PAGES, write_reference
 
 ROOT = Path(__file__).resolve().parent.parent
 README = (ROOT / "README.md").read_text(encoding="utf-8")
@@ -35,9 +36,10 @@ def every_key(section: type) -> set[str]:
     return names
 
 
-def test_the_reference_of_keys_is_that_of_the_models(tmp_path: Path) -> None:
+def test_generated_pages_are_those_of_the_code(tmp_path: Path) -> None:
     write_reference(tmp_path)
-    assert (ROOT / "docs" / "keys.md").read_text() == (tmp_path / "keys.md").read_text(), "run `make docs`"
+    for name in PAGES:
+        assert (ROOT / "docs" / name).read_text() == (tmp_path / name).read_text(), "run `make docs`"
 
 
 @pytest.mark.parametrize("model", [Study, Federation, Site, *PARAMETERS])

@@ -1,9 +1,6 @@
-"""The reference of every key of the study, federation and site file, made from the models: python -m
-prostafed.simulations.reference DIR.
-"""
+"""keys.md: every key of the study, federation and site file, from the models."""
 
 import dataclasses
-import sys
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any, Literal, get_args, get_origin, get_type_hints
@@ -14,19 +11,17 @@ from pydantic_core import PydanticUndefined
 from prostafed.client.site.site_file import Site
 from prostafed.common.aggregation import AGGREGATORS, NoParameters
 from prostafed.common.settings import describe_range
-from prostafed.common.shell.files import write_text
 from prostafed.common.ssl import METHODS
 from prostafed.common.study import Study
 from prostafed.simulations.federation.federation_file import Federation
 
 # bounds of a pydantic field -> those of a setting
 _PYDANTIC = (("gt", "above"), ("ge", "at_least"), ("lt", "below"), ("le", "at_most"))
-HEADER = "<!-- made by `make docs` from the models; edit the descriptions there -->\n"
 
 
-def write_reference(folder: Path) -> None:
-    """Write keys.md into `folder`."""
-    parts = [HEADER, "# Every key\n"]
+def describe_keys() -> str:
+    """Return the page."""
+    parts = ["# Every key\n"]
     for title, model in (("Study file", Study), ("Federation file", Federation), ("Site file", Site)):
         parts += [f"## {title}\n", *describe_section(model, "")]
     parts.append(
@@ -42,7 +37,7 @@ def write_reference(folder: Path) -> None:
     for name, aggregator in AGGREGATORS.items():
         if aggregator.parameters is not NoParameters:
             parts += describe_section(aggregator.parameters, f'aggregate_parameters, aggregate = "{name}"')
-    write_text(folder / "keys.md", "\n".join(parts))
+    return "\n".join(parts)
 
 
 def describe_section(section: type, path: str) -> Iterator[str]:
@@ -127,7 +122,3 @@ def _default(default: Any) -> str:
     if isinstance(default, tuple):
         return f"`[{', '.join(_default(value).strip('`') for value in default)}]`"
     return f"`{default}`" if not isinstance(default, str) or default != "see its table" else default
-
-
-if __name__ == "__main__":
-    write_reference(Path(sys.argv[1]))
