@@ -122,12 +122,12 @@ def find_absent_commands(page: str) -> list[str]:
     groups = {typed.rpartition(" ")[0] for typed in existing}
     named = re.findall(r"prostafed-(?:sim|server|site)(?: [a-z]+){1,2}", page)
     short = {words: " ".join(words.split()[:2]) for words in named}
-    return [words for words in named if (words if short[words] in groups else short[words]) not in existing]
+    return [words for words in named if (words if short[words] in groups else short[words]) not in existing | groups]
 
 
 def test_every_command_is_named_and_has_help() -> None:
     for typed, command in every_command().items():
-        assert any(re.search(rf"{typed}\b", page) for page in PAGES.values()), f"no page names {typed}"
+        assert any(re.search(rf"{typed}\b", PAGES[page]) for page in WRITTEN), f"no page names {typed}"
         assert command.callback.__doc__, f"{typed} has no help"
 
 
