@@ -10,7 +10,7 @@ from prostafed.common.errors import ProstafedError
 from prostafed.common.shell.files import make_folder, write_json
 from prostafed.common.study import parse_study
 from prostafed.common.study.weights import load_initial
-from prostafed.server.exchange.exchange import Roster
+from prostafed.server.exchange.roster import Roster
 from prostafed.server.link.app_bundle import HOME_VARIABLE
 from prostafed.server.records.write import locked, write_run_record
 from prostafed.server.run.stages import run_stages

@@ -15,7 +15,10 @@ ALLOWED = {
     "server": {"common", "server"},
     "simulations": {"common", "client", "server", "simulations"},
 }
-FLOWER_FILES = {"client/app.py", "server/app.py", "server/exchange/exchange.py", "common/exchange/wire.py"}
+FLOWER_FILES = {
+    "client/app.py", "server/app.py", "server/exchange/exchange.py", "server/exchange/roster.py",
+    "common/exchange/wire.py",
+}  # fmt: skip
 FLOWER_ROOM = "simulations/run/engine/"
 DICOM_ROOMS = {("client", "ingest"), ("client", "predict"), ("simulations", "dicom")}
 TRAINING_CORE = (

@@ -27,7 +27,7 @@ from prostafed.server.run.trackers import Trackers
 
 
 class Sites(Protocol):
-    """The sites of a run: `rounds.Roster` over a grid, or a test's."""
+    """The sites of a run: a `Roster` over a grid, or a test's."""
 
     @property
     def cohorts(self) -> dict[str, dict[str, float]]:
