@@ -7,12 +7,13 @@ from flwr.app import Context
 from flwr.serverapp import Grid, ServerApp
 
 from prostafed.common.errors import ProstafedError
-from prostafed.common.shell.files import make_folder, write_json
+from prostafed.common.shell.files import make_folder
 from prostafed.common.study import parse_study
 from prostafed.common.study.weights import load_initial
 from prostafed.server.exchange.roster import Roster
 from prostafed.server.link.app_bundle import HOME_VARIABLE
-from prostafed.server.records.write import locked, write_run_record
+from prostafed.server.records.lines import StateRecord
+from prostafed.server.records.write import locked, measure_exchanges, write_run_record, write_state
 from prostafed.server.run.stages import run_stages
 
 app = ServerApp()
@@ -25,7 +26,7 @@ def main(grid: Grid, context: Context) -> None:
     folder = Path(config["out"]) if config.get("out") else Path(os.environ[HOME_VARIABLE]) / "runs" / config["run"]
     with locked(make_folder(folder)):
         try:
-            write_run_record(folder, "running")
+            write_run_record(folder, "running", ended=False, **measure_exchanges(folder))
             study = parse_study(config["study"])
             roster = Roster(grid, study.hash(), study.round.deadline_s)
             # In a simulation, which has the folder `sites`, everybody is there from the start.
@@ -34,8 +35,11 @@ def main(grid: Grid, context: Context) -> None:
             run_stages(study, config["run"], roster, folder, lambda: load_initial(study, start))
         except Exception as error:  # whatever it was, who follows the run is told at once
             said = str(error) if isinstance(error, ProstafedError) else f"{type(error).__name__}: {error}"
-            write_run_record(folder, "failed")
-            write_json(folder / "state.json", {"state": "failed", "error": said})
+            _end(folder, StateRecord(state="failed", error=said))
             raise
-        write_run_record(folder, "finished")
-        write_json(folder / "state.json", {"state": "finished"})
+        _end(folder, StateRecord(state="finished"))
+
+
+def _end(folder: Path, state: StateRecord) -> None:
+    write_run_record(folder, state.state, ended=True, **measure_exchanges(folder))
+    write_state(folder, state)

@@ -1,7 +1,7 @@
 """prostafed-server: the coordinator of a federation."""
 
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated, Any
+from typing import TYPE_CHECKING, Annotated
 
 import typer
 
@@ -12,6 +12,7 @@ from prostafed.common.study import RUN_NAME, Study, read_study
 
 if TYPE_CHECKING:
     from prostafed.server.link.submission import Submission
+    from prostafed.server.records.lines import RoundLine
 
 app = typer.Typer(help="Coordinate a federation of hospitals.", no_args_is_help=True, **TYPER)
 
@@ -214,13 +215,13 @@ def _run(home: Path, submission: "Submission", as_json: bool) -> None:
     print_report(folder, write_report(folder), as_json)
 
 
-def _show_round(row: dict[str, Any]) -> None:
-    losses = ", ".join(f"{site} {say_loss(mean_loss([metrics]))}" for site, metrics in row["metrics"].items())
-    missing = ", ".join(f"{entry['site']} {entry['code']}" for entry in row["rejections"])
-    said = [f"{row['kind']} round {row['round']}", f"loss {losses or 'none'}", f"{row['seconds']:.1f} s"]
+def _show_round(row: "RoundLine") -> None:
+    losses = ", ".join(f"{site} {say_loss(mean_loss([metrics]))}" for site, metrics in row.metrics.items())
+    missing = ", ".join(f"{entry['site']} {entry['code']}" for entry in row.rejections)
+    said = [f"{row.kind} round {row.round}", f"loss {losses or 'none'}", f"{row.seconds:.1f} s"]
     said += [f"without {missing}"] if missing else []
-    said += [] if row["aggregated"] else ["NOT AGGREGATED"]
-    said += [f"DIVERGED at {', '.join(row['diverged'])}"] if row.get("diverged") else []
+    said += [] if row.aggregated else ["NOT AGGREGATED"]
+    said += [f"DIVERGED at {', '.join(row.diverged)}"] if row.diverged else []
     typer.echo(" · ".join(said), err=True)
 
 

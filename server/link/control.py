@@ -16,6 +16,8 @@ from prostafed.common.errors import RoundError
 from prostafed.common.shell.files import make_folder, write_text
 from prostafed.common.shell.flower_programs import find_program, flower_environment
 from prostafed.common.shell.processes import Child, require_alive
+from prostafed.server.records.lines import RoundLine
+from prostafed.server.records.read import read_state
 
 _NAME = "prostafed"  # of the connection, in Flower's configuration file
 _ANSWER_S = 60.0  # deadline of one `flwr` command
@@ -104,7 +106,7 @@ def follow(
     connection: Connection,
     run_id: str,
     *,
-    on_round: Callable[[dict[str, Any]], None] | None = None,
+    on_round: Callable[[RoundLine], None] | None = None,
     seen: Collection[str] = (),
     started: Sequence[Child] = (),
 ) -> None:
@@ -116,15 +118,15 @@ def follow(
     reported, asked, ended = set(seen), time.monotonic(), ""
     try:
         while True:
-            state = _read_state(out)
+            state = read_state(out)
             for line in read_rounds(out):
                 if line not in reported and on_round:
-                    on_round(json.loads(line))
+                    on_round(RoundLine.model_validate_json(line, extra="ignore"))
                 reported.add(line)
-            if state.get("state") == "finished":
+            if state.state == "finished":
                 break
-            if state.get("state") == "failed":
-                raise RoundError(str(state.get("error") or "The run failed and gave no reason."))
+            if state.state == "failed":
+                raise RoundError(state.error or "The run failed and gave no reason.")
             if ended:
                 raise RoundError(
                     f"The run ended before it was finished: {find_cause(read_log(connection, run_id)) or ended}"
@@ -144,11 +146,6 @@ def read_rounds(out: Path) -> list[str]:
     """Return the lines of out/rounds.jsonl; the file is replaced whole at each round, and none of its lines is half."""
     path = out / "rounds.jsonl"
     return path.read_text(encoding="utf-8").splitlines() if path.exists() else []
-
-
-def _read_state(out: Path) -> dict[str, Any]:
-    path = out / "state.json"
-    return dict(json.loads(path.read_text(encoding="utf-8"))) if path.exists() else {}
 
 
 def find_cause(log: str) -> str:

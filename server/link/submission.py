@@ -5,13 +5,13 @@ from collections.abc import Callable, Collection
 from contextlib import suppress
 from dataclasses import asdict, dataclass
 from pathlib import Path
-from typing import Any
 
 from prostafed.common.errors import ConfigurationError, RoundError
 from prostafed.common.shell.files import make_folder, scratch_folder, write_json
 from prostafed.server.link import control
 from prostafed.server.link.app_bundle import write_bundle
 from prostafed.server.link.link import connect
+from prostafed.server.records.lines import RoundLine
 
 FILE = "submission.json"
 
@@ -59,7 +59,7 @@ def read_submission(home: Path, run: str) -> Submission:
 
 
 def follow_run(
-    home: Path, run: str, on_round: Callable[[dict[str, Any]], None] | None = None, seen: Collection[str] = ()
+    home: Path, run: str, on_round: Callable[[RoundLine], None] | None = None, seen: Collection[str] = ()
 ) -> None:
     """Report the rounds of a submitted run that are not in `seen` until it ends; leaving earlier does not stop it.
 
@@ -70,7 +70,7 @@ def follow_run(
     control.follow(out, connect(home), _read_run_id(out), on_round=on_round, seen=seen)
 
 
-def run_study(home: Path, submission: Submission, on_round: Callable[[dict[str, Any]], None] | None = None) -> Path:
+def run_study(home: Path, submission: Submission, on_round: Callable[[RoundLine], None] | None = None) -> Path:
     """Submit a study, report its rounds until it ends, and return the run's folder; raises as the two it is made of."""
     out = home.resolve() / "runs" / submission.run
     seen = control.read_rounds(out)

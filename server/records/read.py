@@ -1,149 +1,34 @@
 """A run folder, read: frozen records of what is there; what is absent is empty."""
 
 import csv
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, TypeVar
 
-from pydantic import BaseModel, ConfigDict, Field, TypeAdapter, ValidationError
+from pydantic import TypeAdapter, ValidationError
 
 from prostafed.common.errors import DataError
 from prostafed.common.metrics.predictions import CasePrediction
+from prostafed.common.study import Study
+from prostafed.server.records.lines import (
+    AllPatientsLine,
+    Cohorts,
+    EvaluationLine,
+    FederationRecord,
+    Line,
+    MetricLine,
+    PredictionLine,
+    RoundLine,
+    RunRecord,
+    SiteLine,
+    StateRecord,
+    StudyRecord,
+)
 
-
-class Line(BaseModel):
-    """A record of a run folder. Unknown keys are let be: a report also reads what a later release wrote."""
-
-    model_config = ConfigDict(frozen=True, extra="ignore")
-
-
-class SiteLine(Line):
-    """A site of federation.json."""
-
-    name: str
-    source: str
-    cases: int | None = None
-    center: str = ""
-    scanner: dict[str, Any] = {}
-    readers: dict[str, Any] = {}
-
-
-class ExchangeLine(Line):
-    """What rounds and evaluations have in common. A real federation has one arm and does not name it."""
-
-    arm: str = "federated"
-    stage: int
-    round: int
-    participants: tuple[str, ...] = ()
-    replies: tuple[str, ...] = ()
-    rejections: tuple[dict[str, str], ...] = ()
-    late: tuple[dict[str, str], ...] = ()
-    attempt: int = 1
-    seconds: float = 0.0
-    bytes_up: int = 0
-    bytes_down: int = 0
-
-
-class RoundLine(ExchangeLine):
-    """A line of rounds.jsonl."""
-
-    kind: str = ""
-    method_or_task: str = ""
-    reported: tuple[str, ...] = ()
-    aggregated: bool = True
-    aggregate: str = ""
-    norms: dict[str, float] = {}
-    cosines: dict[str, dict[str, float]] = {}
-    influence: dict[str, float] = {}
-    cases: dict[str, int] = {}
-    metrics: dict[str, dict[str, float]] = {}
-    diverged: tuple[str, ...] = ()  # sites whose training loss has
-
-
-class EvaluationLine(ExchangeLine):
-    """A line of evaluations.jsonl; its metrics stand in metrics.csv."""
-
-    last: bool = False  # of its stage
-
-
-class MetricLine(Line):
-    """A row of metrics.csv."""
-
-    arm: str = "federated"
-    stage: int
-    round: int
-    site: str
-    split: str
-    metric: str
-    value: float
-    n: int
-
-
-class PredictionLine(Line):
-    """A line of predictions.jsonl."""
-
-    arm: str
-    stage: int
-    site: str
-    case_id: str
-    patient_id: str
-    label: bool | None
-    score: float | None
-    detections: tuple[tuple[float, bool], ...] = ()
-    lesions: int = 0
-    measures: dict[str, float] = {}
-
-
-class PooledLine(Line):
-    """A row of all_patients.json: over the patients of all sites, from their histograms."""
-
-    stage: int
-    metric: str
-    value: float
-    low: float | None = None
-    high: float | None = None
-    lowest: float
-    highest: float
-    sites: tuple[str, ...] = ()
-
-
-class ArmLeftOut(Line):
-    """An arm, or one of its runs, that the sites could not run."""
-
-    arm: str
-    run: str
-    why: str
-
-
-class RunRecord(Line):
-    """run.json: where the run's numbers come from."""
-
-    versions: dict[str, str] = {}
-    commit: str | None = None
-    data_fingerprint: str = ""
-    seconds: float | None = None
-    sent: dict[str, int] = Field(default={}, alias="bytes")
-    engine: str = ""
-    command: str = ""
-    started: str = ""
-    finished: str | None = None
-    state: str = ""
-    left_out: dict[str, tuple[str, ...]] = {}  # site -> a sentence per study that could not be used
-    overlap: tuple[str, ...] = ()  # a sentence per two sites that share patients
-    arms_left_out: tuple[ArmLeftOut, ...] = ()
-
-
-class StudyRecord(Line):
-    """study.json."""
-
-    study: dict[str, Any]
-    hash: str
-
-
-class FederationRecord(Line):
-    """federation.json, simulations only."""
-
-    sites: tuple[SiteLine, ...] = ()
+ALL_PATIENTS = ("all_patients.json", "pooled.json")  # as it is called, and as the last release called it
+Kind = TypeVar("Kind")
+LineT = TypeVar("LineT", bound=Line)
 
 
 @dataclass(frozen=True)
@@ -151,7 +36,7 @@ class RunFolder:
     """Everything a report is made of."""
 
     path: Path
-    study: dict[str, Any]
+    study: dict[str, Any]  # its keys as they are called now
     study_hash: str
     sites: tuple[SiteLine, ...]  # empty in a real federation
     rounds: tuple[RoundLine, ...]
@@ -160,8 +45,8 @@ class RunFolder:
     examples: tuple[Path, ...]
     record: RunRecord
     evaluations: tuple[EvaluationLine, ...] = ()
-    pooled: tuple[PooledLine, ...] = ()
-    cohorts: dict[str, dict[str, float]] = field(default_factory=dict)  # site -> "attribute/value" -> cases
+    all_patients: tuple[AllPatientsLine, ...] = ()
+    cohorts: Cohorts = field(default_factory=dict)
 
     @property
     def site_names(self) -> frozenset[str]:
@@ -185,71 +70,107 @@ class RunFolder:
 
 
 def read_run(path: Path) -> RunFolder:
-    """Read a run folder; raises DataError where `path` is none, or a file of it is damaged."""
+    """Read a run folder, of this release or the last; raises DataError where `path` is none, or a file is damaged."""
     if not (path / "study.json").is_file():
         raise DataError(
             f"{path} is not a run folder: it holds no study.json. Give the folder that a run was told to write to."
         )
-    study = _read_json(path / "study.json", StudyRecord)
-    federation, record = path / "federation.json", path / "run.json"
+    study = read_whole(path / "study.json", StudyRecord)
     predictions: dict[tuple[int, str, str], list[CasePrediction]] = {}
-    for line in _read_lines(path / "predictions.jsonl", PredictionLine):
-        values = line.model_dump(exclude={"arm", "stage", "site"})
-        predictions.setdefault((line.stage, line.arm, line.site), []).append(CasePrediction(**values))
+    for line in read_lines(path / "predictions.jsonl", PredictionLine):
+        predictions.setdefault((line.stage, line.arm, line.site), []).append(line.case())
+    pooled = next((path / name for name in ALL_PATIENTS if (path / name).is_file()), path / ALL_PATIENTS[0])
     return RunFolder(
         path,
-        study.study,
+        rename_keys(study.study),
         study.hash,
-        _read_json(federation, FederationRecord).sites if federation.is_file() else (),
-        tuple(_read_lines(path / "rounds.jsonl", RoundLine)),
-        tuple(_read_metrics(path / "metrics.csv")),
+        read_whole(path / "federation.json", FederationRecord, FederationRecord()).sites,
+        tuple(read_rounds(path)),
+        tuple(read_metrics(path)),
         {key: tuple(cases) for key, cases in predictions.items()},
         tuple(sorted((path / "examples").glob("*.npz"))),
-        _read_json(record, RunRecord) if record.is_file() else RunRecord(),
-        tuple(_read_lines(path / "evaluations.jsonl", EvaluationLine)),
-        _read_whole(path / "all_patients.json", tuple[PooledLine, ...], ()),
-        _read_whole(path / "cohorts.json", dict[str, dict[str, float]], {}),
+        read_run_record(path),
+        tuple(read_evaluations(path)),
+        read_whole(pooled, tuple[AllPatientsLine, ...], ()),
+        read_cohorts(path),
     )
 
 
-LineT = TypeVar("LineT", bound=Line)
+def rename_keys(study: Mapping[str, Any]) -> dict[str, Any]:
+    """Return a study as a run folder holds it with its keys as they are called now: the last release had other names
+    for some.
+    """
+    now = {name: getattr(each.annotation, "renamed", {}) for name, each in Study.model_fields.items()}
+    return {
+        name: {now[name].get(key, key): value for key, value in part.items()} if now.get(name) else part
+        for name, part in study.items()
+    }
 
 
-def _read_json(path: Path, model: type[LineT]) -> LineT:
-    try:
-        return model.model_validate_json(path.read_text(encoding="utf-8"))
-    except (ValidationError, UnicodeDecodeError) as error:
-        raise _damaged(path, error) from error
+def read_rounds(folder: Path) -> list[RoundLine]:
+    """Read rounds.jsonl; an absent file has no line, here as below. Raises DataError where it is damaged."""
+    return read_lines(folder / "rounds.jsonl", RoundLine)
 
 
-WholeT = TypeVar("WholeT")
+def read_evaluations(folder: Path) -> list[EvaluationLine]:
+    """Read evaluations.jsonl."""
+    return read_lines(folder / "evaluations.jsonl", EvaluationLine)
 
 
-def _read_whole(path: Path, kind: type[WholeT], absent: WholeT) -> WholeT:
-    if not path.is_file():
-        return absent
-    try:
-        return TypeAdapter(kind).validate_json(path.read_text(encoding="utf-8"))
-    except (ValidationError, UnicodeDecodeError) as error:
-        raise _damaged(path, error) from error
+def read_cohorts(folder: Path) -> Cohorts:
+    """Read cohorts.json."""
+    return read_whole(folder / "cohorts.json", Cohorts, {})
 
 
-def _read_lines(path: Path, model: type[LineT]) -> list[LineT]:
-    lines = path.read_text(encoding="utf-8").splitlines() if path.is_file() else []
-    try:
-        return [model.model_validate_json(line) for line in lines if line.strip()]
-    except ValidationError as error:
-        raise _damaged(path, error) from error
+def read_run_record(folder: Path) -> RunRecord:
+    """Read run.json."""
+    return read_whole(folder / "run.json", RunRecord, RunRecord())
 
 
-def _read_metrics(path: Path) -> list[MetricLine]:
+def read_state(folder: Path) -> StateRecord:
+    """Read state.json; without one the run has not come to an end."""
+    return read_whole(folder / "state.json", StateRecord, StateRecord(state=""))
+
+
+def read_metrics(folder: Path) -> list[MetricLine]:
+    """Read metrics.csv."""
+    path = folder / "metrics.csv"
     if not path.is_file():
         return []
     with path.open(newline="", encoding="utf-8") as file:
         try:
-            return [MetricLine.model_validate(row) for row in csv.DictReader(file)]
-        except ValidationError as error:
+            return [MetricLine.model_validate(row, extra="ignore") for row in csv.DictReader(file)]
+        except (ValidationError, UnicodeDecodeError) as error:
             raise _damaged(path, error) from error
+
+
+def read_whole(path: Path, kind: type[Kind], absent: Kind | None = None) -> Kind:
+    """Read a JSON file; an absent one is `absent`, where that is given."""
+    if absent is not None and not path.is_file():
+        return absent
+    try:
+        return TypeAdapter(kind).validate_json(path.read_text(encoding="utf-8"), extra="ignore")
+    except (ValidationError, UnicodeDecodeError) as error:
+        raise _damaged(path, error) from error
+
+
+def read_lines(path: Path, model: type[LineT]) -> list[LineT]:
+    """Read a file of JSON lines."""
+    try:
+        lines = path.read_text(encoding="utf-8").splitlines() if path.is_file() else []
+        return [model.model_validate_json(line, extra="ignore") for line in lines if line.strip()]
+    except (ValidationError, UnicodeDecodeError) as error:
+        raise _damaged(path, error) from error
+
+
+def list_missing(evaluations: Iterable[EvaluationLine]) -> dict[tuple[str, int, str], dict[str, str]]:
+    """Return who did not answer these exchanges in the end, and why: (arm, stage, site) -> the last rejection."""
+    missing: dict[tuple[str, int, str], dict[str, str]] = {}
+    for line in evaluations:
+        missing |= {(line.arm, line.stage, entry["site"]): entry for entry in line.rejections}
+        for site in line.replies:
+            missing.pop((line.arm, line.stage, site), None)
+    return missing
 
 
 def _damaged(path: Path, error: Exception) -> DataError:

@@ -11,27 +11,61 @@ from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
 
-from prostafed.common.errors import CheckpointError, RoundError
+from prostafed.common.errors import CheckpointError, ConfigurationError, RoundError
+from prostafed.common.shell.configuration import parse
 from prostafed.common.shell.files import holding, make_folder, write_json, write_text
 from prostafed.common.shell.provenance import read_commit, read_versions
 from prostafed.common.study import Study
+from prostafed.server.records.lines import (
+    AllPatientsLine,
+    EvaluationLine,
+    ExchangeLine,
+    FederationRecord,
+    Line,
+    MetricLine,
+    RoundLine,
+    RunRecord,
+    StateRecord,
+    StudyRecord,
+)
+from prostafed.server.records.read import (
+    ALL_PATIENTS,
+    read_cohorts,
+    read_evaluations,
+    read_metrics,
+    read_rounds,
+    read_run_record,
+    read_whole,
+    rename_keys,
+)
 
 METRIC_COLUMNS = ("stage", "round", "site", "split", "metric", "value", "n")
-Row = dict[str, Any]
 
 
 def open_run(folder: Path, study: Study) -> None:
-    """Make `folder` ready for `study`.
-
-    Raises CheckpointError if it holds a run of another study, ConfigurationError if it cannot be written to.
+    """Make `folder` ready for `study`; raises CheckpointError as check_study, ConfigurationError if it cannot be
+    written to.
     """
     make_folder(folder)
-    study_file = folder / "study.json"
-    if study_file.exists() and json.loads(study_file.read_text())["hash"] != study.hash():
-        raise CheckpointError(
-            f"{folder} holds a run of another study. Choose another folder, or go back to that study."
-        )
-    write_json(study_file, {"study": study.model_dump(mode="json"), "hash": study.hash()})
+    check_study(folder, study)
+    write_json(folder / "study.json", StudyRecord(study=study.model_dump(mode="json"), hash=study.hash()).written())
+
+
+def check_study(folder: Path, study: Study) -> None:
+    """Raise CheckpointError where `folder` holds a run of another study, or of this one as another release wrote it."""
+    path = folder / "study.json"
+    if not path.exists() or (found := read_whole(path, StudyRecord)).hash == study.hash():
+        return
+    try:
+        same = parse(rename_keys(found.study), Study, str(path)) == study
+    except ConfigurationError:
+        same = False
+    raise CheckpointError(
+        f"{folder} holds a run of this study that another release started. Resume it with that release, or choose "
+        "another folder."
+        if same
+        else f"{folder} holds a run of another study. Choose another folder, or go back to that study."
+    )
 
 
 @contextmanager
@@ -45,124 +79,93 @@ def locked(folder: Path) -> Iterator[None]:
         yield
 
 
-def read_records(folder: Path, stage: int, number: int) -> tuple[list[Row], list[Row], list[Row]]:
-    """Return the round records, the metric rows of training and the lines of evaluations up to a round; those after it
-    are of a round that did not complete, since records are written before the checkpoint.
+def read_records(
+    folder: Path, stage: int, number: int
+) -> tuple[list[RoundLine], list[MetricLine], list[EvaluationLine]]:
+    """Return the rounds, the metrics of training and the exchanges of evaluations up to a round; those after it are of
+    a round that did not complete, since records are written before the checkpoint.
 
-    Metric rows of evaluations follow from the evaluations' own lines.
+    Metrics of evaluations follow from the evaluations' own lines.
     """
-    rounds, metrics, evaluations = read_rounds(folder), read_metrics(folder / "metrics.csv"), read_evaluations(folder)
-    rounds, metrics, evaluations = (
-        [row for row in rows if (row["stage"], row["round"]) <= (stage, number)]
-        for rows in (rounds, metrics, evaluations)
+    done = (stage, number)
+    return (
+        [line for line in read_rounds(folder) if (line.stage, line.round) <= done],
+        [line for line in read_metrics(folder) if (line.stage, line.round) <= done and line.split == "train"],
+        [line for line in read_evaluations(folder) if (line.stage, line.round) <= done],
     )
-    return rounds, [row for row in metrics if row["split"] == "train"], evaluations
 
 
-def write_rounds(folder: Path, rounds: Sequence[Row]) -> None:
+def write_rounds(folder: Path, rounds: Sequence[RoundLine]) -> None:
     """Write rounds.jsonl."""
     _write_lines(folder / "rounds.jsonl", rounds)
 
 
-def write_evaluations(folder: Path, lines: Sequence[Row]) -> None:
+def write_evaluations(folder: Path, lines: Sequence[EvaluationLine]) -> None:
     """Write evaluations.jsonl: one line per exchange."""
     _write_lines(folder / "evaluations.jsonl", lines)
 
 
-def write_metric_rows(folder: Path, rows: Sequence[Row]) -> None:
-    """Write metrics.csv, by stage and round, training before what was evaluated after it."""
-    ordered = sorted(rows, key=lambda row: (row["stage"], row["round"], row["split"] != "train"))
-    write_metrics(folder / "metrics.csv", ordered, METRIC_COLUMNS)
+def write_metrics(folder: Path, lines: Sequence[MetricLine], columns: tuple[str, ...] = METRIC_COLUMNS) -> None:
+    """Write metrics.csv."""
+    text = io.StringIO()
+    writer = csv.DictWriter(text, columns, lineterminator="\n")
+    writer.writeheader()
+    writer.writerows(line.written() for line in lines)
+    write_text(folder / "metrics.csv", text.getvalue())
 
 
 def write_cohorts(folder: Path, cohorts: Mapping[str, Mapping[str, float]]) -> None:
     """Add to cohorts.json what sites chose to tell of their patients; without any there is no such file."""
-    path = folder / "cohorts.json"
-    before = json.loads(path.read_text(encoding="utf-8")) if path.exists() else {}
+    before = read_cohorts(folder)
     if {**before, **cohorts} != before:
-        write_json(path, {**before, **cohorts})
+        write_json(folder / "cohorts.json", {**before, **cohorts})
 
 
-def write_pooled(folder: Path, stage: int, rows: list[Row]) -> None:
+def write_all_patients(folder: Path, stage: int, rows: Sequence[AllPatientsLine]) -> None:
     """Write all_patients.json: results over the patients of all sites, by stage; those of `stage` anew."""
-    path = folder / "all_patients.json"
-    before = json.loads(path.read_text(encoding="utf-8")) if path.exists() else []
-    write_json(path, [row for row in before if row["stage"] != stage] + rows)
+    path = folder / ALL_PATIENTS[0]
+    before = read_whole(path, tuple[AllPatientsLine, ...], ())
+    write_json(path, [line.written() for line in [*(line for line in before if line.stage != stage), *rows]])
 
 
-def write_run_record(folder: Path, state: str) -> None:
-    """Write run.json: where the run's numbers come from and how far it is; `state` is running, failed or finished."""
-    path, now = folder / "run.json", datetime.now(UTC).isoformat(timespec="seconds")
+def write_federation(folder: Path, federation: FederationRecord) -> None:
+    """Write federation.json."""
+    write_json(folder / "federation.json", federation.written())
+
+
+def write_state(folder: Path, state: StateRecord) -> None:
+    """Write state.json: how the run ended."""
+    write_json(folder / "state.json", state.written())
+
+
+def write_run_record(folder: Path, state: str, ended: bool, **values: Any) -> RunRecord:
+    """Write run.json and return it: `state`, whether the run has `ended`, this release, `values`, and of the record
+    that is there what none of these says.
+    """
+    before, now = read_run_record(folder), datetime.now(UTC).isoformat(timespec="seconds")
+    record = before.changed(
+        versions=read_versions(),
+        commit=read_commit(),
+        started=before.started or now,
+        finished=now if ended else None,
+        state=state,
+        **values,
+    )
+    write_json(folder / "run.json", record.written())
+    return record
+
+
+def measure_exchanges(folder: Path) -> dict[str, Any]:
+    """Return what the exchanges of a run took, as write_run_record takes it: seconds, and bytes up and down."""
     exchanges = [*read_rounds(folder), *read_evaluations(folder)]
-    before = json.loads(path.read_text(encoding="utf-8")) if path.exists() else {}
-    record = {
-        "versions": read_versions(),
-        "commit": read_commit(),
-        "seconds": sum(row["seconds"] for row in exchanges),
-        "bytes": sum_bytes(exchanges),
-        "started": before.get("started", now),
-        "finished": None if state == "running" else now,
-        "state": state,
-    }
-    write_json(path, record)
+    return {"seconds": sum(line.seconds for line in exchanges), "sent": sum_bytes(exchanges)}
 
 
-def write_metrics(path: Path, rows: Sequence[Row], columns: tuple[str, ...]) -> None:
-    """Write metric rows as CSV."""
-    text = io.StringIO()
-    writer = csv.DictWriter(text, columns, lineterminator="\n")
-    writer.writeheader()
-    writer.writerows(rows)
-    write_text(path, text.getvalue())
-
-
-def read_metrics(path: Path) -> list[Row]:
-    """Read metric rows, numbers as numbers; an absent file has none."""
-    if not path.exists():
-        return []
-    with path.open(newline="", encoding="utf-8") as file:
-        return [
-            {
-                **row,
-                "stage": int(row["stage"]),
-                "round": int(row["round"]),
-                "value": float(row["value"]),
-                "n": int(row["n"]),
-            }
-            for row in csv.DictReader(file)
-        ]
-
-
-def read_rounds(folder: Path) -> list[Row]:
-    """Read the round records of a run folder; an absent file has none."""
-    return _read_lines(folder / "rounds.jsonl")
-
-
-def read_evaluations(folder: Path) -> list[Row]:
-    """Read the exchanges of evaluations of a run folder; an absent file has none."""
-    return _read_lines(folder / "evaluations.jsonl")
-
-
-def sum_bytes(exchanges: Iterable[Row]) -> dict[str, int]:
-    """Return the bytes of tensors that went up and down in these records of rounds and evaluations."""
+def sum_bytes(exchanges: Iterable[ExchangeLine]) -> dict[str, int]:
+    """Return the bytes of tensors that went up and down in these rounds and evaluations."""
     kept = list(exchanges)
-    return {way: sum(row[f"bytes_{way}"] for row in kept) for way in ("up", "down")}
+    return {"up": sum(line.bytes_up for line in kept), "down": sum(line.bytes_down for line in kept)}
 
 
-def list_missing(evaluations: Iterable[Mapping[str, Any]]) -> dict[tuple[str, int, str], dict[str, str]]:
-    """Return who did not answer these exchanges in the end, and why: (arm, stage, site) -> the last rejection."""
-    missing: dict[tuple[str, int, str], dict[str, str]] = {}
-    for line in evaluations:
-        arm, stage = line.get("arm", "federated"), line["stage"]
-        missing |= {(arm, stage, entry["site"]): entry for entry in line["rejections"]}
-        for site in line["replies"]:
-            missing.pop((arm, stage, site), None)
-    return missing
-
-
-def _read_lines(path: Path) -> list[Row]:
-    return [json.loads(line) for line in path.read_text(encoding="utf-8").splitlines()] if path.exists() else []
-
-
-def _write_lines(path: Path, rows: Sequence[Row]) -> None:
-    write_text(path, "".join(json.dumps(row, sort_keys=True) + "\n" for row in rows))
+def _write_lines(path: Path, lines: Sequence[Line]) -> None:
+    write_text(path, "".join(json.dumps(line.written(), sort_keys=True) + "\n" for line in lines))

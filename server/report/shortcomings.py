@@ -3,8 +3,8 @@
 from collections.abc import Iterator
 from dataclasses import dataclass
 
-from prostafed.server.records.read import RoundLine, RunFolder
-from prostafed.server.records.write import list_missing
+from prostafed.server.records.lines import RoundLine
+from prostafed.server.records.read import RunFolder, list_missing
 from prostafed.server.report.vocabulary import arm_of
 
 
@@ -51,7 +51,7 @@ def _diverged(run: RunFolder) -> Iterator[Notice]:
 
 
 def _missing(run: RunFolder) -> Iterator[Notice]:
-    missing = list_missing(line.model_dump() for line in run.evaluations if line.last)
+    missing = list_missing(line for line in run.evaluations if line.last)
     for (arm, stage, site), entry in sorted(missing.items()):
         text = f"No answer to the last evaluation of stage {stage}{_of_arm(arm)}: {entry.get('text', '')}."
         yield Notice(

@@ -6,7 +6,8 @@ from collections.abc import Sequence
 from statistics import fmean, median
 from typing import Any
 
-from prostafed.server.records.read import EvaluationLine, RoundLine, RunFolder
+from prostafed.server.records.lines import EvaluationLine, RoundLine
+from prostafed.server.records.read import RunFolder
 from prostafed.server.report.results import Result, list_arms, list_sites, metrics_of
 from prostafed.server.report.vocabulary import arm_of
 

@@ -1,8 +1,9 @@
 """When a training loss has left the range where it means anything."""
 
 import math
-from collections.abc import Mapping, Sequence
-from typing import Any
+from collections.abc import Sequence
+
+from prostafed.server.records.lines import RoundLine
 
 FAR = 10.0  # in the units of the loss: cross-entropies and contrastive losses begin below it
 TIMES = 3.0  # the size of a loss that begins higher
@@ -21,13 +22,13 @@ def has_diverged(losses: Sequence[float]) -> bool:
     return not math.isfinite(last) or last - first > max(FAR, TIMES * abs(first))
 
 
-def find_diverged(rounds: Sequence[Mapping[str, Any]], stage: int) -> list[str]:
+def find_diverged(rounds: Sequence[RoundLine], stage: int) -> list[str]:
     """Return the sites that told a loss in the last of these records of `stage` and had diverged by it, sorted."""
-    records = [row for row in rounds if row["stage"] == stage]
-    told = records[-1]["metrics"] if records else {}
+    records = [row for row in rounds if row.stage == stage]
+    told = records[-1].metrics if records else {}
     return [
         site
         for site in sorted(told)
         if "loss" in told[site]
-        and has_diverged([row["metrics"][site]["loss"] for row in records if "loss" in row["metrics"].get(site, {})])
+        and has_diverged([row.metrics[site]["loss"] for row in records if "loss" in row.metrics.get(site, {})])
     ]

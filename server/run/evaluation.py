@@ -14,7 +14,8 @@ from prostafed.common.exchange.messages import Reply, Request
 from prostafed.common.shell.progress import Said, tell
 from prostafed.common.study import Finetune, Pretrain
 from prostafed.server.records.ledger import Entry
-from prostafed.server.records.write import Row, list_missing
+from prostafed.server.records.lines import EvaluationLine
+from prostafed.server.records.read import list_missing
 from prostafed.server.run.all_patients import check_histograms
 from prostafed.server.run.metric_rows import of_split
 from prostafed.server.run.run import Run
@@ -55,9 +56,9 @@ def evaluate_round(run: Run, stage: int, number: int) -> None:
 
 def _list_missing(run: Run, stage: int, number: int, last: bool) -> list[str]:
     """Return who is to be asked: all at first, then those of them who have not answered."""
-    wanted = {site for line in run.lines(stage, number) for site in line["participants"]}
+    wanted = {site for line in run.lines(stage, number) for site in line.participants}
     if last and not wanted:
-        wanted = {site for row in run.rounds if row["stage"] == stage for site in row["replies"]}
+        wanted = {site for row in run.rounds if row.stage == stage for site in row.replies}
     if not _has_quorum(run, stage, number):
         wanted |= set(run.there)  # who came in the meantime is welcome
     return sorted(wanted - set(run.answers(stage, number)))
@@ -67,7 +68,7 @@ def _has_quorum(run: Run, stage: int, number: int) -> bool:
     return len(run.answers(stage, number)) >= run.study.round.quorum
 
 
-def _ask(run: Run, stage: int, number: int, splits: tuple[str, ...], asked: Sequence[str]) -> Row:
+def _ask(run: Run, stage: int, number: int, splits: tuple[str, ...], asked: Sequence[str]) -> EvaluationLine:
     """Ask once and return the line that says what came of it. The request is the same each time, so that a site gives
     the answer it gave before.
     """
@@ -85,18 +86,18 @@ def _ask(run: Run, stage: int, number: int, splits: tuple[str, ...], asked: Sequ
     exchange.rejections += [
         {"site": site, "code": NOT_THERE, "text": "not connected"} for site in asked if site not in there
     ]
-    return {
-        "stage": stage,
-        "round": number,
-        "attempt": len(run.lines(stage, number)) + 1,
-        "splits": list(splits),
-        "last": last,
-        "participants": list(asked),
+    return EvaluationLine(
+        stage=stage,
+        round=number,
+        attempt=len(run.lines(stage, number)) + 1,
+        splits=splits,
+        last=last,
+        participants=tuple(asked),
         **asdict(exchange),
-        "metrics": {site: answers[site] for site in sorted(answers)},
-        "seconds": round(time.monotonic() - started, 3),
-        "study_hash": study.hash(),
-    }
+        metrics={site: answers[site] for site in sorted(answers)},
+        seconds=round(time.monotonic() - started, 3),
+        study_hash=study.hash(),
+    )
 
 
 def _conclude(run: Run, stage: int, number: int, last: bool, tries: int) -> None:

@@ -10,14 +10,14 @@ from prostafed.common.study import Study
 from prostafed.common.tensors import hash_tensors
 from prostafed.server.exchange.exchange import Exchange, OnReply
 from prostafed.server.records.ledger import Entry, Ledger
+from prostafed.server.records.lines import EvaluationLine, MetricLine, RoundLine
 from prostafed.server.records.write import (
-    Row,
     open_run,
     read_records,
+    write_all_patients,
     write_cohorts,
     write_evaluations,
-    write_metric_rows,
-    write_pooled,
+    write_metrics,
     write_rounds,
 )
 from prostafed.server.run.all_patients import pool
@@ -83,43 +83,43 @@ class Run:
         self._note_refusals(stage, number)
         write_cohorts(self.folder, self.sites.cohorts)
 
-    def add_round(self, record: Row, rows: list[Row]) -> None:
+    def add_round(self, record: RoundLine, rows: list[MetricLine]) -> None:
         """Write a round to disk: its records, then, where it counts, the checkpoint that says so, then the ledger."""
-        stage, number = record["stage"], record["round"]
+        stage, number = record.stage, record.round
         self.rounds.append(record)
         self.trained.extend(rows)
         write_rounds(self.folder, self.rounds)
         self._write_metrics()
-        for site in record["reported"]:
-            last = next(entry for entry in record["rejections"] if entry["site"] == site)
+        for site in record.reported:
+            last = next(entry for entry in record.rejections if entry["site"] == site)
             text = f"rejected {self.state.rejected[site]} times in a row, last {last['code']}: {last['text']}"
             self.ledger.add(Entry("reported", stage, number, site, text))
             tell(Said(site, text))
-        if record["aggregated"]:
+        if record.aggregated:
             self.trackers.log(record, rows)
             write_run_state(self.folder, self.state, self.study.hash(), self.ledger.length)
             self.ledger.add(Entry("round", stage, number, model=hash_tensors(self.state.tensors)))
 
-    def add_evaluation(self, line: Row) -> None:
+    def add_evaluation(self, line: EvaluationLine) -> None:
         """Write an exchange of an evaluation to disk: results first, then the line they are made of, which counts."""
         self.evaluations.append(line)
         self._write_metrics()
-        if line["last"]:
-            answers = self.answers(line["stage"], line["round"])
-            pooled = pool({site: of_split(found, "test") for site, found in answers.items()}, self.study.seed)
-            if pooled:
-                rows = [{"stage": line["stage"], "split": "test", **row} for row in pooled]
-                write_pooled(self.folder, line["stage"], rows)
+        if line.last:
+            answers = self.answers(line.stage, line.round)
+            tested = {site: of_split(found, "test") for site, found in answers.items()}
+            if pooled := pool(tested, line.stage, self.study.seed):
+                write_all_patients(self.folder, line.stage, pooled)
         write_evaluations(self.folder, self.evaluations)
-        self.trackers.log(line, rows_of_evaluations([line]), "evaluation")
+        self.trackers.log(line, rows_of_evaluations([line]))
 
-    def lines(self, stage: int, number: int) -> list[Row]:
+    def lines(self, stage: int, number: int) -> list[EvaluationLine]:
         """Return the exchanges of the evaluation after a round so far."""
-        return [line for line in self.evaluations if (line["stage"], line["round"]) == (stage, number)]
+        return [line for line in self.evaluations if (line.stage, line.round) == (stage, number)]
 
     def answers(self, stage: int, number: int) -> dict[str, Mapping[str, float]]:
         """Return what sites answered in the evaluation after a round, by site; metrics named "split/metric"."""
-        return {site: found for line in self.lines(stage, number) for site, found in line["metrics"].items()}
+        return {site: found for line in self.lines(stage, number) for site, found in line.metrics.items()}
 
     def _write_metrics(self) -> None:
-        write_metric_rows(self.folder, [*self.trained, *rows_of_evaluations(self.evaluations)])
+        rows = [*self.trained, *rows_of_evaluations(self.evaluations)]  # training before what was evaluated after it
+        write_metrics(self.folder, sorted(rows, key=lambda row: (row.stage, row.round, row.split != "train")))

@@ -19,7 +19,7 @@ from typing import Literal
 
 from prostafed.common.shell.files import make_folder, write_text
 from prostafed.common.study import Study, parse_study
-from prostafed.server.records.write import read_metrics, read_rounds
+from prostafed.server.records.read import read_metrics, read_rounds
 from prostafed.simulations.federation.faults import Fault
 from prostafed.simulations.federation.federation_file import PhantomSite
 from prostafed.simulations.federation.hospitals import Hospital, prepare_hospital, write_site_folder
@@ -116,17 +116,17 @@ def run_arm(arm: str, study: Study, hospitals: Sequence[Hospital], folder: Path)
     files = [write_site_folder(folder / "sites" / hospital.name, hospital) for hospital in hospitals]
     run_local(study, arm, folder / "run", files, faults=None if arm == "clean" else trouble())
     found = [
-        row["value"]
-        for row in read_metrics(folder / "run" / "metrics.csv")
-        if (row["split"], row["metric"]) == ("test", "gland_dice") and row["site"] in HONEST
+        row.value
+        for row in read_metrics(folder / "run")
+        if (row.split, row.metric) == ("test", "gland_dice") and row.site in HONEST
     ]
     rounds = read_rounds(folder / "run")
     return {
         "arm": arm,
         "gland_dice": round(sum(found) / len(found), 4),
         "worst_site": round(min(found), 4),
-        "rejections": sum(len(row["rejections"]) for row in rounds),
-        "not_aggregated": sum(not row["aggregated"] for row in rounds),
+        "rejections": sum(len(line.rejections) for line in rounds),
+        "not_aggregated": sum(not line.aggregated for line in rounds),
     }
 
 

@@ -8,7 +8,7 @@ from rich.progress import BarColumn, Progress, TextColumn, TimeElapsedColumn, Ti
 
 from prostafed.common.shell.progress import Event, RoundDone, Said, Step, mean_loss, say_loss
 from prostafed.common.study import Study
-from prostafed.server.records.write import Row
+from prostafed.server.records.lines import RoundLine
 from prostafed.simulations.run.arms import ArmRun
 from prostafed.simulations.run.simulation import Watchers
 
@@ -64,16 +64,16 @@ class _View:
             case Said():
                 self._console.print(f"[red]{event.site}[/red]: {event.text}", highlight=False)
 
-    def show_round(self, row: Row) -> None:
+    def show_round(self, row: RoundLine) -> None:
         """A round record seen from outside, where the sites' steps are not."""
-        loss = mean_loss(row["metrics"].values())
+        loss = mean_loss(row.metrics.values())
         self._done += self._arm.weight
         self._bars.update(
-            self._rounds, completed=self._done, description=self._describe(row["stage"], row["round"], loss, "")
+            self._rounds, completed=self._done, description=self._describe(row.stage, row.round, loss, "")
         )
-        self._print_round(row["stage"], row["round"], loss, row["seconds"])
-        for site in row.get("diverged", ()):
-            self.show_event(Said(site, f"its training loss has diverged: {row['metrics'][site]['loss']:.3g}"))
+        self._print_round(row.stage, row.round, loss, row.seconds)
+        for site in row.diverged:
+            self.show_event(Said(site, f"its training loss has diverged: {row.metrics[site]['loss']:.3g}"))
 
     def _describe(self, stage: int, round_number: int, loss: float, site: str) -> str:
         section = self._study.stage[stage - 1]

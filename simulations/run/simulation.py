@@ -1,19 +1,19 @@
 """A simulation from study and federation to a run folder: hospitals, arms, merged records, examples, report."""
 
-import json
 import time
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
-from datetime import UTC, datetime
 from pathlib import Path
+from typing import Any
 
 from prostafed.common.errors import CheckpointError, ConfigurationError, ProstafedError, RoundError
-from prostafed.common.shell.files import make_folder, write_json
+from prostafed.common.shell.files import make_folder
 from prostafed.common.shell.progress import Event, Said, listening
-from prostafed.common.shell.provenance import read_commit, read_versions
 from prostafed.common.study import Study
 from prostafed.common.study.weights import load_initial
-from prostafed.server.records.write import Row
+from prostafed.server.records.lines import ArmLeftOut, FederationRecord, RoundLine, RunRecord, SiteLine
+from prostafed.server.records.read import read_run_record
+from prostafed.server.records.write import check_study, open_run, write_federation, write_run_record
 from prostafed.server.report import write_report
 from prostafed.simulations.federation.federation_file import Federation
 from prostafed.simulations.federation.hospitals import Hospital, OnCase, combine_fingerprints, prepare_hospital
@@ -48,7 +48,7 @@ class Watchers:
     on_plan: Callable[[Sequence[ArmRun]], None] = lambda arms: None
     on_arm: Callable[[ArmRun], None] = lambda arm: None
     on_event: Callable[[Event], None] = lambda event: None
-    on_round: Callable[[Row], None] = lambda row: None
+    on_round: Callable[[RoundLine], None] = lambda line: None
 
 
 def run_simulation(simulation: Simulation, resume: bool, watchers: Watchers) -> Path:
@@ -61,39 +61,38 @@ def run_simulation(simulation: Simulation, resume: bool, watchers: Watchers) -> 
     """
     if simulation.study.initial.weights != "random" or simulation.initial is not None:
         load_initial(simulation.study, simulation.initial)  # a wrong file is told before anything else is done
-    record = _open(simulation, resume)
-    started = time.monotonic()
+    record, out = _open(simulation, resume), simulation.out
+    started, state, told = time.monotonic(), "interrupted", dict[str, Any]()
     hospitals: list[Hospital] = []
     arms: list[ArmRun] = []
     failed: dict[str, str] = {}  # run of an arm -> why
     try:
         hospitals += prepare_hospitals(simulation, watchers.on_case)
-        _claim_data(simulation.out, record, hospitals)
-        write_json(simulation.out / "run.json", record)
+        fingerprint = _claim_data(out, record, hospitals)
+        record = write_run_record(out, state, ended=False, data_fingerprint=fingerprint)
         for hospital in hospitals:
             for text in hospital.left_out:
                 watchers.on_event(Said(hospital.name, f"left out: {text}"))
-        record["overlap"] = check_overlap(simulation.federation, hospitals)
-        for text in record["overlap"]:
+        told["overlap"] = tuple(check_overlap(simulation.federation, hospitals))
+        for text in told["overlap"]:
             watchers.on_event(Said("federation", text))
-        record["left_out"] = {hospital.name: list(hospital.left_out) for hospital in hospitals if hospital.left_out}
+        told["left_out"] = {hospital.name: tuple(hospital.left_out) for hospital in hospitals if hospital.left_out}
         _describe_sites(simulation, hospitals)
         arms = plan_arms(simulation.study, hospitals, simulation.out / "arms", simulation.initial)
         impossible, possible = ([arm for arm in arms if bool(arm.obstacle) is left_out] for left_out in (True, False))
-        record["arms_left_out"] = [{"arm": arm.arm, "run": arm.run, "why": arm.obstacle} for arm in impossible]
+        told["arms_left_out"] = tuple(ArmLeftOut(arm=arm.arm, run=arm.run, why=arm.obstacle) for arm in impossible)
         for arm in impossible:
             watchers.on_event(Said(arm.run, f"left out: {arm.obstacle}"))
         failed = _run_arms(simulation, possible, watchers)
-        record["arms_failed"] = failed
+        told["arms_failed"] = failed
         write_examples(simulation.study, arms[0], hospitals, simulation.out / "examples")
         if not failed:
             write_consensus(simulation.study, possible, simulation.out / "arms")
-            record["state"] = "finished"
+            state = "finished"
     finally:
-        record["bytes"] = collect_arms(simulation.study, arms, hospitals, simulation.out)
-        record["seconds"] += time.monotonic() - started
-        record["finished"] = datetime.now(UTC).isoformat(timespec="seconds")
-        write_json(simulation.out / "run.json", record)
+        told["sent"] = collect_arms(simulation.study, arms, hospitals, out)
+        seconds = (record.seconds or 0.0) + time.monotonic() - started
+        write_run_record(out, state, ended=True, seconds=seconds, **told)
     report = write_report(simulation.out)
     if failed:
         reasons = " ".join(f"The arm {run} failed: {why}" for run, why in failed.items())
@@ -133,60 +132,41 @@ def prepare_hospitals(simulation: Simulation, on_case: OnCase) -> list[Hospital]
     return [prepare_hospital(site, study, cache, on_case) for site in simulation.federation.site]
 
 
-def _claim_data(out: Path, record: Row, hospitals: Sequence[Hospital]) -> None:
-    """Enter the fingerprint of the hospitals' cases; raises CheckpointError where the run began with others."""
+def _claim_data(out: Path, record: RunRecord, hospitals: Sequence[Hospital]) -> str:
+    """Return the fingerprint of the hospitals' cases; raises CheckpointError where the run began with others."""
     fingerprint = combine_fingerprints(hospitals)
-    if record["data_fingerprint"] not in ("", fingerprint):
+    if record.data_fingerprint not in ("", fingerprint):
         raise CheckpointError(
             f"{out} holds a run on other cases: those of the federation have changed since. "
             "Name another --out, or bring the old cases back."
         )
-    record["data_fingerprint"] = fingerprint
+    return fingerprint
 
 
-def _open(simulation: Simulation, resume: bool) -> Row:
+def _open(simulation: Simulation, resume: bool) -> RunRecord:
     """Make the run folder ready and return its run record, "interrupted" until it is finished."""
     out = make_folder(simulation.out)
-    record: Row = {
-        "seconds": 0.0,
-        "started": datetime.now(UTC).isoformat(timespec="seconds"),
-        "bytes": {"up": 0, "down": 0},
-        "data_fingerprint": "",
-    }
     if (out / "run.json").exists():
         if not resume:
             raise ConfigurationError(f"{out} holds a run already. Add --resume to continue it, or name another --out.")
-        record = _read_record(simulation)
+        _read_record(simulation)
         for half_written in out.rglob(".*.part"):  # of a run that was killed
             half_written.unlink()
     elif any(out.iterdir()):
         raise ConfigurationError(f"{out} holds files that are not a run's. Name an empty or new folder as --out.")
-    record |= {
-        "versions": read_versions(),
-        "commit": read_commit(),
-        "engine": simulation.engine,
-        "command": simulation.command,
-        "federation": simulation.federation.model_dump(mode="json"),
-        "finished": None,
-        "state": "interrupted",
-    }
-    write_json(out / "study.json", _describe_study(simulation.study))
-    write_json(out / "run.json", record)
-    return record
+    open_run(out, simulation.study)
+    asked = {"engine": simulation.engine, "command": simulation.command}
+    federation = simulation.federation.model_dump(mode="json")
+    return write_run_record(out, "interrupted", ended=False, federation=federation, **asked)
 
 
-def _read_record(simulation: Simulation) -> Row:
+def _read_record(simulation: Simulation) -> RunRecord:
     """Return the run record in `out`; raises CheckpointError where it is another study's or federation's."""
-    out, federation = simulation.out, simulation.federation.model_dump(mode="json")
-    record: Row = json.loads((out / "run.json").read_text())
-    found = (json.loads((out / "study.json").read_text()), record["federation"])
-    if found != (_describe_study(simulation.study), federation):
-        raise CheckpointError(f"{out} holds a run of another study or federation. Name another --out for this one.")
+    out, record = simulation.out, read_run_record(simulation.out)
+    check_study(out, simulation.study)
+    if record.federation != simulation.federation.model_dump(mode="json"):
+        raise CheckpointError(f"{out} holds a run of another federation. Name another --out for this one.")
     return record
-
-
-def _describe_study(study: Study) -> Row:
-    return {"study": study.model_dump(mode="json"), "hash": study.hash()}
 
 
 def _describe_sites(simulation: Simulation, hospitals: Sequence[Hospital]) -> None:
@@ -195,8 +175,8 @@ def _describe_sites(simulation: Simulation, hospitals: Sequence[Hospital]) -> No
 
     Generated studies can also arrive in a public set's layout; they are called generated all the same.
     """
-    sites = [
-        site.model_dump(mode="json") | {"cases": len(hospital.cases.records), "source": hospital.source}
+    sites = tuple(
+        SiteLine(**site.model_dump(mode="json") | {"cases": len(hospital.cases.records), "source": hospital.source})
         for site, hospital in zip(simulation.federation.site, hospitals, strict=True)
-    ]
-    write_json(simulation.out / "federation.json", {"sites": sites})
+    )
+    write_federation(simulation.out, FederationRecord(sites=sites))

@@ -13,7 +13,7 @@ from pathlib import Path
 import pytest
 
 from prostafed.server.records.ledger import read_ledger
-from prostafed.server.records.write import read_rounds
+from prostafed.server.records.read import read_rounds
 
 ROUNDS = 10
 STUDY = f"""
@@ -69,12 +69,12 @@ def start(folder: Path, out: Path) -> "subprocess.Popen[bytes]":
 def finished_rounds(run: Path) -> list[tuple[int, int, str]]:
     """Return (stage, round, hash of the model) of the ledger: what was said to be done."""
     lines = read_ledger(run) if (run / "ledger.jsonl").exists() else []
-    return [(line["stage"], line["round"], line["model"]) for line in lines if line["event"] == "round"]
+    return [(line.stage, line.round, line.model) for line in lines if line.event == "round"]
 
 
 def describe_end(run: Path) -> tuple[str, list[dict[str, object]]]:
     digest = hashlib.sha256((run / "model.safetensors").read_bytes()).hexdigest()
-    return digest, [{**row, "seconds": None} for row in read_rounds(run)]
+    return digest, [row.changed(seconds=0.0) for row in read_rounds(run)]
 
 
 def undisturbed(folder: Path, epochs: int) -> Path:
@@ -87,7 +87,7 @@ def undisturbed(folder: Path, epochs: int) -> Path:
 def kill_again_and_again(folder: Path, times: int, seed: int, epochs: int) -> None:
     """Kill a run `times` times, each within as long as a round takes, then let it end."""
     expected, lots = undisturbed(folder, epochs), random.Random(seed)
-    longest_s = max(row["seconds"] for row in read_rounds(expected))
+    longest_s = max(row.seconds for row in read_rounds(expected))
     killed = 0
     out = folder / "killed"
     run, done = out / "arms" / "federated", []

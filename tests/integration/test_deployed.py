@@ -41,7 +41,7 @@ def test_deployed_run_gives_the_model_of_the_local_engine(
     assert_same_result(run, local_run)
     assert "<strong>Generated images</strong>" in (run / "report.html").read_text()
 
-    turned_away = {(line["site"], line["text"][:10]) for line in read_ledger(run) if line["event"] == "refused"}
+    turned_away = {(line.site, line.text[:10]) for line in read_ledger(run) if line.event == "refused"}
     assert turned_away == {("west", "WRONG_NAME")}
     assert refused.wait(timeout=30) == 2
     assert "refused the key" in deployment.said("stranger")

@@ -113,7 +113,7 @@ def test_killed_in_a_deployment(tiny_federation: TinyFederation, deployment: Dep
         lines = read_ledger(run) if (run / "ledger.jsonl").exists() else []
         if lines and len(killed) < KILLS and (victim := operators.kill(lots)):
             killed.append(victim)
-        now = [(line["stage"], line["round"], line["model"]) for line in lines if line["event"] == "round"]
+        now = [(line.stage, line.round, line.model) for line in lines if line.event == "round"]
         assert now[: len(done)] == done, "a finished round was lost"
         done = now
     print("killed:", killed)

@@ -26,7 +26,7 @@ def test_flower_engine_gives_the_model_of_the_local_engine(
         tmp_path / "run",
         tmp_path / "sites",
         len(tiny_federation.hospitals),
-        on_round=lambda record: rounds.append((record["stage"], record["round"])),
+        on_round=lambda record: rounds.append((record.stage, record.round)),
     )
     assert rounds == [(1, 1), (2, 1)]
     assert json.loads((tmp_path / "run" / "state.json").read_text()) == {"state": "finished"}

@@ -9,7 +9,7 @@ from safetensors.numpy import load_file
 
 from prostafed.common.aggregation import AGGREGATORS
 from prostafed.common.study import parse_study
-from prostafed.server.records.write import read_rounds
+from prostafed.server.records.read import read_rounds
 from prostafed.simulations.run.engine.local import run_local
 
 from .conftest import TinyFederation
@@ -39,7 +39,7 @@ def run(federation: TinyFederation, folder: Path, stage: dict[str, object], **ke
     model = load_file(folder / "run" / "model.safetensors")
     assert all(np.isfinite(array).all() for array in model.values())
     records = read_rounds(folder / "run")
-    assert [(row["aggregated"], row["rejections"], len(row["replies"])) for row in records] == [(True, [], 3)] * 2
+    assert [(row.aggregated, list(row.rejections), len(row.replies)) for row in records] == [(True, [], 3)] * 2
     return records
 
 
@@ -48,7 +48,7 @@ def test_every_aggregator(tiny_federation: TinyFederation, tmp_path: Path, name:
     optimiser = "sgd" if AGGREGATORS[name].plain_sgd else "adamw"
     stage = {"aggregate": name, "aggregate_parameters": PARAMETERS.get(name, {}), "optimiser": optimiser}
     records = run(tiny_federation, tmp_path, stage)
-    assert all(row["diagnostics"]["update_norm"] > 0 for row in records)
+    assert all(row.diagnostics["update_norm"] > 0 for row in records)
 
 
 @pytest.mark.parametrize(("compress", "share"), [("float16", 0.51), ("topk", 0.16)])
@@ -56,7 +56,7 @@ def test_compressed_updates_are_smaller(
     tiny_federation: TinyFederation, tmp_path: Path, compress: str, share: float
 ) -> None:
     records = run(tiny_federation, tmp_path, {}, compress=compress, top_fraction=0.1)
-    assert all(row["bytes_up"] <= share * row["bytes_down"] for row in records)
+    assert all(row.bytes_up <= share * row.bytes_down for row in records)
 
 
 @pytest.mark.parametrize(
@@ -82,4 +82,4 @@ def test_with_nothing_shared_each_site_starts_the_next_stage_from_its_own(
     tiny_federation: TinyFederation, tmp_path: Path
 ) -> None:
     records = run(tiny_federation, tmp_path, {"share": []})
-    assert [row["bytes_up"] for row in records] == [0, 0]
+    assert [row.bytes_up for row in records] == [0, 0]

@@ -7,7 +7,7 @@ from pathlib import Path
 import pytest
 
 from prostafed.common.study import parse_study
-from prostafed.server.records.write import read_rounds
+from prostafed.server.records.read import read_rounds
 from prostafed.simulations.run.engine.local import run_local
 
 from .conftest import TinyFederation
@@ -36,8 +36,8 @@ def test_two_hundred_sites_take_part(tiny_federation: TinyFederation, tmp_path: 
     run_local(study, "many", tmp_path / "run", files)
     grown_mb = (resource.getrusage(resource.RUSAGE_SELF).ru_maxrss - before) / 1024
     records = read_rounds(tmp_path / "run")
-    assert [len(row["replies"]) for row in records] == [SITES, SITES]
-    assert not any(row["rejections"] for row in records)
-    seconds = sum(row["seconds"] for row in records)
+    assert [len(row.replies) for row in records] == [SITES, SITES]
+    assert not any(row.rejections for row in records)
+    seconds = sum(row.seconds for row in records)
     print(f"{SITES} sites, 2 rounds: {seconds:.0f} s, {grown_mb:.0f} MB more than for eight sites")
     assert grown_mb < 300, f"{grown_mb:.0f} MB more than for eight sites"

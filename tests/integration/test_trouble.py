@@ -14,7 +14,7 @@ from prostafed.common.errors import DataError
 from prostafed.common.exchange.messages import Reply, Request
 from prostafed.common.study import Study, parse_study
 from prostafed.server.records.ledger import read_ledger
-from prostafed.server.records.write import list_missing, read_evaluations, read_rounds
+from prostafed.server.records.read import list_missing, read_evaluations, read_rounds
 from prostafed.simulations.federation.faults import Fault
 from prostafed.simulations.run.engine.local import run_local
 
@@ -49,9 +49,9 @@ def test_a_site_in_trouble_is_left_out_and_the_run_goes_on(
 ) -> None:
     study = with_rounds(tiny_federation.study, 2, report_after=2)
     records = run(tiny_federation, tmp_path, study, {"south": [fault]})
-    assert [row["replies"] for row in records] == [["north"], ["north"]]
-    assert [row["rejections"][0]["code"] for row in records] == [code, code]
-    assert [row["reported"] for row in records] == [[], ["south"]]
+    assert [list(row.replies) for row in records] == [["north"], ["north"]]
+    assert [row.rejections[0]["code"] for row in records] == [code, code]
+    assert [list(row.reported) for row in records] == [[], ["south"]]
     alone = tiny_federation.write_sites(tmp_path / "alone" / "sites")[:1]
     run_local(study, "run", tmp_path / "alone" / "run", alone)
     expected = load_file(tmp_path / "alone" / "run" / "model.safetensors")
@@ -64,7 +64,7 @@ def test_a_scaled_update_is_too_far_once_it_is_known_what_is_usual(
 ) -> None:
     faults = {"south": [Fault(kind="scaled", factor=1000.0, first_round=4)]}
     records = run(tiny_federation, tmp_path, with_rounds(tiny_federation.study, 4), faults)
-    codes = [[entry["code"] for entry in row["rejections"]] for row in records]
+    codes = [[entry["code"] for entry in row.rejections] for row in records]
     assert codes == [[], [], [], ["TOO_FAR"]]
 
 
@@ -73,15 +73,15 @@ def test_a_site_that_joins_late_gets_the_current_model_and_one_that_leaves_is_re
 ) -> None:
     faults = {"south": [Fault(kind="absent", last_round=1), Fault(kind="absent", first_round=3)]}
     records = run(tiny_federation, tmp_path, with_rounds(tiny_federation.study, 2), faults)
-    assert [row["participants"] for row in records] == [["north"], ["north", "south"]]
-    assert all(not row["rejections"] for row in records)
-    events = [(line["event"], line.get("site"), line["round"]) for line in read_ledger(tmp_path / "run")[1:]]
+    assert [list(row.participants) for row in records] == [["north"], ["north", "south"]]
+    assert all(not row.rejections for row in records)
+    events = [(line.event, line.site, line.round) for line in read_ledger(tmp_path / "run")[1:]]
     assert ("joined", "south", 2) in events
 
     leaving = {"south": [Fault(kind="absent", first_round=2)]}
     records = run(tiny_federation, tmp_path / "leaving", with_rounds(tiny_federation.study, 2), leaving)
-    assert [row["participants"] for row in records] == [["north", "south"], ["north"]]
-    events = [(line["event"], line.get("site")) for line in read_ledger(tmp_path / "leaving" / "run")]
+    assert [list(row.participants) for row in records] == [["north", "south"], ["north"]]
+    events = [(line.event, line.site) for line in read_ledger(tmp_path / "leaving" / "run")]
     assert ("left", "south") in events
 
 
@@ -89,10 +89,10 @@ def test_a_straggler_is_late_and_its_answer_is_put_aside(tiny_federation: TinyFe
     study = with_rounds(tiny_federation.study, 3, deadline_s=5.0)
     faults = {"south": [Fault(kind="straggler", delay_s=5.2, last_round=1)]}
     first, *rest = run(tiny_federation, tmp_path, study, faults)
-    assert [entry["code"] for entry in first["rejections"]] == ["DEADLINE"]
-    late = [(entry["site"], entry["round"]) for row in rest for entry in row["late"]]
+    assert [entry["code"] for entry in first.rejections] == ["DEADLINE"]
+    late = [(entry["site"], entry["round"]) for row in rest for entry in row.late]
     assert late == [("south", "1")], "it came within the next two rounds, and once"
-    assert all(row["replies"] == ["north", "south"] for row in rest)
+    assert all(list(row.replies) == ["north", "south"] for row in rest)
 
 
 def test_the_same_trouble_gives_the_same_run_again(tiny_federation: TinyFederation, tmp_path: Path) -> None:
@@ -101,7 +101,7 @@ def test_the_same_trouble_gives_the_same_run_again(tiny_federation: TinyFederati
     lost = []
     for attempt in ("first", "again"):
         records = run(tiny_federation, tmp_path / attempt, study, faults)
-        lost.append([[entry["site"] for entry in row["rejections"]] for row in records])
+        lost.append([[entry["site"] for entry in row.rejections] for row in records])
     assert lost[0] == lost[1]
     assert 0 < sum(map(bool, lost[0])) < 4, "all or none dropped out: choose another seed"
     first, again = (load_file(tmp_path / name / "run" / "model.safetensors") for name in ("first", "again"))
@@ -130,7 +130,7 @@ def test_a_site_that_fails_the_last_evaluation_is_asked_again_and_by_a_resumed_r
         lines = read_evaluations(tmp_path / "run")
         assert {site for _, _, site in list_missing(lines)} == missing
         assert len(read_rounds(tmp_path / "run")) == 2, "no round is trained again"
-    assert [line["participants"] for line in lines] == [["north", "south"], ["south"], ["south"], ["south"]]
+    assert [list(line.participants) for line in lines] == [["north", "south"], ["south"], ["south"], ["south"]]
     monkeypatch.undo()
     run_local(study, "run", tmp_path / "quiet" / "run", tiny_federation.write_sites(tmp_path / "quiet" / "sites"))
     for name in ("metrics.csv", "model.safetensors"):

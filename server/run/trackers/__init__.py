@@ -8,9 +8,10 @@ import logging
 from collections.abc import Callable, Mapping, Sequence
 from contextlib import suppress
 from pathlib import Path
-from typing import Any, Protocol
+from typing import Protocol
 
 from prostafed.common.study import Study
+from prostafed.server.records.lines import EvaluationLine, MetricLine, RoundLine
 from prostafed.server.run.trackers import mlflow, tensorboard
 
 logger = logging.getLogger("prostafed.server")
@@ -48,10 +49,10 @@ class Trackers:
             if tracker is not None:
                 self._open[kind] = tracker
 
-    def log(self, record: Mapping[str, Any], rows: Sequence[Mapping[str, Any]], what: str = "round") -> None:
+    def log(self, record: RoundLine | EvaluationLine, rows: Sequence[MetricLine]) -> None:
         """Tell every tracker of a round or an evaluation: its record and metric rows."""
-        step = sum(self._rounds[: record["stage"] - 1]) + record["round"]
-        figures = name_figures(record, rows, what)
+        step = sum(self._rounds[: record.stage - 1]) + record.round
+        figures = name_figures(record, rows)
         for kind in list(self._open):
             try:
                 self._open[kind].log(step, figures)
@@ -66,23 +67,24 @@ class Trackers:
                 tracker.close()
 
 
-def name_figures(record: Mapping[str, Any], rows: Sequence[Mapping[str, Any]], what: str = "round") -> dict[str, float]:
+def name_figures(record: RoundLine | EvaluationLine, rows: Sequence[MetricLine]) -> dict[str, float]:
     """Return the figures of a round or an evaluation as "stage-2/validation/auroc/north" -> value, and its own as
     "stage-2/round/seconds".
     """
-    stage = f"stage-{record['stage']}"
+    stage, trained = f"stage-{record.stage}", record if isinstance(record, RoundLine) else None
     own = {
-        "seconds": record["seconds"],
-        "bytes_up": record["bytes_up"],
-        "bytes_down": record["bytes_down"],
-        "replies": len(record["replies"]),
-        "rejections": len(record["rejections"]),
-        **record.get("diagnostics", {}),
+        "seconds": record.seconds,
+        "bytes_up": record.bytes_up,
+        "bytes_down": record.bytes_down,
+        "replies": len(record.replies),
+        "rejections": len(record.rejections),
+        **(trained.diagnostics if trained else {}),
     }
-    figures = {f"{stage}/{what}/{name}": float(value) for name, value in own.items()}
-    figures |= {f"{stage}/update_norm/{site}": float(norm) for site, norm in record.get("norms", {}).items()}
+    figures = {f"{stage}/{'round' if trained else 'evaluation'}/{name}": float(value) for name, value in own.items()}
+    if trained:
+        figures |= {f"{stage}/update_norm/{site}": norm for site, norm in trained.norms.items()}
     return figures | {
-        f"{stage}/{row['split']}/{row['metric']}/{row['site']}": float(row["value"])
+        f"{stage}/{row.split}/{row.metric}/{row.site}": row.value
         for row in rows
-        if not row["metric"].endswith(("_low", "_high"))
+        if not row.metric.endswith(("_low", "_high"))
     }

@@ -3,19 +3,19 @@ not before.
 """
 
 from collections.abc import Callable
-from typing import Any
 
 from prostafed.common.errors import ConfigurationError
+from prostafed.server.records.lines import RoundLine
 from prostafed.simulations.run.arms import ArmRun
 
 # (what to run, what to do with each round record the engine sees being written)
-Engine = Callable[[ArmRun, Callable[[dict[str, Any]], None]], None]
+Engine = Callable[[ArmRun, Callable[[RoundLine], None]], None]
 
 
 def _build_local(cpus: int, gpus: float) -> Engine:
     from prostafed.simulations.run.engine.local import run_local
 
-    def run(arm: ArmRun, on_round: Callable[[dict[str, Any]], None]) -> None:
+    def run(arm: ArmRun, on_round: Callable[[RoundLine], None]) -> None:
         run_local(arm.study, arm.run, arm.folder, arm.site_files, arm.initial, arm.faults)
 
     return run
@@ -24,7 +24,7 @@ def _build_local(cpus: int, gpus: float) -> Engine:
 def _build_flower(cpus: int, gpus: float) -> Engine:
     from prostafed.simulations.run.engine.flower import Resources, run_on_flower
 
-    def run(arm: ArmRun, on_round: Callable[[dict[str, Any]], None]) -> None:
+    def run(arm: ArmRun, on_round: Callable[[RoundLine], None]) -> None:
         sites, count = arm.folder / "sites", len(arm.site_files)
         if arm.faults:
             raise ConfigurationError("A federation file's faults are for the engine 'local'. Use it, or take them out.")

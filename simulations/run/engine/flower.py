@@ -13,7 +13,6 @@ from collections.abc import Callable, Mapping
 from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
 
 from prostafed.common.errors import ConfigurationError
 from prostafed.common.shell.files import make_folder, make_scratch, write_text
@@ -28,6 +27,7 @@ from prostafed.common.shell.processes import (
 )
 from prostafed.server.link.app_bundle import write_bundle
 from prostafed.server.link.control import Connection, follow, read_rounds, submit, wait_until_healthy, write_connection
+from prostafed.server.records.lines import RoundLine
 
 
 @dataclass(frozen=True)
@@ -44,7 +44,7 @@ def run_on_flower(
     sites: Path,
     site_count: int,
     *,
-    on_round: Callable[[dict[str, Any]], None] | None = None,
+    on_round: Callable[[RoundLine], None] | None = None,
     resources: Resources = Resources(),
 ) -> None:
     """Run a study over the emulated hospitals of the folder `sites`; the ServerApp writes its results into `out`.

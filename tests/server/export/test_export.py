@@ -15,7 +15,8 @@ from prostafed.common.study import Study, parse_study
 from prostafed.common.tensors import Tensors, select_groups
 from prostafed.server.cli import main
 from prostafed.server.export import export_run
-from prostafed.server.records.write import METRIC_COLUMNS, open_run, write_metrics, write_rounds
+from prostafed.server.records.lines import MetricLine, RoundLine
+from prostafed.server.records.write import open_run, write_metrics, write_rounds
 from tests.common.bundle.tiny_bundle import make_study, make_tensors
 
 MakeRun = Callable[..., Path]
@@ -38,9 +39,9 @@ def write_run(folder: Path, study: Study, tensors: Tensors, **changes: Any) -> P
         **changes,
     }
     values = {"auroc": 0.8125, "auroc_low": 0.7, "auroc_high": 0.9, "positives": 9.0}
-    metrics = [{**METRIC, "site": "north", "metric": name, "value": value, "n": 30} for name, value in values.items()]
-    write_rounds(folder, [row])
-    write_metrics(folder / "metrics.csv", metrics, METRIC_COLUMNS)
+    metrics = [MetricLine(**METRIC, site="north", metric=name, value=value, n=30) for name, value in values.items()]
+    write_rounds(folder, [RoundLine(**row)])
+    write_metrics(folder, metrics)
     metadata = {"study": study.canonical(), "study_hash": study.hash()}
     save_checkpoint(folder / "model.safetensors", tensors, metadata)
     return folder

@@ -1,7 +1,6 @@
 import json
 import subprocess
 from pathlib import Path
-from typing import Any
 
 import pytest
 
@@ -10,6 +9,7 @@ from prostafed.common.shell.flower_programs import find_program, flower_environm
 from prostafed.server.link import control
 from prostafed.server.link.app_bundle import write_bundle
 from prostafed.server.link.control import Connection, find_cause, follow, read_status, write_connection
+from prostafed.server.records.lines import RoundLine
 
 LOG = """ERROR : a site's own error
 ValueError: of a site
@@ -33,7 +33,9 @@ def connection(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Connection:
 
 def write_run(out: Path, state: dict[str, str], rounds: int = 2) -> None:
     out.mkdir(exist_ok=True)
-    (out / "rounds.jsonl").write_text("".join(f'{{"round": {number}}}\n' for number in range(1, rounds + 1)))
+    (out / "rounds.jsonl").write_text(
+        "".join(f'{{"stage": 1, "round": {number}}}\n' for number in range(1, rounds + 1))
+    )
     if state:
         (out / "state.json").write_text(json.dumps(state))
 
@@ -43,9 +45,9 @@ def test_each_round_is_reported_once_and_what_was_seen_is_not(tmp_path: Path, co
     write_run(out, {}, rounds=2)
     seen, reported = control.read_rounds(out), []
 
-    def on_round(record: dict[str, Any]) -> None:
-        reported.append(record["round"])
-        write_run(out, {"state": "finished"} if record["round"] == 4 else {}, rounds=min(record["round"] + 1, 4))
+    def on_round(record: RoundLine) -> None:
+        reported.append(record.round)
+        write_run(out, {"state": "finished"} if record.round == 4 else {}, rounds=min(record.round + 1, 4))
 
     write_run(out, {}, rounds=3)
     follow(out, connection, "1", on_round=on_round, seen=seen)

@@ -5,7 +5,8 @@ from pathlib import Path
 
 import pytest
 
-from prostafed.server.records.read import RoundLine, read_run
+from prostafed.server.records.lines import RoundLine
+from prostafed.server.records.read import read_run
 from prostafed.server.report.notices import list_notices
 from tests.server.report.conftest import write_run
 

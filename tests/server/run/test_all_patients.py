@@ -26,19 +26,19 @@ def send(labels: np.ndarray, scores: np.ndarray) -> dict[str, float]:
 
 def test_the_pooled_auroc_is_near_that_of_the_cases_and_surely_between_its_bounds() -> None:
     sites = {name: draw_site(400) for name in ("north", "south")}
-    (row, *_) = pool({name: send(*cases) for name, cases in sites.items()}, seed=1)
+    (row, *_) = pool({name: send(*cases) for name, cases in sites.items()}, stage=2, seed=1)
     labels, scores = (np.concatenate([cases[part] for cases in sites.values()]) for part in (0, 1))
     exact = float(auroc_rows(labels, scores, np.ones((1, len(labels))))[0])
-    assert (row["metric"], row["sites"]) == ("auroc", ["north", "south"])
-    assert row["value"] == pytest.approx(exact, abs=0.005)
-    assert row["lowest"] <= exact <= row["highest"]
-    assert row["low"] < row["value"] < row["high"]
+    assert (row.stage, row.metric, row.sites) == (2, "auroc", ("north", "south"))
+    assert row.value == pytest.approx(exact, abs=0.005)
+    assert row.lowest <= exact <= row.highest
+    assert row.low < row.value < row.high
 
 
 def test_a_site_that_sends_none_is_not_counted() -> None:
-    rows = pool({"north": send(*draw_site(300)), "small": {"n": 5.0}}, seed=1)
-    assert [row["sites"] for row in rows] == [["north"]] * 2
-    assert pool({"small": {}}, seed=1) == []
+    rows = pool({"north": send(*draw_site(300)), "small": {"n": 5.0}}, stage=2, seed=1)
+    assert [row.sites for row in rows] == [("north",)] * 2
+    assert pool({"small": {}}, stage=2, seed=1) == []
 
 
 @pytest.mark.parametrize("value", [-3.0, 2.5, 1e30])

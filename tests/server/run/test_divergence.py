@@ -4,6 +4,7 @@ import math
 
 import pytest
 
+from prostafed.server.records.lines import RoundLine
 from prostafed.server.run.divergence import find_diverged, has_diverged
 
 
@@ -32,8 +33,8 @@ def test_it_is_far_above_where_it_began(losses: list[float], expected: bool) -> 
 
 
 def test_each_site_is_held_against_its_own_first_round_of_the_stage() -> None:
-    def told(stage: int, **losses: float) -> dict[str, object]:
-        return {"stage": stage, "metrics": {site: {"loss": loss} for site, loss in losses.items()}}
+    def told(stage: int, **losses: float) -> RoundLine:
+        return RoundLine(stage=stage, round=1, metrics={site: {"loss": loss} for site, loss in losses.items()})
 
     rounds = [told(1, north=100.0), told(2, north=0.5, south=0.5), told(2, north=0.5), told(2, north=90.0, south=0.4)]
     assert find_diverged(rounds, 2) == ["north"]
@@ -43,6 +44,6 @@ def test_each_site_is_held_against_its_own_first_round_of_the_stage() -> None:
 
 def test_a_site_that_no_longer_tells_its_loss_is_not_looked_up() -> None:
     told = [{"loss": 0.5}, {"loss": 100.0}, {"steps": 4.0}]
-    rounds = [{"stage": 1, "metrics": {"north": metrics}} for metrics in told]
+    rounds = [RoundLine(stage=1, round=1, metrics={"north": metrics}) for metrics in told]
     assert find_diverged(rounds[:2], 1) == ["north"]
     assert find_diverged(rounds, 1) == []

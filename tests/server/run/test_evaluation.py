@@ -15,7 +15,8 @@ from prostafed.common.tensors import hash_tensors
 from prostafed.server.exchange.admission import RejectedError
 from prostafed.server.exchange.exchange import Exchange, OnReply
 from prostafed.server.records.ledger import read_ledger
-from prostafed.server.records.write import read_evaluations, read_metrics, read_rounds, write_run_record
+from prostafed.server.records.read import read_evaluations, read_metrics, read_rounds
+from prostafed.server.records.write import measure_exchanges, write_run_record
 from tests.server.run.test_stages import SITES, STUDY, Sites, run, stop_at, with_round
 
 Asked = tuple[Request, list[str], int]
@@ -80,7 +81,7 @@ def south_fails(times: int) -> Callable[[Request, int], dict[str, str]]:
 
 
 def list_tested(folder: Path) -> set[str]:
-    return {row["site"] for row in read_metrics(folder / "metrics.csv") if row["split"] == "test"}
+    return {row.site for row in read_metrics(folder) if row.split == "test"}
 
 
 def pooled(folder: Path) -> set[tuple[str, ...]]:
@@ -90,17 +91,17 @@ def pooled(folder: Path) -> set[tuple[str, ...]]:
 def test_every_exchange_of_an_evaluation_is_recorded(tmp_path: Path) -> None:
     run(tmp_path, Judging())
     lines = read_evaluations(tmp_path)
-    assert [(line["round"], line["attempt"], line["splits"], line["last"]) for line in lines] == [
+    assert [(line.round, line.attempt, list(line.splits), line.last) for line in lines] == [
         (2, 1, ["validation"], False),
         (3, 1, ["validation", "test"], True),
     ]
     for line in lines:
-        assert (line["stage"], line["participants"], line["replies"], line["rejections"]) == (2, SITES, SITES, [])
-        assert line["seconds"] >= 0
-        assert (line["bytes_down"], line["study_hash"]) == (36, STUDY.hash())
+        assert (line.stage, list(line.participants), list(line.replies), list(line.rejections)) == (2, SITES, SITES, [])
+        assert line.seconds >= 0
+        assert (line.bytes_down, line.study_hash) == (36, STUDY.hash())
     assert list_tested(tmp_path) == set(SITES)
     assert pooled(tmp_path) == {tuple(SITES)}
-    named = {row["metric"] for row in read_metrics(tmp_path / "metrics.csv") if row["split"] == "test"}
+    named = {row.metric for row in read_metrics(tmp_path) if row.split == "test"}
     assert named == {"auroc", "n"}, "histograms are no rows"
 
 
@@ -112,8 +113,8 @@ def test_a_site_missing_from_the_last_evaluation_is_asked_again_for_the_very_sam
     assert len({(each.round, each.splits, hash_tensors(each.tensors)) for each, _, _ in last}) == 1
     assert list_tested(tmp_path) == set(SITES)
     assert pooled(tmp_path) == {tuple(SITES)}, "what north said before counts"
-    assert [line["rejections"] for line in read_evaluations(tmp_path) if line["last"]][-1] == []
-    assert not [line for line in read_ledger(tmp_path) if line["event"] == "missing"]
+    assert [list(line.rejections) for line in read_evaluations(tmp_path) if line.last][-1] == []
+    assert not [line for line in read_ledger(tmp_path) if line.event == "missing"]
 
 
 def test_who_stays_missing_is_in_record_and_ledger(tmp_path: Path) -> None:
@@ -121,10 +122,10 @@ def test_who_stays_missing_is_in_record_and_ledger(tmp_path: Path) -> None:
     run(tmp_path, sites, with_round(quorum=1, retries=2))
     assert sum("test" in each.splits for each, _, _ in sites.evaluations) == 3
     last = read_evaluations(tmp_path)[-1]
-    assert (last["attempt"], last["rejections"]) == (3, [{"site": "south", "code": "MEMORY", "text": "refused"}])
-    (missing,) = [line for line in read_ledger(tmp_path) if line["event"] == "missing"]
-    assert (missing["site"], missing["stage"], missing["round"]) == ("south", 2, 3)
-    assert missing["text"].startswith("MEMORY")
+    assert (last.attempt, list(last.rejections)) == (3, [{"site": "south", "code": "MEMORY", "text": "refused"}])
+    (missing,) = [line for line in read_ledger(tmp_path) if line.event == "missing"]
+    assert (missing.site, missing.stage, missing.round) == ("south", 2, 3)
+    assert missing.text.startswith("MEMORY")
     assert list_tested(tmp_path) == {"north"}
 
 
@@ -139,7 +140,7 @@ def test_a_finished_run_taken_up_again_asks_who_is_missing_and_nobody_else(tmp_p
     run(tmp_path / "whole", Judging(), study)
     for folder in (tmp_path, tmp_path / "whole"):
         assert pooled(folder) == {tuple(SITES)}
-    assert read_metrics(tmp_path / "metrics.csv") == read_metrics(tmp_path / "whole" / "metrics.csv")
+    assert read_metrics(tmp_path) == read_metrics(tmp_path / "whole")
     done = Judging()
     run(tmp_path, done, study)
     assert done.evaluations == [], "nobody is missing any more"
@@ -148,7 +149,7 @@ def test_a_finished_run_taken_up_again_asks_who_is_missing_and_nobody_else(tmp_p
 def test_the_model_of_a_round_is_kept_before_it_is_evaluated(tmp_path: Path) -> None:
     with pytest.raises(KeyboardInterrupt):
         run(tmp_path, Sites(stop_at(2, 2, "evaluate")))
-    assert [(row["stage"], row["round"]) for row in read_rounds(tmp_path)][-1] == (2, 2)
+    assert [(row.stage, row.round) for row in read_rounds(tmp_path)][-1] == (2, 2)
     rest = Judging()
     run(tmp_path, rest)
     assert [(each.round, each.splits) for each, _, _ in rest.evaluations] == [
@@ -165,7 +166,7 @@ def test_below_the_quorum_a_run_stops_and_goes_on_with_the_evaluation(tmp_path: 
     with pytest.raises(RoundError, match=rf"evaluation after round {number} of stage 2 had 1 usable.*south: MEMORY"):
         run(tmp_path, sites, study)
     assert sum(each.round == number for each, _, _ in sites.evaluations) == (1 if number == 2 else 2)
-    assert read_ledger(tmp_path)[-1]["event"] == "not-evaluated"
+    assert read_ledger(tmp_path)[-1].event == "not-evaluated"
     rest = Judging()
     run(tmp_path, rest, study)
     assert [asked for each, asked, _ in rest.evaluations if each.round == number] == [["south"]]
@@ -175,7 +176,7 @@ def test_below_the_quorum_a_run_stops_and_goes_on_with_the_evaluation(tmp_path: 
 def test_below_the_quorum_an_evaluation_is_tried_again_where_the_study_says_so(tmp_path: Path) -> None:
     failed = Judging(lambda request, time: {"south": "MEMORY"} if time == 1 else {})
     run(tmp_path, failed, with_round(quorum=2, below_quorum="retry", retries=1))
-    assert [(line["round"], line["attempt"]) for line in read_evaluations(tmp_path)] == [(2, 1), (2, 2), (3, 1)]
+    assert [(line.round, line.attempt) for line in read_evaluations(tmp_path)] == [(2, 1), (2, 2), (3, 1)]
 
 
 def test_enough_closes_every_evaluation_but_the_last(tmp_path: Path) -> None:
@@ -188,8 +189,8 @@ def test_one_that_left_after_taking_part_is_missing(tmp_path: Path) -> None:
     # asked at the start and before each of the five rounds; south is gone before the last and does not come back
     run(tmp_path, Judging(there=lambda time: SITES if time < 6 else ["north"]), with_round(quorum=1, retries=1))
     last = read_evaluations(tmp_path)[-1]
-    assert last["rejections"] == [{"site": "south", "code": "NOT_THERE", "text": "not connected"}]
-    assert [line["site"] for line in read_ledger(tmp_path) if line["event"] == "missing"] == ["south"]
+    assert list(last.rejections) == [{"site": "south", "code": "NOT_THERE", "text": "not connected"}]
+    assert [line.site for line in read_ledger(tmp_path) if line.event == "missing"] == ["south"]
 
 
 def test_one_that_comes_back_is_evaluated(tmp_path: Path) -> None:
@@ -203,20 +204,20 @@ def test_an_impossible_histogram_costs_that_reply_only(tmp_path: Path) -> None:
         return {**metrics, broken: -1.0} if broken and site == "south" else metrics
 
     run(tmp_path, Judging(spoil=spoil), with_round(quorum=1, retries=1))
-    codes = [[entry["code"] for entry in line["rejections"]] for line in read_evaluations(tmp_path)]
+    codes = [[entry["code"] for entry in line.rejections] for line in read_evaluations(tmp_path)]
     assert codes == [[], ["WRONG_HISTOGRAM"], ["WRONG_HISTOGRAM"]]
     assert list_tested(tmp_path) == {"north"}
 
 
 def test_metrics_of_splits_nobody_asked_for_are_passed_over(tmp_path: Path) -> None:
     run(tmp_path, Judging(spoil=lambda site, metrics: {**metrics, "train/loss": 1e9, "test/auroc": 0.5}))
-    rows = read_metrics(tmp_path / "metrics.csv")
-    assert {row["round"] for row in rows if row["split"] == "test"} == {3}
-    assert all(row["value"] < 1e9 for row in rows)
+    rows = read_metrics(tmp_path)
+    assert {row.round for row in rows if row.split == "test"} == {3}
+    assert all(row.value < 1e9 for row in rows)
 
 
 def test_bytes_of_evaluations_are_counted(tmp_path: Path) -> None:
     run(tmp_path, Judging())
-    write_run_record(tmp_path, "finished")
+    write_run_record(tmp_path, "finished", ended=True, **measure_exchanges(tmp_path))
     rounds, record = read_rounds(tmp_path), json.loads((tmp_path / "run.json").read_text())
-    assert record["bytes"]["down"] == sum(row["bytes_down"] for row in rounds) + 2 * 36
+    assert record["bytes"]["down"] == sum(row.bytes_down for row in rounds) + 2 * 36

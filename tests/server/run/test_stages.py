@@ -18,7 +18,8 @@ from prostafed.common.study.split import describe_split
 from prostafed.common.tensors import group_of, hash_tensors, read_tensors
 from prostafed.server.exchange.exchange import Exchange, OnReply
 from prostafed.server.records.ledger import Entry, Ledger, read_ledger
-from prostafed.server.records.write import locked, open_run, read_evaluations, read_metrics, read_rounds
+from prostafed.server.records.read import read_evaluations, read_metrics, read_rounds
+from prostafed.server.records.write import locked, open_run
 from prostafed.server.run.checkpoints import read_run_state
 from prostafed.server.run.stages import run_stages
 
@@ -78,7 +79,7 @@ def stop_at(stage: int, round_number: int, action: str = "train") -> Callable[[R
 
 
 def untimed(folder: Path) -> list[dict[str, object]]:
-    return [{**row, "seconds": None} for row in read_rounds(folder)]
+    return [row.changed(seconds=0.0) for row in read_rounds(folder)]
 
 
 def run(folder: Path, sites: Sites, study: Study = STUDY) -> dict[str, np.ndarray]:
@@ -100,14 +101,14 @@ def test_rounds_are_asked_for_in_order_and_evaluated_as_the_study_says(tmp_path:
 def test_records_metrics_and_model_are_written(tmp_path: Path) -> None:
     tensors = run(tmp_path, Sites())
     records = read_rounds(tmp_path)
-    assert [(row["stage"], row["round"], row["aggregated"], row["replies"]) for row in records] == [
+    assert [(row.stage, row.round, row.aggregated, list(row.replies)) for row in records] == [
         (stage, number, True, SITES) for stage, number in [(1, 1), (1, 2), (2, 1), (2, 2), (2, 3)]
     ]
-    assert {row["study_hash"] for row in records} == {STUDY.hash()}
-    metrics = read_metrics(tmp_path / "metrics.csv")
-    assert sum(row["metric"] == "loss" for row in metrics) == 10
-    assert [row["norms"]["south"] / row["norms"]["north"] for row in records] == pytest.approx([3.0] * 5)
-    assert sum((row["split"], row["metric"]) == ("test", "auroc") for row in metrics) == 2
+    assert {row.study_hash for row in records} == {STUDY.hash()}
+    metrics = read_metrics(tmp_path)
+    assert sum(row.metric == "loss" for row in metrics) == 10
+    assert [row.norms["south"] / row.norms["north"] for row in records] == pytest.approx([3.0] * 5)
+    assert sum((row.split, row.metric) == ("test", "auroc") for row in metrics) == 2
     saved, metadata = read_checkpoint(tmp_path / "model.safetensors")
     assert {group_of(name) for name in saved} == {"encoder"}
     assert (metadata["study_hash"], metadata["split"]) == (STUDY.hash(), describe_split(STUDY))
@@ -140,9 +141,9 @@ def test_a_run_stopped_anywhere_goes_on_to_the_same_result(
         np.testing.assert_array_equal(resumed[name], array)
 
     assert untimed(tmp_path / "stopped") == untimed(tmp_path / "whole")
-    assert read_metrics(tmp_path / "stopped" / "metrics.csv") == read_metrics(tmp_path / "whole" / "metrics.csv")
+    assert read_metrics(tmp_path / "stopped") == read_metrics(tmp_path / "whole")
     evaluated = [
-        [{**line, "seconds": None} for line in read_evaluations(tmp_path / name)] for name in ("stopped", "whole")
+        [line.changed(seconds=0.0) for line in read_evaluations(tmp_path / name)] for name in ("stopped", "whole")
     ]
     assert evaluated[0] == evaluated[1]
 
@@ -152,7 +153,7 @@ def test_below_quorum_nothing_is_aggregated_and_the_record_says_who_was_missing(
     with pytest.raises(RoundError, match=r"Round 2 of stage 1 had 1 usable replies, quorum 2.*south: DEADLINE"):
         run(tmp_path, lose)
     last = read_rounds(tmp_path)[-1]
-    assert (last["round"], last["aggregated"]) == (2, False)
+    assert (last.round, last.aggregated) == (2, False)
     _, metadata = read_checkpoint(tmp_path / "checkpoint.safetensors")
     assert (metadata["stage"], metadata["round"]) == ("1", "1")
     whole = run(tmp_path / "whole", Sites())
@@ -187,7 +188,7 @@ def lose_once(stage: int, number: int) -> Callable[[Request], set[str]]:
 def test_a_round_below_quorum_is_tried_again_where_the_study_says_so(tmp_path: Path) -> None:
     study = with_round(below_quorum="retry", retries=2)
     tensors = run(tmp_path, Sites(lose_once(1, 2)), study)
-    tried = [(row["round"], row["attempt"], row["aggregated"]) for row in read_rounds(tmp_path) if row["stage"] == 1]
+    tried = [(row.round, row.attempt, row.aggregated) for row in read_rounds(tmp_path) if row.stage == 1]
     assert tried == [(1, 1, True), (2, 1, False), (2, 2, True)]
     for name, array in run(tmp_path / "whole", Sites(), study).items():
         np.testing.assert_array_equal(array, tensors[name])
@@ -203,16 +204,16 @@ def test_a_round_is_not_tried_more_often_than_the_study_says(tmp_path: Path) -> 
 def test_one_rejected_again_and_again_is_reported_once_per_so_many_times(tmp_path: Path) -> None:
     study = with_round(quorum=1, report_after=2)
     run(tmp_path, Sites(lambda request: {"south"} if request.action == "train" else set()), study)
-    assert [row["reported"] for row in read_rounds(tmp_path)] == [[], ["south"], [], ["south"], []]
-    said = [line for line in read_ledger(tmp_path) if line["event"] == "reported"]
-    assert [(line["site"], line["stage"], line["round"]) for line in said] == [("south", 1, 2), ("south", 2, 2)]
-    assert said[0]["text"] == "rejected 2 times in a row, last DEADLINE: no answer"
+    assert [list(row.reported) for row in read_rounds(tmp_path)] == [[], ["south"], [], ["south"], []]
+    said = [line for line in read_ledger(tmp_path) if line.event == "reported"]
+    assert [(line.site, line.stage, line.round) for line in said] == [("south", 1, 2), ("south", 2, 2)]
+    assert said[0].text == "rejected 2 times in a row, last DEADLINE: no answer"
 
 
 def test_one_answer_ends_a_row_of_rejections(tmp_path: Path) -> None:
     study = with_round(quorum=1, report_after=2)
     run(tmp_path, Sites(lambda request: {"south"} if request.round == 1 else set()), study)
-    assert not any(row["reported"] for row in read_rounds(tmp_path))
+    assert not any(row.reported for row in read_rounds(tmp_path))
 
 
 def test_who_comes_and_goes_is_entered_in_the_ledger(tmp_path: Path) -> None:
@@ -221,12 +222,12 @@ def test_who_comes_and_goes_is_entered_in_the_ledger(tmp_path: Path) -> None:
     sites = Sites(there=lambda time: there.get(time, SITES))
     run(tmp_path, sites, with_round(quorum=1))
     moves = [
-        (line["event"], line["site"], line["stage"], line["round"])
+        (line.event, line.site, line.stage, line.round)
         for line in read_ledger(tmp_path)
-        if line["event"] in ("joined", "left")
+        if line.event in ("joined", "left")
     ]
     assert moves == [("joined", "south", 2, 1), ("left", "north", 2, 3), ("joined", "north", 2, 3)], "to be evaluated"
-    assert [row["participants"] for row in read_rounds(tmp_path)] == [["north"], ["north"], SITES, SITES, ["south"]]
+    assert [list(row.participants) for row in read_rounds(tmp_path)] == [["north"], ["north"], SITES, SITES, ["south"]]
 
 
 def test_the_ledger_names_the_model_of_every_round_and_every_resumption(tmp_path: Path) -> None:
@@ -234,15 +235,15 @@ def test_the_ledger_names_the_model_of_every_round_and_every_resumption(tmp_path
         run(tmp_path, Sites(stop_at(2, 1)))
     tensors = run(tmp_path, Sites())
     lines = read_ledger(tmp_path)
-    events = [line["event"] for line in lines]
+    events = [line.event for line in lines]
     assert events == ["started", "round", "round", "resumed", "round", "round", "round", "finished"]
-    assert lines[3]["model"] == lines[2]["model"] != lines[1]["model"]
-    assert lines[-1]["model"] == hash_tensors(tensors)
+    assert lines[3].model == lines[2].model != lines[1].model
+    assert lines[-1].model == hash_tensors(tensors)
 
 
 def test_so_many_sites_are_drawn_for_each_round(tmp_path: Path) -> None:
     run(tmp_path, Sites(), with_round(quorum=1, participants=1))
-    asked = [row["participants"] for row in read_rounds(tmp_path)]
+    asked = [list(row.participants) for row in read_rounds(tmp_path)]
     assert all(len(each) == 1 for each in asked)
     assert {site for each in asked for site in each} == set(SITES)
 
@@ -316,7 +317,7 @@ def test_the_ledgers_line_is_written_on_resume_where_a_kill_came_before_it(
     run(tmp_path, Sites())
     run(tmp_path / "whole", Sites())
     entered = [
-        [(line["stage"], line["round"], line["model"]) for line in read_ledger(folder) if line["event"] == "round"]
+        [(line.stage, line.round, line.model) for line in read_ledger(folder) if line.event == "round"]
         for folder in (tmp_path, tmp_path / "whole")
     ]
     assert len(entered[1]) == 5
@@ -372,7 +373,7 @@ def test_a_loss_that_diverges_is_in_the_record_and_told(tmp_path: Path) -> None:
     told: list[Event] = []
     with listening(told.append):
         run(tmp_path, Diverging())
-    assert [row["diverged"] for row in read_rounds(tmp_path)] == [[], ["south"], [], [], []]
+    assert [list(row.diverged) for row in read_rounds(tmp_path)] == [[], ["south"], [], [], []]
     (said,) = [event for event in told if isinstance(event, Said) and "diverged" in event.text]
     assert said.site == "south"
     assert "1e+12" in said.text
@@ -389,7 +390,7 @@ def test_who_cannot_take_part_is_in_the_ledger_once_for_each_reason(tmp_path: Pa
 
     sites.before = mend
     run(tmp_path, sites)
-    lines = [(line["site"], line["text"]) for line in read_ledger(tmp_path) if line["event"] == "refused"]
+    lines = [(line.site, line.text) for line in read_ledger(tmp_path) if line.event == "refused"]
     assert lines == [("west", "DATA (no cases)"), ("west", "STORAGE (no room)")]
 
 

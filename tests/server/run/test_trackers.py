@@ -6,24 +6,24 @@ from pathlib import Path
 
 import pytest
 
+from prostafed.server.records.lines import MetricLine, RoundLine
 from prostafed.server.run import trackers
 from prostafed.server.run.trackers import name_figures
 from tests.server.run.test_stages import STUDY, Sites, run, stop_at
 
-RECORD = {
-    "stage": 2,
-    "round": 1,
-    "seconds": 1.5,
-    "bytes_up": 10,
-    "bytes_down": 20,
-    "replies": ["north"],
-    "rejections": [],
-    "diagnostics": {"update_norm": 0.5},
-    "norms": {"north": 0.7},
-}
+RECORD = RoundLine(
+    stage=2,
+    round=1,
+    seconds=1.5,
+    bytes_up=10,
+    bytes_down=20,
+    replies=("north",),
+    diagnostics={"update_norm": 0.5},
+    norms={"north": 0.7},
+)
 ROWS = [
-    {"split": "validation", "metric": "auroc", "site": "north", "value": 0.75},
-    {"split": "validation", "metric": "auroc_low", "site": "north", "value": 0.5},
+    MetricLine(stage=2, round=1, site="north", split="validation", metric=metric, value=value, n=9)
+    for metric, value in (("auroc", 0.75), ("auroc_low", 0.5))
 ]
 
 
