@@ -1,7 +1,8 @@
 """The AGGREGATORS table: every way to combine sites, what a study may set for it, and what it asks of the sites.
 
-The server's half of an entry is `build(parameters)` in server/aggregation/MODULE.py, the sites' half, where there is
-one, the rule of that name in client/training/rules. Neither torch nor pydantic is needed to read the table.
+The server's half of an entry is `build(name, parameters)` in its module, the sites' half, where there is one, the rule
+of that name in client/training/rules. Neither torch nor pydantic is needed to read the table. An entry carries every
+fact about itself: nothing else knows its name.
 """
 
 from collections.abc import Callable
@@ -138,30 +139,36 @@ class DittoParameters(Settings):
 class AggregatorEntry:
     """One line of the table."""
 
-    module: str
+    module: str  # of the server's half, its full dotted name
     parameters: type[Settings] = NoParameters
     rule: SiteRule = ""
     plain_sgd: bool = False  # its mathematics holds for plain SGD at the sites only
     fewest_sites: Callable[[Any], int] = lambda parameters: 1  # replies without which a round cannot be aggregated
     bears_from: int = 0  # replies from which it can do without a wrong one; of fewer it is but a mean
+    sends: str = ""  # prefix of what a site sends beside each floating shared tensor
+    groups: tuple[str, ...] = ()  # of tensors that have to travel for it, beside the encoder
+    whole: bool = False  # it needs every value of an update: not with compress 'topk'
 
 
+_SERVER = "prostafed.server.aggregation."
 AGGREGATORS: dict[str, AggregatorEntry] = {
-    "fedavg": AggregatorEntry("fedavg"),
-    "fedprox": AggregatorEntry("fedavg", ProxParameters, "prox"),
-    "fedavgm": AggregatorEntry("fedavgm", MomentumParameters),
-    "fedadagrad": AggregatorEntry("adaptive", AdagradParameters),
-    "fedadam": AggregatorEntry("adaptive", AdamParameters),
-    "fedyogi": AggregatorEntry("adaptive", AdamParameters),
-    "scaffold": AggregatorEntry("scaffold", ScaffoldParameters, "scaffold", plain_sgd=True),
-    "fednova": AggregatorEntry("fednova", plain_sgd=True),
-    "fedmedian": AggregatorEntry("fedmedian", bears_from=3),
-    "trimmed_mean": AggregatorEntry("trimmed_mean", TrimmedMeanParameters, bears_from=3),
-    "krum": AggregatorEntry("krum", KrumParameters, fewest_sites=KrumParameters.fewest_sites),
-    "multi_krum": AggregatorEntry("krum", MultiKrumParameters, fewest_sites=KrumParameters.fewest_sites),
-    "geometric_median": AggregatorEntry("geometric_median", GeometricMedianParameters, bears_from=3),
-    "l_dawa": AggregatorEntry("l_dawa", LDawaParameters),
-    "fedu": AggregatorEntry("fedavg", FeduParameters, "fedu"),
-    "fedema": AggregatorEntry("fedavg", FedemaParameters, "fedema"),
-    "ditto": AggregatorEntry("fedavg", DittoParameters, "ditto"),
+    "fedavg": AggregatorEntry(_SERVER + "fedavg"),
+    "fedprox": AggregatorEntry(_SERVER + "fedavg", ProxParameters, "prox"),
+    "fedavgm": AggregatorEntry(_SERVER + "fedavgm", MomentumParameters),
+    "fedadagrad": AggregatorEntry(_SERVER + "adaptive", AdagradParameters),
+    "fedadam": AggregatorEntry(_SERVER + "adaptive", AdamParameters),
+    "fedyogi": AggregatorEntry(_SERVER + "adaptive", AdamParameters),
+    "scaffold": AggregatorEntry(
+        _SERVER + "scaffold", ScaffoldParameters, "scaffold", plain_sgd=True, sends="control.", whole=True
+    ),
+    "fednova": AggregatorEntry(_SERVER + "fednova", plain_sgd=True),
+    "fedmedian": AggregatorEntry(_SERVER + "fedmedian", bears_from=3),
+    "trimmed_mean": AggregatorEntry(_SERVER + "trimmed_mean", TrimmedMeanParameters, bears_from=3),
+    "krum": AggregatorEntry(_SERVER + "krum", KrumParameters, fewest_sites=KrumParameters.fewest_sites),
+    "multi_krum": AggregatorEntry(_SERVER + "krum", MultiKrumParameters, fewest_sites=KrumParameters.fewest_sites),
+    "geometric_median": AggregatorEntry(_SERVER + "geometric_median", GeometricMedianParameters, bears_from=3),
+    "l_dawa": AggregatorEntry(_SERVER + "l_dawa", LDawaParameters),
+    "fedu": AggregatorEntry(_SERVER + "fedavg", FeduParameters, "fedu", groups=("predictor",)),
+    "fedema": AggregatorEntry(_SERVER + "fedavg", FedemaParameters, "fedema", groups=("predictor",)),
+    "ditto": AggregatorEntry(_SERVER + "fedavg", DittoParameters, "ditto"),
 }

@@ -10,6 +10,7 @@ from typing import Annotated
 
 from pydantic import Field, model_validator
 
+from prostafed.common.aggregation import AGGREGATORS
 from prostafed.common.shell.configuration import Section, parse, read_toml
 from prostafed.common.study.data import Data
 from prostafed.common.study.initial import Initial, check_initial
@@ -50,9 +51,18 @@ class Study(Section):
     arms: Arms = Field(Arms(), description="baselines of a simulation")
 
     @model_validator(mode="after")
-    def _compressible(self) -> "Study":
-        if self.round.compress == "topk" and any(stage.aggregate == "scaffold" for stage in self.stage):
-            raise ValueError("compress 'topk' would leave out control variates, which scaffold needs: use 'float16'.")
+    def _aggregators_fit(self) -> "Study":
+        most = self.round.most_replies()
+        for stage in self.stage:
+            if self.round.compress == "topk" and AGGREGATORS[stage.aggregate].whole:
+                raise ValueError(
+                    f"compress 'topk' leaves out parts of an update, {stage.aggregate} needs it whole: use 'float16'."
+                )
+            if most and stage.fewest_sites() > most:
+                raise ValueError(
+                    f"{stage.aggregate} needs {stage.fewest_sites()} replies, and a round takes {most} at most. Raise "
+                    "participants or close_after in [round], or choose another aggregator."
+                )
         return self
 
     @model_validator(mode="after")

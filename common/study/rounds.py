@@ -49,11 +49,14 @@ class Round(Section):
 
     @model_validator(mode="after")
     def _reachable(self) -> "Round":
-        asked = self.participants if isinstance(self.participants, int) else 0
-        most = min((limit for limit in (asked, self.close_after) if limit), default=self.quorum)
-        if most < self.quorum:
+        if 0 < (most := self.most_replies()) < self.quorum:
             raise ValueError(f"a quorum of {self.quorum} cannot be reached with {most} replies. Lower it.")
         return self
+
+    def most_replies(self) -> int:
+        """Return how many replies a round takes, 0 where there is no limit."""
+        asked = self.participants if isinstance(self.participants, int) else 0
+        return min((limit for limit in (asked, self.close_after) if limit), default=0)
 
 
 ArmName = Literal["local", "pooled", "ensemble", "personal", "unseen"]

@@ -2,11 +2,11 @@
 
 from collections.abc import Mapping
 from dataclasses import asdict
-from typing import Any, Literal
+from typing import Any, Literal, get_args
 
 from pydantic import Field, field_validator, model_validator
 
-from prostafed.common.aggregation import AGGREGATORS
+from prostafed.common.aggregation import AGGREGATORS, SiteRule
 from prostafed.common.errors import ConfigurationError, nearest
 from prostafed.common.settings import Settings
 from prostafed.common.shell.configuration import Section, parse
@@ -15,7 +15,6 @@ from prostafed.common.tasks import TASKS
 
 Group = Literal["encoder", "projection", "predictor"]  # what may travel while pretraining
 Part = Literal["norm", "stem"]
-PREDICTOR_RULES = ("fedu", "fedema")  # aggregators that combine predictors too
 
 
 class Stage(Section):
@@ -58,8 +57,14 @@ class Stage(Section):
         return values if entry is None else _resolved(values, "aggregate_parameters", entry.parameters)
 
     @model_validator(mode="after")
-    def _optimiser_fits(self) -> "Stage":
-        if AGGREGATORS[self.aggregate].plain_sgd and self.optimiser != "sgd":
+    def _aggregator_fits(self) -> "Stage":
+        entry = AGGREGATORS[self.aggregate]
+        if entry.rule not in get_args(SiteRule):
+            raise ValueError(
+                f"aggregate '{self.aggregate}' asks sites for the rule '{entry.rule}', and there is none of that name"
+                f"{nearest(entry.rule, get_args(SiteRule))}"
+            )
+        if entry.plain_sgd and self.optimiser != "sgd":
             raise ValueError(
                 f"aggregate '{self.aggregate}' is defined for plain SGD at the sites: set optimiser = 'sgd'."
             )
@@ -82,6 +87,16 @@ def _resolved(values: dict[str, Any], key: str, parameters: type[Settings]) -> d
         return {**values, key: asdict(parse(values.get(key, {}), parameters, key))}
     except ConfigurationError as error:
         raise ValueError(str(error)) from error
+
+
+def _require_groups(aggregate: str, share: tuple[str, ...]) -> None:
+    """Raise ValueError where the aggregator combines a group of tensors that does not travel."""
+    if lacking := set(AGGREGATORS[aggregate].groups) - set(share):
+        methods = [name for name, entry in METHODS.items() if lacking <= {*entry.shared, *entry.predictor}]
+        raise ValueError(
+            f"aggregate '{aggregate}' needs a {', '.join(sorted(lacking))} that travels: a pretraining method that has "
+            f"one ({', '.join(methods)}), and {', '.join(sorted(lacking))} in share."
+        )
 
 
 class Pretrain(Stage):
@@ -109,8 +124,9 @@ class Pretrain(Stage):
         entry = METHODS.get(values.get("method", "conditional"))
         if entry is None:
             return values
-        predictor = entry.predictor if values.get("aggregate") in PREDICTOR_RULES else ()
-        share = values.get("share", entry.shared + predictor)
+        rule = AGGREGATORS.get(values.get("aggregate", "fedavg"))
+        wanted = tuple(group for group in entry.predictor if rule and group in rule.groups)
+        share = values.get("share", entry.shared + wanted)
         return _resolved({**values, "share": share}, "parameters", entry.parameters)
 
     @model_validator(mode="after")
@@ -121,10 +137,7 @@ class Pretrain(Stage):
             raise ValueError(
                 f"share must be [] or hold encoder and, for {self.method}, be among {may}; found {list(self.share)}."
             )
-        if self.aggregate in PREDICTOR_RULES and "predictor" not in found:
-            raise ValueError(
-                f"aggregate '{self.aggregate}' needs a predictor that travels: method byol, predictor in share."
-            )
+        _require_groups(self.aggregate, self.share)
         return self
 
     def method_parameters(self) -> Settings:
@@ -181,8 +194,7 @@ class Finetune(Stage):
             raise ValueError(
                 f"head_epochs, at least 1, goes with mode 'alternate' and no other; found {self.head_epochs}."
             )
-        if self.aggregate in PREDICTOR_RULES:
-            raise ValueError(f"aggregate '{self.aggregate}' combines predictors, which only pretraining with byol has.")
+        _require_groups(self.aggregate, self.share)
         if self.share and "encoder" not in self.share:
             raise ValueError(f"share must be [] or hold encoder, found {list(self.share)}.")
         if self.mode == "probe" and self.layer_decay < 1:

@@ -4,6 +4,7 @@ from importlib import import_module
 from typing import cast
 
 from prostafed.common.aggregation import AGGREGATORS
+from prostafed.common.errors import ConfigurationError
 from prostafed.common.settings import Settings
 from prostafed.server.aggregation.aggregator import Aggregator, Outcome, Update
 
@@ -11,6 +12,15 @@ __all__ = ["Aggregator", "Outcome", "Update", "build_aggregator"]
 
 
 def build_aggregator(name: str, parameters: Settings) -> Aggregator:
-    """Return the aggregator that AGGREGATORS lists under `name`, with `parameters` of the class the table names."""
-    module = import_module(f"prostafed.server.aggregation.{AGGREGATORS[name].module}")
-    return cast(Aggregator, module.build(name, parameters))
+    """Return the aggregator that AGGREGATORS lists under `name`, with `parameters` of the class the table names; raises
+    ConfigurationError where the table names no module that builds one.
+    """
+    path = AGGREGATORS[name].module
+    try:
+        build = import_module(path).build
+    except (ImportError, AttributeError) as error:
+        raise ConfigurationError(
+            f"The aggregator '{name}' needs build(name, parameters) in the module {path}, found: {error}. Mend its "
+            "line in AGGREGATORS, or the module."
+        ) from error
+    return cast(Aggregator, build(name, parameters))

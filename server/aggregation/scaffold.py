@@ -13,7 +13,7 @@ from functools import partial
 
 import numpy as np
 
-from prostafed.common.aggregation import ScaffoldParameters
+from prostafed.common.aggregation import AGGREGATORS, ScaffoldParameters
 from prostafed.common.settings import Settings
 from prostafed.common.tensors import Tensors
 from prostafed.server.aggregation.aggregator import (
@@ -25,7 +25,7 @@ from prostafed.server.aggregation.aggregator import (
     select_floating,
 )
 from prostafed.server.aggregation.exact import ExactSum, add_weighted, open_sum, read_means
-from prostafed.server.exchange.admission import CONTROL, RejectedError
+from prostafed.server.exchange.admission import RejectedError
 
 
 @dataclass(frozen=True)
@@ -41,32 +41,33 @@ class Controlled:
 def build(name: str, parameters: Settings) -> Aggregator:
     """Return the server's half; `parameters` are ScaffoldParameters."""
     assert isinstance(parameters, ScaffoldParameters)
-    finish = partial(_finish, parameters.server_learning_rate)
-    return Aggregator(init=_start, add=_add, finish=finish, send=read_control)
+    prefix, finish = AGGREGATORS[name].sends, partial(_finish, parameters.server_learning_rate)
+    send = partial(read_control, prefix)
+    return Aggregator(init=partial(_start, prefix), add=partial(_add, prefix), finish=finish, send=send)
 
 
-def read_control(tensors: Tensors, memory: Tensors) -> Tensors:
+def read_control(prefix: str, tensors: Tensors, memory: Tensors) -> Tensors:
     """Return c as control.NAME for each floating tensor; zeros in the stage's first round."""
     if memory:
         return memory
-    return {f"{CONTROL}{name}": np.zeros_like(array) for name, array in select_floating(tensors).items()}
+    return {f"{prefix}{name}": np.zeros_like(array) for name, array in select_floating(tensors).items()}
 
 
-def _start(tensors: Tensors, memory: Tensors, sites: int = 0) -> Controlled:
-    control = read_control(tensors, memory)
+def _start(prefix: str, tensors: Tensors, memory: Tensors, sites: int = 0) -> Controlled:
+    control = read_control(prefix, tensors, memory)
     return Controlled(tensors, control, sites, open_sum({**tensors, **control}))
 
 
-def _add(state: Controlled, update: Update) -> Controlled:
+def _add(prefix: str, state: Controlled, update: Update) -> Controlled:
     tensors = select_floating(update.tensors)
     for name in tensors:
-        if not name.startswith(CONTROL):
-            control = tensors.get(f"{CONTROL}{name}")
+        if not name.startswith(prefix):
+            control = tensors.get(f"{prefix}{name}")
             if control is None or control.shape != tensors[name].shape:
                 found = "nothing" if control is None else f"shape {list(control.shape)}"
-                raise RejectedError("WRONG_TENSORS", f"expected {CONTROL}{name} like {name}, found {found}")
-        elif name.removeprefix(CONTROL) not in tensors:
-            raise RejectedError("WRONG_TENSORS", f"{name} came without {name.removeprefix(CONTROL)}")
+                raise RejectedError("WRONG_TENSORS", f"expected {prefix}{name} like {name}, found {found}")
+        elif name.removeprefix(prefix) not in tensors:
+            raise RejectedError("WRONG_TENSORS", f"{name} came without {name.removeprefix(prefix)}")
     once = dict.fromkeys(tensors, Fraction(1))
     return Controlled(state.sent, state.control, state.sites, add_weighted(state.total, tensors, once))
 

@@ -1,7 +1,7 @@
 """Admission before arithmetic: a reply that does not fit the round is left out, with a code in the round record."""
 
 import math
-from collections.abc import Mapping
+from collections.abc import Collection, Mapping
 from dataclasses import dataclass, field
 from statistics import median
 from typing import Any
@@ -16,7 +16,7 @@ from prostafed.common.tensors import Tensors, check_layout, cut
 from prostafed.server.exchange.parallel import for_each
 
 NETWORK = "network"
-CONTROL = "control."  # prefix of what scaffold's sites send beside the network
+BESIDE = "tensors beside the network"
 FEWEST_NORMS = 5  # before the median of fewer updates says what is usual
 
 
@@ -73,18 +73,21 @@ def read_cohort(metrics: Mapping[str, float]) -> dict[str, float]:
     return {name.removeprefix("cohort/"): value for name, value in metrics.items() if name.startswith("cohort/")}
 
 
-def admit_update(reply: Reply, sent: Tensors, compress: str, norm_limit: float, history: History) -> Admitted:
+def admit_update(
+    reply: Reply, sent: Tensors, beside: Collection[str], compress: str, norm_limit: float, history: History
+) -> Admitted:
     """Return the update `reply` holds; raises RejectedError where it cannot be decoded, has other names, shapes or
     dtypes than `sent`, is not finite, is far larger than usual, or was sent before.
 
-    `norm_limit` times the median norm of `history` is the most that is taken of each group of tensors; 0 takes any.
+    `beside` names what of `sent` travels beside the network. `norm_limit` times the median norm of `history` is the
+    most that is taken of each group of tensors; 0 takes any.
     """
     try:
         tensors = decode(sent, reply.tensors, compress)
         check_layout(sent, tensors)
     except CheckpointError as error:
         raise RejectedError("WRONG_TENSORS", str(error)) from error
-    norms = measure_update(tensors, sent)
+    norms = measure_update(tensors, sent, beside)
     for group, norm in norms.items():
         _check_norm(group, norm, norm_limit, history.norms.get(group, ()))
     fingerprint = take_fingerprint(reply.tensors)
@@ -103,19 +106,19 @@ def _check_norm(group: str, norm: float, limit: float, before: tuple[float, ...]
         )
 
 
-def measure_update(tensors: Tensors, sent: Tensors) -> dict[str, float]:
-    """Return the Euclidean norm of tensors - sent over the floating ones, of the network and of what scaffold sends
-    beside it apart: control variates are of gradients' size, and one sum would hide either behind the other.
+def measure_update(tensors: Tensors, sent: Tensors, beside: Collection[str]) -> dict[str, float]:
+    """Return the Euclidean norm of tensors - sent over the floating ones, of the network and of what travels `beside`
+    it apart: control variates are of gradients' size, and one sum would hide either behind the other.
 
     Raises RejectedError where a tensor holds a value that is not finite.
     """
     floating = [name for name, array in tensors.items() if np.issubdtype(array.dtype, np.floating)]
-    # What comes of a control variate is its change already.
-    starts = {name: np.zeros_like(sent[name]) if name.startswith(CONTROL) else sent[name] for name in floating}
+    # What comes beside the network is a change already.
+    starts = {name: np.zeros_like(sent[name]) if name in beside else sent[name] for name in floating}
     squares = for_each(lambda name: _squared_distance(name, tensors[name], starts[name]), floating)
     sums = {NETWORK: 0.0}
     for name, squared in zip(floating, squares, strict=True):
-        group = "control variates" if name.startswith(CONTROL) else NETWORK
+        group = BESIDE if name in beside else NETWORK
         sums[group] = sums.get(group, 0.0) + squared
     return {group: math.sqrt(total) for group, total in sums.items()}
 

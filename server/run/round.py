@@ -15,7 +15,7 @@ from prostafed.server.run.divergence import find_diverged
 from prostafed.server.run.metric_rows import metric_rows, plain_metrics
 from prostafed.server.run.participants import count_rejections, draw_participants
 from prostafed.server.run.run import Run
-from prostafed.server.run.updates import Updates
+from prostafed.server.run.updates import OpenUpdates, Updates
 
 
 @dataclass(frozen=True)
@@ -51,7 +51,7 @@ def _try_round(run: Run, plan: StagePlan, number: int, attempt: int) -> RoundLin
     """Ask for one round, aggregate it where it counts, write what it gave, and return its record."""
     study, section, state, started = run.study, plan.section, run.state, time.monotonic()
     chosen = draw_participants(run.there, study.round.participants, study.seed, plan.number, number, attempt)
-    updates = Updates(state, plan.shared, plan.aggregator, study.round, len(run.there), study.seed)
+    updates: Updates = OpenUpdates(state, plan.shared, plan.aggregator, study.round, len(run.there), study.seed)
     sent = {**state.tensors, **updates.extra}
     request = Request("train", run.name, study.hash(), plan.number, number, sent, returns=updates.returns)
     exchange = run.sites.ask(request, chosen, updates.take, study.round.close_after)
@@ -79,8 +79,7 @@ def _try_round(run: Run, plan: StagePlan, number: int, attempt: int) -> RoundLin
         problem=problem,
         aggregate=section.aggregate,
         diagnostics=diagnostics,
-        norms=updates.norms,
-        **asdict(updates.compare()),
+        **updates.describe(),
         cases={site: reply.cases for site, reply in replies.items()},
         metrics={site: plain_metrics(reply.metrics) for site, reply in replies.items()},
         seconds=round(time.monotonic() - started, 3),

@@ -9,7 +9,7 @@ from prostafed.common.study import Study
 from prostafed.common.study.network import build_stage_network, held_groups, shared_names
 from prostafed.common.study.split import describe_split
 from prostafed.common.tensors import Tensors, hash_tensors, read_tensors, select_groups
-from prostafed.server.aggregation import build_aggregator
+from prostafed.server.aggregation import Aggregator, build_aggregator
 from prostafed.server.records.ledger import Entry
 from prostafed.server.run.checkpoints import RunState
 from prostafed.server.run.evaluation import evaluate_round
@@ -27,6 +27,7 @@ def run_stages(
     A run taken up again after a round first completes the evaluation of it. Raises RoundError when a round or an
     evaluation stays below the quorum and the study does not say to try again, or not any more.
     """
+    aggregators = [build_aggregator(each.aggregate, each.aggregator_parameters()) for each in study.stage]
     run = Run(study, name, sites, folder)
     if run.state.round:
         evaluate_round(run, run.state.stage, run.state.round)
@@ -36,7 +37,7 @@ def run_stages(
             done = run.state.round
         if done == section.rounds:
             continue
-        plan = _plan_stage(study, number)
+        plan = _plan_stage(study, number, aggregators[number - 1])
         if done == 0:
             encoder = select_groups(run.state.tensors or load_initial(), ("encoder",))
             run.state = RunState(number, 0, {**plan.initial, **encoder}, rejected=run.state.rejected)
@@ -66,9 +67,8 @@ def _save_model(study: Study, tensors: Tensors, path: Path) -> None:
     save_checkpoint(path, {name: array for name, array in tensors.items() if name in trained}, metadata)
 
 
-def _plan_stage(study: Study, number: int) -> StagePlan:
+def _plan_stage(study: Study, number: int, aggregator: Aggregator) -> StagePlan:
     section = study.stage[number - 1]
     network = build_stage_network(study, number)
     initial = select_groups(read_tensors(network), held_groups(network, section))
-    aggregator = build_aggregator(section.aggregate, section.aggregator_parameters())
     return StagePlan(number, section, initial, shared_names(network, section), aggregator)

@@ -1,23 +1,56 @@
-"""A round's updates, taken one by one as they arrive: admission, then straight into the aggregator."""
+"""A round's updates, taken one by one as they arrive: admission, then straight into the aggregator.
+
+A round knows them by what any way to take them can tell. The open way sees each update, admits it by its norm and its
+fingerprint, and compares it with the others: a server that sees sums alone (secure aggregation) can do none of that.
+"""
 
 from collections.abc import Mapping
-from dataclasses import replace
+from dataclasses import asdict, replace
+from typing import Any, Protocol
 
 import numpy as np
 import numpy.typing as npt
 
+from prostafed.common.exchange.arrays import Layout
 from prostafed.common.exchange.compression import list_slots
 from prostafed.common.exchange.messages import Reply
 from prostafed.common.study import Round
 from prostafed.common.tensors import Tensors
 from prostafed.server.aggregation.aggregator import Aggregator, Update
-from prostafed.server.aggregation.similarity import Likeness, compare_updates, sample_update
+from prostafed.server.aggregation.similarity import compare_updates, sample_update
 from prostafed.server.exchange.admission import NETWORK, Admitted, RejectedError, admit_update
 from prostafed.server.run.checkpoints import RunState
 
 
-class Updates:
-    """What has come in so far. One reply's tensors are in memory at a time, beside the aggregator's state."""
+class Updates(Protocol):
+    """What has come in so far in a round."""
+
+    @property
+    def extra(self) -> Tensors:
+        """What is sent beside the global tensors."""
+
+    @property
+    def returns(self) -> Layout:
+        """What sites may send back."""
+
+    @property
+    def replies(self) -> Mapping[str, Reply]:
+        """The replies that were taken, without tensors, by site."""
+
+    def take(self, site: str, reply: Reply) -> None:
+        """Add a site's reply; raises RejectedError, and leaves no trace, where it cannot be used."""
+
+    def describe(self) -> dict[str, Any]:
+        """Return what of the round's record single updates tell: nothing, where they cannot be seen."""
+
+    def finish(self, stage: int, number: int) -> tuple[RunState, dict[str, float]]:
+        """Return where the run stands after the round, and the aggregator's diagnostics; raises RoundError where too
+        few replies came for the aggregator's rule.
+        """
+
+
+class OpenUpdates:
+    """Updates that the server sees. One reply's tensors are in memory at a time, beside the aggregator's state."""
 
     def __init__(
         self, state: RunState, shared: frozenset[str], aggregator: Aggregator, section: Round, sites: int, seed: int
@@ -36,7 +69,9 @@ class Updates:
     def take(self, site: str, reply: Reply) -> None:
         """Add a site's reply; raises RejectedError, and leaves no trace, where it cannot be used."""
         section = self._section
-        admitted = admit_update(reply, self._expected, section.compress, section.norm_limit, self._run_state.history)
+        admitted = admit_update(
+            reply, self._expected, self.extra, section.compress, section.norm_limit, self._run_state.history
+        )
         steps = int(reply.metrics.get("train/steps", 1))
         try:
             self._state = self._aggregator.add(self._state, Update(site, reply.cases, steps, admitted.tensors))
@@ -57,14 +92,11 @@ class Updates:
             "stage's learning_rate",
         )
 
-    @property
-    def norms(self) -> Mapping[str, float]:
-        """Norm of the network's part of each admitted update, by site."""
-        return {site: self._admitted[site].norms[NETWORK] for site in sorted(self._admitted)}
-
-    def compare(self) -> Likeness:
-        """Return how alike the updates are that were taken."""
-        return compare_updates(self._samples, {site: reply.cases for site, reply in self.replies.items()})
+    def describe(self) -> dict[str, Any]:
+        """Return the norm of the network's part of each admitted update, and how alike they are."""
+        norms = {site: self._admitted[site].norms[NETWORK] for site in sorted(self._admitted)}
+        likeness = compare_updates(self._samples, {site: reply.cases for site, reply in self.replies.items()})
+        return {"norms": norms, **asdict(likeness)}
 
     def finish(self, stage: int, number: int) -> tuple[RunState, dict[str, float]]:
         """Return where the run stands after the round, and the aggregator's diagnostics; raises RoundError where too

@@ -105,7 +105,7 @@ def prepare_prostafed(sites: int, parameters: int) -> "Callable[[], Tensors]":
     from prostafed.server.aggregation import build_aggregator
     from prostafed.server.exchange.exchange import ask_sites
     from prostafed.server.run.checkpoints import RunState
-    from prostafed.server.run.updates import Updates
+    from prostafed.server.run.updates import OpenUpdates
 
     tensors, aggregator = make_tensors(parameters), build_aggregator("fedavg", NoParameters())
 
@@ -115,7 +115,7 @@ def prepare_prostafed(sites: int, parameters: int) -> "Callable[[], Tensors]":
 
     def run() -> "Tensors":
         nodes = {f"site-{site:03}": site for site in range(sites)}
-        updates = Updates(RunState(tensors=tensors), frozenset(tensors), aggregator, Round(), sites, seed=0)
+        updates = OpenUpdates(RunState(tensors=tensors), frozenset(tensors), aggregator, Round(), sites, seed=0)
         request = Request("train", "run", "study", 1, 1, tensors, returns=updates.returns)
         exchange, _ = ask_sites(make_grid(sites, answer), nodes, request, DEADLINE_S, updates.take)
         assert len(exchange.replies) == sites, exchange.rejections

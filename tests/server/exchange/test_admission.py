@@ -8,6 +8,7 @@ import pytest
 from prostafed.common.exchange.messages import Reply
 from prostafed.common.tensors import Tensors
 from prostafed.server.exchange.admission import (
+    BESIDE,
     Admitted,
     History,
     RejectedError,
@@ -24,7 +25,7 @@ NONE = History()
 
 
 def admit(tensors: Tensors, norm_limit: float = 10.0, history: History = NONE) -> Admitted:
-    return admit_update(Reply("north", cases=5, tensors=tensors), SENT, "none", norm_limit, history)
+    return admit_update(Reply("north", cases=5, tensors=tensors), SENT, (), "none", norm_limit, history)
 
 
 def changed(**tensors: np.ndarray) -> Tensors:
@@ -57,7 +58,7 @@ def test_one_that_does_not_fit_is_rejected_with_a_code(tensors: Tensors, code: s
 
 def test_finite_values_with_infinite_squares_are_measured_all_the_same() -> None:
     huge = {"encoder.a": np.full((2, 2), 1e30, np.float32)}
-    assert measure_update(huge, SENT) == pytest.approx({"network": 2e30})
+    assert measure_update(huge, SENT, ()) == pytest.approx({"network": 2e30})
 
 
 @pytest.mark.parametrize(
@@ -87,11 +88,12 @@ def test_an_update_far_larger_than_usual_is_rejected(norms: tuple[float, ...], l
 def test_a_norm_beyond_all_numbers_is_rejected_whatever_is_usual() -> None:
     sent = {"encoder.a": np.zeros(2)}
     with pytest.raises(RejectedError) as rejected:
-        admit_update(Reply("north", tensors={"encoder.a": np.full(2, 1e300)}), sent, "none", 0.0, NONE)
+        admit_update(Reply("north", tensors={"encoder.a": np.full(2, 1e300)}), sent, (), "none", 0.0, NONE)
     assert rejected.value.code == "TOO_FAR"
 
 
 SCAFFOLD: Tensors = {"encoder.a": np.ones(4, np.float32), "control.encoder.a": np.full(4, 100, np.float32)}
+CONTROLS = ("control.encoder.a",)
 
 
 def scaffold(network: float, control: float, history: History = NONE) -> Admitted:
@@ -99,17 +101,17 @@ def scaffold(network: float, control: float, history: History = NONE) -> Admitte
     tensors = {
         "encoder.a": SCAFFOLD["encoder.a"] + np.float32(network), "control.encoder.a": np.full(4, control, np.float32)
     }  # fmt: skip
-    return admit_update(Reply("north", cases=5, tensors=tensors), SCAFFOLD, "none", 10.0, history)
+    return admit_update(Reply("north", cases=5, tensors=tensors), SCAFFOLD, CONTROLS, "none", 10.0, history)
 
 
 def test_control_variates_hide_no_update_and_no_update_hides_them() -> None:
     usual = scaffold(0.5, -300.0)
-    assert usual.norms == {"network": 1.0, "control variates": 600.0}  # of the change that came, not from what was sent
+    assert usual.norms == {"network": 1.0, BESIDE: 600.0}  # of the change that came, not from what was sent
     history = NONE
     for _ in range(5):
         history = history.after({"north": replace(usual, fingerprint=0)})
     scaffold(4.5, 2000.0, history)
-    for network, control, group in ((-25.0, 300.0, "network"), (0.5, 15000.0, "control variates")):
+    for network, control, group in ((-25.0, 300.0, "network"), (0.5, 15000.0, BESIDE)):
         with pytest.raises(RejectedError, match=f"its {group} moved by") as rejected:
             scaffold(network, control, history)
         assert rejected.value.code == "TOO_FAR"
@@ -123,7 +125,7 @@ def test_the_same_update_is_not_taken_again_in_a_later_round() -> None:
     assert rejected.value.code == "REPLAYED"
     admit(changed(a=TRAINED["encoder.a"] + np.float32(1e-6)), history=history)
     other = Reply("south", cases=5, tensors=TRAINED)
-    admit_update(other, SENT, "none", 10.0, history)  # another site may come to the same
+    admit_update(other, SENT, (), "none", 10.0, history)  # another site may come to the same
 
 
 def test_an_encoder_that_stays_as_it_is_is_no_replay() -> None:

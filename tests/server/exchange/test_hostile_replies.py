@@ -24,7 +24,7 @@ from prostafed.common.tensors import Tensors
 from prostafed.server.aggregation import build_aggregator
 from prostafed.server.exchange.exchange import Exchange, ask_sites
 from prostafed.server.run.checkpoints import RunState
-from prostafed.server.run.updates import Updates
+from prostafed.server.run.updates import OpenUpdates
 from prostafed.simulations.run.engine.grid import LocalGrid, cross_wire, identify
 
 SENT: Tensors = {"encoder.n": np.array([3], np.int64), "encoder.w": np.arange(6, dtype=np.float32).reshape(2, 3)}
@@ -68,7 +68,9 @@ def run_round(
         mutated = mutate(reply.content)
         return Message(mutated, reply_to=message)
 
-    updates = Updates(RunState(1, 0, SENT), frozenset(SENT), build_aggregator("fedavg", NoParameters()), section, 3, 0)
+    updates = OpenUpdates(
+        RunState(1, 0, SENT), frozenset(SENT), build_aggregator("fedavg", NoParameters()), section, 3, 0
+    )
     grid = kind(app, [{"site": site} for site in STEPS], {})
     nodes = dict(zip(STEPS, grid.get_node_ids(), strict=True))
     request = Request("train", "run", "abc", 1, 1, SENT, returns=updates.returns)

@@ -139,8 +139,11 @@ def test_a_run_is_not_overwritten_and_not_resumed_as_another(
     with pytest.raises(ConfigurationError, match="holds a run already"):
         run_simulation(Simulation(study, federation, finished_run, cache), resume=False, watchers=Watchers())
     other = study.model_copy(update={"seed": 4})
-    with pytest.raises(CheckpointError, match="another study or federation"):
+    with pytest.raises(CheckpointError, match="a run of another study"):
         run_simulation(Simulation(other, federation, finished_run, cache), resume=True, watchers=Watchers())
+    smaller = federation.model_copy(update={"site": federation.site[:1]})
+    with pytest.raises(CheckpointError, match="a run of another federation"):
+        run_simulation(Simulation(study, smaller, finished_run, cache), resume=True, watchers=Watchers())
     (tmp_path / "letter.txt").write_text("mine")
     with pytest.raises(ConfigurationError, match="not a run's"):
         run_simulation(Simulation(study, federation, tmp_path, cache), resume=False, watchers=Watchers())
