@@ -149,7 +149,9 @@ class TestRefusals:
     )
     def test_a_file_of_another_program_or_release(self, tmp_path, image, metadata):
         save_file({"image": image}, tmp_path / "x.safetensors", metadata)
-        with pytest.raises(DataError, match=r"x\.safetensors has no case header"):
+        with pytest.raises(
+            DataError, match=r"x\.safetensors has no case header this release reads\. Index the case again\."
+        ):
             open_case_folder(tmp_path)
 
     def test_a_renamed_file(self, tmp_path, image, masks):
