@@ -7,13 +7,13 @@ from flwr.app import Context
 from flwr.serverapp import Grid, ServerApp
 
 from prostafed.common.errors import ProstafedError
-from prostafed.common.shell.files import make_folder
+from prostafed.common.shell.files import make_folder, write_json
 from prostafed.common.study import parse_study
 from prostafed.common.study.weights import load_initial
 from prostafed.server.exchange.roster import Roster
 from prostafed.server.link.app_bundle import HOME_VARIABLE
 from prostafed.server.records.lines import StateRecord
-from prostafed.server.records.write import locked, measure_exchanges, write_run_record, write_state
+from prostafed.server.records.write import locked, measure_exchanges, write_run_record
 from prostafed.server.run.stages import run_stages
 
 app = ServerApp()
@@ -26,7 +26,7 @@ def main(grid: Grid, context: Context) -> None:
     folder = Path(config["out"]) if config.get("out") else Path(os.environ[HOME_VARIABLE]) / "runs" / config["run"]
     with locked(make_folder(folder)):
         try:
-            write_run_record(folder, "running", ended=False, **measure_exchanges(folder))
+            write_run_record(folder, "running", ended=False)
             study = parse_study(config["study"])
             roster = Roster(grid, study.hash(), study.round.deadline_s)
             # In a simulation, which has the folder `sites`, everybody is there from the start.
@@ -42,4 +42,4 @@ def main(grid: Grid, context: Context) -> None:
 
 def _end(folder: Path, state: StateRecord) -> None:
     write_run_record(folder, state.state, ended=True, **measure_exchanges(folder))
-    write_state(folder, state)
+    write_json(folder / "state.json", state.written())

@@ -20,12 +20,10 @@ from prostafed.server.records.lines import (
     AllPatientsLine,
     EvaluationLine,
     ExchangeLine,
-    FederationRecord,
     Line,
     MetricLine,
     RoundLine,
     RunRecord,
-    StateRecord,
     StudyRecord,
 )
 from prostafed.server.records.read import (
@@ -126,16 +124,6 @@ def write_all_patients(folder: Path, stage: int, rows: Sequence[AllPatientsLine]
     path = folder / ALL_PATIENTS[0]
     before = read_whole(path, tuple[AllPatientsLine, ...], ())
     write_json(path, [line.written() for line in [*(line for line in before if line.stage != stage), *rows]])
-
-
-def write_federation(folder: Path, federation: FederationRecord) -> None:
-    """Write federation.json."""
-    write_json(folder / "federation.json", federation.written())
-
-
-def write_state(folder: Path, state: StateRecord) -> None:
-    """Write state.json: how the run ended."""
-    write_json(folder / "state.json", state.written())
 
 
 def write_run_record(folder: Path, state: str, ended: bool, **values: Any) -> RunRecord:

@@ -1,6 +1,8 @@
 """A round: ask, aggregate where it counts, record, checkpoint; tried again as often as the study allows."""
 
+import math
 import time
+from collections.abc import Sequence
 from dataclasses import asdict, dataclass, replace
 
 from prostafed.common.errors import RoundError
@@ -11,11 +13,13 @@ from prostafed.common.tensors import Tensors
 from prostafed.server.aggregation.aggregator import Aggregator
 from prostafed.server.records.ledger import Entry
 from prostafed.server.records.lines import RoundLine
-from prostafed.server.run.divergence import find_diverged
 from prostafed.server.run.metric_rows import metric_rows, plain_metrics
 from prostafed.server.run.participants import count_rejections, draw_participants
 from prostafed.server.run.run import Run
 from prostafed.server.run.updates import OpenUpdates, Updates
+
+FAR = 10.0  # above the first loss, in its units: cross-entropies and contrastive losses begin below it
+TIMES = 3.0  # the size of a first loss that was higher
 
 
 @dataclass(frozen=True)
@@ -101,3 +105,28 @@ def _tell_round(record: RoundLine) -> None:
     for site in record.diverged:
         last = record.metrics[site]["loss"]
         tell(Said(site, f"its training loss has diverged: {last:.3g} in round {record.round}. Lower learning_rate."))
+
+
+def has_diverged(losses: Sequence[float]) -> bool:
+    """Return whether a site's training losses, means over the rounds of one stage, have diverged by the last of them:
+    it is not finite, or further above the first than both FAR and TIMES the first's size.
+
+    So 0.7 has diverged from 10.7 on, 40 from 160 on; a loss that falls, however low, never has. One that had blown up
+    before its first round ended is not seen by this, unless it is not finite.
+    """
+    if not losses:
+        return False
+    first, last = losses[0], losses[-1]
+    return not math.isfinite(last) or last - first > max(FAR, TIMES * abs(first))
+
+
+def find_diverged(rounds: Sequence[RoundLine], stage: int) -> list[str]:
+    """Return the sites that told a loss in the last of these records of `stage` and had diverged by it, sorted."""
+    records = [row for row in rounds if row.stage == stage]
+    told = records[-1].metrics if records else {}
+    return [
+        site
+        for site in sorted(told)
+        if "loss" in told[site]
+        and has_diverged([row.metrics[site]["loss"] for row in records if "loss" in row.metrics.get(site, {})])
+    ]

@@ -4,7 +4,6 @@ A round knows them by what any way to take them can tell. The open way sees each
 fingerprint, and compares it with the others: a server that sees sums alone (secure aggregation) can do none of that.
 """
 
-from collections.abc import Mapping
 from dataclasses import asdict, replace
 from typing import Any, Protocol
 
@@ -25,17 +24,9 @@ from prostafed.server.run.checkpoints import RunState
 class Updates(Protocol):
     """What has come in so far in a round."""
 
-    @property
-    def extra(self) -> Tensors:
-        """What is sent beside the global tensors."""
-
-    @property
-    def returns(self) -> Layout:
-        """What sites may send back."""
-
-    @property
-    def replies(self) -> Mapping[str, Reply]:
-        """The replies that were taken, without tensors, by site."""
+    extra: Tensors  # what is sent beside the global tensors
+    returns: Layout  # what sites may send back
+    replies: dict[str, Reply]  # that were taken, without tensors, by site
 
     def take(self, site: str, reply: Reply) -> None:
         """Add a site's reply; raises RejectedError, and leaves no trace, where it cannot be used."""
@@ -61,13 +52,13 @@ class OpenUpdates:
         self.extra = aggregator.send(combined, state.memory)
         self._combined, self._seed, self._samples = combined, seed, dict[str, npt.NDArray[np.float64]]()
         self._expected: Tensors = {**combined, **self.extra}
-        self.returns = list_slots(self._expected, section.compress, section.top_fraction)  # what sites may send back
+        self.returns = list_slots(self._expected, section.compress, section.top_fraction)
         self._state = aggregator.init(combined, state.memory, sites)
         self._admitted: dict[str, Admitted] = {}
-        self.replies: dict[str, Reply] = {}  # without tensors
+        self.replies: dict[str, Reply] = {}
 
     def take(self, site: str, reply: Reply) -> None:
-        """Add a site's reply; raises RejectedError, and leaves no trace, where it cannot be used."""
+        """Admit and add a reply."""
         section = self._section
         admitted = admit_update(
             reply, self._expected, self.extra, section.compress, section.norm_limit, self._run_state.history
@@ -99,9 +90,7 @@ class OpenUpdates:
         return {"norms": norms, **asdict(likeness)}
 
     def finish(self, stage: int, number: int) -> tuple[RunState, dict[str, float]]:
-        """Return where the run stands after the round, and the aggregator's diagnostics; raises RoundError where too
-        few replies came for the aggregator's rule.
-        """
+        """Return where the run stands, what was admitted entered in its history."""
         outcome = self._aggregator.finish(self._state)
         state = replace(
             self._run_state,

@@ -7,13 +7,13 @@ from pathlib import Path
 from typing import Any
 
 from prostafed.common.errors import CheckpointError, ConfigurationError, ProstafedError, RoundError
-from prostafed.common.shell.files import make_folder
+from prostafed.common.shell.files import make_folder, write_json
 from prostafed.common.shell.progress import Event, Said, listening
 from prostafed.common.study import Study
 from prostafed.common.study.weights import load_initial
 from prostafed.server.records.lines import ArmLeftOut, FederationRecord, RoundLine, RunRecord, SiteLine
 from prostafed.server.records.read import read_run_record
-from prostafed.server.records.write import check_study, open_run, write_federation, write_run_record
+from prostafed.server.records.write import check_study, open_run, write_run_record
 from prostafed.server.report import write_report
 from prostafed.simulations.federation.federation_file import Federation
 from prostafed.simulations.federation.hospitals import Hospital, OnCase, combine_fingerprints, prepare_hospital
@@ -179,4 +179,4 @@ def _describe_sites(simulation: Simulation, hospitals: Sequence[Hospital]) -> No
         SiteLine(**site.model_dump(mode="json") | {"cases": len(hospital.cases.records), "source": hospital.source})
         for site, hospital in zip(simulation.federation.site, hospitals, strict=True)
     )
-    write_federation(simulation.out, FederationRecord(sites=sites))
+    write_json(simulation.out / "federation.json", FederationRecord(sites=sites).written())

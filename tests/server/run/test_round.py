@@ -5,7 +5,7 @@ import math
 import pytest
 
 from prostafed.server.records.lines import RoundLine
-from prostafed.server.run.divergence import find_diverged, has_diverged
+from prostafed.server.run.round import find_diverged, has_diverged
 
 
 @pytest.mark.parametrize(
