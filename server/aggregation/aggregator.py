@@ -22,8 +22,8 @@ Float64 = npt.NDArray[np.float64]
 
 @dataclass(frozen=True)
 class Update:
-    """An admitted, decoded reply. `tensors` may be some of the global ones; scaffold's holds `control.NAME` too, the
-    change of the site's control variate.
+    """An admitted, decoded reply. `tensors` may be some of the global ones, and hold what the entry says a site `sends`
+    beside them.
     """
 
     site: str

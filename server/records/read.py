@@ -101,10 +101,8 @@ def rename_keys(study: Mapping[str, Any]) -> dict[str, Any]:
     for some.
     """
     now = {name: getattr(each.annotation, "renamed", {}) for name, each in Study.model_fields.items()}
-    return {
-        name: {now[name].get(key, key): value for key, value in part.items()} if now.get(name) else part
-        for name, part in study.items()
-    }
+    tables = {name: part for name, part in study.items() if now.get(name) and isinstance(part, dict)}
+    return {**study, **{name: {now[name].get(key, key): part[key] for key in part} for name, part in tables.items()}}
 
 
 def read_rounds(folder: Path) -> list[RoundLine]:
