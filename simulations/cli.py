@@ -16,7 +16,7 @@ from prostafed.common.shell.configuration import parse
 from prostafed.common.study import read_study
 from prostafed.server.cli import print_report
 from prostafed.simulations.comparison.cli import compare, sweep
-from prostafed.simulations.datasets import DATASETS, get_entry
+from prostafed.simulations.datasets import DATASETS, load_dataset
 from prostafed.simulations.run.places import CACHE_VARIABLE, DEFAULT_CACHE
 
 app = typer.Typer(help="Emulate a federation of hospitals on this machine.", no_args_is_help=True, **TYPER)
@@ -159,14 +159,14 @@ def datasets(
     as_json: Json = False,
 ) -> None:
     """Public prostate MRI sets: sites, licence, size, where to get them, expected tree; --root checks a folder."""
-    from prostafed.simulations.datasets.describe import describe_entry, describe_survey
+    from prostafed.simulations.datasets.describe import describe_dataset, describe_survey
 
-    known = dict(DATASETS) if name is None else {name: get_entry(name)}
+    known = [load_dataset(each) for each in (DATASETS if name is None else (name,))]
     if root is None:
         if as_json:
-            print_json({"datasets": {each: asdict(entry) for each, entry in known.items()}})
+            print_json({"datasets": {each.name: each.facts() for each in known}})
         else:
-            print("\n\n".join(describe_entry(each, entry) for each, entry in known.items()))
+            print("\n\n".join(describe_dataset(each) for each in known))
         return
     if name is None:
         raise ConfigurationError(f"--root needs the name of a set: one of {', '.join(DATASETS)}.")
@@ -176,7 +176,7 @@ def datasets(
     if as_json:
         print_json({"dataset": name, "root": str(root), **asdict(survey)})
     else:
-        print(describe_survey(known[name], root, survey), file=sys.stderr if survey.missing else sys.stdout)
+        print(describe_survey(known[0], root, survey), file=sys.stderr if survey.missing else sys.stdout)
     if survey.missing:
         raise typer.Exit(1)
 

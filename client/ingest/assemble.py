@@ -17,7 +17,7 @@ from prostafed.client.ingest.masks import MaskFiles, read_masks
 from prostafed.client.ingest.records import DicomStudy, Series
 from prostafed.common.errors import DataError
 from prostafed.common.imaging.agreement import doubt_lesion
-from prostafed.common.imaging.cases import MASKS, CaseRecord, Grid, Image, Masks
+from prostafed.common.imaging.cases import GENERATED, MASKS, CaseRecord, Grid, Image, Masks
 from prostafed.common.imaging.geometry import prepare_case
 from prostafed.common.imaging.masks import center_of_mass
 from prostafed.common.imaging.resample import covered, lay_box, settle_center
@@ -68,7 +68,7 @@ def assemble_study(study: DicomStudy, known: Known, wanted: Wanted, name: Callab
     sources = find_sources(study.series, wanted.sequences, wanted.allow_missing, report)
     for text in list_shortfalls(sources, study.series):
         findings.append(make_finding(known.case_id, "PIRADS_MINIMUM", text))
-    return _assemble(sources, known, wanted, findings, "phantom" if study.generated else "dicom")
+    return _assemble(sources, known, wanted, findings, GENERATED if study.generated else "dicom")
 
 
 def assemble_files(files: Mapping[str, Path], known: Known, wanted: Wanted) -> Assembled:

@@ -40,7 +40,7 @@ def check_cases(situation: Situation) -> Iterator[Remark]:
             f"{patients} patients are few: studies expect {MIN_PATIENTS} or more.",
             "Export and index more studies, or ask the coordinator whether a small cohort may take part.",
         )
-    generated = sum(record.source == "phantom" for record in cases.records)
+    generated = sum(record.generated for record in cases.records)
     if generated:
         yield Remark(f"{generated} cases are generated images, not patients.")
     labels = Counter(record.cspca for record in cases.records)

@@ -110,7 +110,7 @@ def _conclude(
         {**start.given.shared, **baseline}, sent, section.compress, section.top_fraction, start.kept.residual
     )
     metrics = {"train/steps": float(record.steps), **_tell_loss(workplace, request, record.loss)}
-    if any(workplace.cases.records[index].source == "phantom" for index in workplace.splits["train"]):
+    if any(workplace.cases.records[index].generated for index in workplace.splits["train"]):
         metrics["train/generated"] = 1.0  # said wherever their results go: no report may take them for patients
     reply = Reply(workplace.site.name, request.study_hash, request.stage, request.round, record.cases, payload, metrics)
     memory = Memory(

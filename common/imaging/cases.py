@@ -8,6 +8,7 @@ import numpy as np
 import numpy.typing as npt
 
 MASKS = ("gland", "zones", "lesion")  # gland 0/1; zones 0, 1 = peripheral (PZ), 2 = transition (TZ); lesion 0/1
+GENERATED = "phantom"  # the source of a case that no patient was imaged for, in whatever layout it came
 
 Image = npt.NDArray[np.float16]  # (sequence, z, y, x), normalised intensities; all zeros = the case lacks the sequence
 Masks = npt.NDArray[np.uint8]  # (MASKS, z, y, x)
@@ -42,8 +43,13 @@ class CaseRecord:
     prostate_volume: float | None = None  # ml
     masks: tuple[str, ...] = ()  # which of MASKS were delineated; the others hold zeros
     sequences: dict[str, str] = field(default_factory=dict)  # those it has -> source, e.g. {"hbv": "acquired b=1400"}
-    source: str = ""  # "phantom", "picai", ...; generated images are called that everywhere
+    source: str = ""  # where it comes from: GENERATED, "dicom", the name of a public set, ...
     fingerprint: str = ""  # of the T2, to know one study again that came to two sites of a simulation
+
+    @property
+    def generated(self) -> bool:
+        """Whether no patient was imaged; that is said wherever the case is shown."""
+        return self.source == GENERATED
 
 
 class Cases(Protocol):

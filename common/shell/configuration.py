@@ -111,7 +111,9 @@ def _sections_in(annotation: Any) -> Iterable[type]:
 
 
 def _tags(section: type) -> tuple[Any, ...]:
-    """The value of a union member's tag: its field that can hold one text only."""
+    """The value of a union member's tag: its `tag`, or its field that can hold one text only."""
+    if tag := getattr(section, "tag", ""):
+        return (tag,)
     for annotation in _fields(section).values():
         if get_origin(annotation) is Literal and len(get_args(annotation)) == 1:
             return get_args(annotation)

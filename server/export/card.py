@@ -18,7 +18,7 @@ from prostafed.common.study import Pretrain, Study
 from prostafed.server.records.read import RunFolder
 from prostafed.server.report.results import Result, list_sites
 from prostafed.server.report.shortcomings import Notice
-from prostafed.server.report.vocabulary import SOURCES, describe_scanner, metric_of
+from prostafed.server.report.vocabulary import describe_scanner, metric_of
 
 
 def write_card(
@@ -64,9 +64,9 @@ def _list_sites(run: RunFolder, stage: int) -> list[tuple[str, ...]]:
     rows: list[tuple[str, ...]] = []
     for name in list_sites(run):
         site = named.get(name)
-        images = SOURCES.get(site.source, site.source) if site else "indexed by the site"
+        images = site.images if site else "indexed by the site"
         if name in run.generated_sites:
-            images = SOURCES["phantom"]
+            images = "generated images"
         scanner = describe_scanner(site.scanner) if site and site.scanner else "not known"
         rows.append((name, images, say_count(cases.get(name)), scanner))
     return rows

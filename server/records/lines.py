@@ -8,6 +8,7 @@ from typing import Any, Self
 
 from pydantic import BaseModel, ConfigDict, Field
 
+from prostafed.common.imaging.cases import GENERATED
 from prostafed.common.metrics.predictions import CasePrediction
 
 Entries = tuple[dict[str, str], ...]  # rejections: site, code, text; late answers: site, stage, round, action
@@ -38,6 +39,19 @@ class SiteLine(Line):
     center: str = ""
     scanner: dict[str, Any] = {}
     readers: dict[str, Any] = {}
+    title: str = ""  # of the public set, or what else its cases are; a run of an earlier release does not tell it
+
+    @property
+    def generated(self) -> bool:
+        """Whether no patient was imaged for its cases."""
+        return self.source == GENERATED
+
+    @property
+    def images(self) -> str:
+        """Return what its images are, for a reader."""
+        if self.generated:
+            return "generated images"
+        return f"real images, {self.title}" if self.title else self.source
 
 
 class FederationRecord(Line):

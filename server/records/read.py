@@ -58,7 +58,7 @@ class RunFolder:
         """Sites whose images are generated: the federation file says so, or they said so themselves with
         their updates.
         """
-        named = {site.name for site in self.sites if site.source == "phantom"}
+        named = {site.name for site in self.sites if site.generated}
         return frozenset(
             named | {site for line in self.rounds for site, each in line.metrics.items() if each.get("generated")}
         )

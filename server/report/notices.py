@@ -31,7 +31,7 @@ def list_notices(run: RunFolder, results: Sequence[Result], unreadable: Sequence
 
 
 def _generated(run: RunFolder) -> list[Notice]:
-    generated = [site.name for site in run.sites if site.source == "phantom"] or sorted(run.generated_sites)
+    generated = [site.name for site in run.sites if site.generated] or sorted(run.generated_sites)
     if not generated:
         return []
     if all_generated(run):

@@ -22,7 +22,6 @@ from prostafed.server.report.notices import list_notices
 from prostafed.server.report.results import Result, list_arms, list_sites, measure
 from prostafed.server.report.verdict import MIN_PER_CLASS, compare, format_signed, judged, scarce_sites, write_verdict
 from prostafed.server.report.vocabulary import (
-    SOURCES,
     arm_of,
     colour_sites,
     describe_readers,
@@ -92,7 +91,7 @@ def _context(run: RunFolder, results: Sequence[Result]) -> dict[str, Any]:
         "sites": sites,
         "site_colours": colour_sites(sites),
         "site_cases": {site: max((line.cases.get(site, 0) for line in run.rounds), default=0) for site in sites},
-        "sources": SOURCES,
+        "images": {site.name: site.images for site in run.sites},
         "metric_tables": _metric_tables(results),
         "tested": any(result.resamples is not None for result in results),
         "resamples": RESAMPLES,

@@ -83,17 +83,6 @@ for _name, _label in STRUCTURES.items():
         f"{_label} volume difference", "difference of the volumes as a fraction of the true one, 0 is perfect", False
     )
 
-SOURCES = {
-    "phantom": "generated images",
-    "picai": "real images, PI-CAI",
-    "prostatex": "real images, PROSTATEx",
-    "prostate158": "real images, Prostate158",
-    "msd": "real images, MSD Task05",
-    "promise12": "real images, PROMISE12",
-    "nci-isbi": "real images, NCI-ISBI 2013",
-    "cases": "indexed by the site",
-}
-
 VENDORS = {"siemens": "Siemens", "ge": "GE", "philips": "Philips", "uih": "United Imaging"}
 
 UNITS = {"_s_per_mm2": "s/mm²", "_mm": "mm", "_t": "T"}

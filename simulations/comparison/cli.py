@@ -82,6 +82,7 @@ def _run(
     from prostafed.simulations.federation.federation_file import read_federation
 
     cells, federation = vary(study, choices, seeds), read_federation(federation_file)  # mistakes before torch is loaded
+    from prostafed.common.imaging.cases import GENERATED
     from prostafed.simulations.comparison.page import write_page
     from prostafed.simulations.comparison.runs import (
         Comparison,
@@ -100,7 +101,7 @@ def _run(
         rows, failed = run_comparison(comparison, showing, _say_cell)
     except KeyboardInterrupt as error:
         raise ProstafedError("Interrupted; finished runs are kept. The same command goes on.") from error
-    generated = any(site.source == "phantom" for site in federation.site)
+    generated = any(site.source == GENERATED for site in federation.site)
     command = shlex.join(["prostafed-sim", *sys.argv[1:]])
     left_out = list_arms_left_out(comparison)
     wanting = list_wanting(comparison)

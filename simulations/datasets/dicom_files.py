@@ -1,25 +1,25 @@
 """Public sets that are published as DICOM: read by the same rooms as a hospital's export, without its pseudonyms."""
 
 from dataclasses import replace
-from pathlib import Path
 
 from prostafed.client.findings import SourceError
 from prostafed.client.ingest.images.sources import find_sources
 from prostafed.client.ingest.records import Series
 from prostafed.client.ingest.scan.headers import read_studies
 from prostafed.common.errors import DataError
-from prostafed.common.imaging.cases import CaseRecord
-from prostafed.simulations.datasets.study import Volumes
+from prostafed.common.imaging.cases import GENERATED
+from prostafed.simulations.datasets.study import Selection, StudyFiles, Volumes
 
 
-def read_dicom(record: CaseRecord, folder: Path, sequences: tuple[str, ...], allow_missing: tuple[str, ...]) -> Volumes:
-    """Return the t2w and those of `sequences` that the DICOM files below `folder` hold; masks are none.
+def read_dicom(study: StudyFiles, selection: Selection) -> Volumes:
+    """Return the t2w and the sequences asked for that the DICOM files of a study hold; masks are none.
 
-    Generated files say so, and the record's source is then "phantom". Raises DataError, CODE case=<id>: text, where the
-    files must be refused, or lack a sequence that `allow_missing` does not name.
+    Generated files say so, and the record's source is then GENERATED. Raises DataError, CODE case=<id>: text, where the
+    files must be refused, or lack a sequence that may not be missing.
     """
-    studies, findings = read_studies(folder, workers=1)
-    for finding in (*findings, *(finding for study in studies for finding in study.findings)):
+    record = study.record
+    studies, findings = read_studies(study.images["t2w"], workers=1)
+    for finding in (*findings, *(finding for each in studies for finding in each.findings)):
         if finding.severity == "F":
             raise DataError(finding.text.replace("case=-", f"case={record.case_id}", 1))
     refusals: list[SourceError] = []
@@ -28,12 +28,12 @@ def read_dicom(record: CaseRecord, folder: Path, sequences: tuple[str, ...], all
         if error.severity == "F":
             refusals.append(error)
 
-    every = [series for study in studies for series in study.series]
-    found = find_sources(every, ("t2w", *sequences), allow_missing, report)
+    every = [series for each in studies for series in each.series]
+    found = find_sources(every, ("t2w", *selection.sequences), selection.allow_missing, report)
     if refusals:
         raise DataError(f"{refusals[0].code} case={record.case_id}: {refusals[0].text}")
     return Volumes(
-        replace(record, source="phantom") if any(study.generated for study in studies) else record,
+        replace(record, source=GENERATED) if any(each.generated for each in studies) else record,
         {name: source.image for name, source in found.items()},
         {},
         {name: source.text for name, source in found.items()},

@@ -59,7 +59,6 @@ def read_marksheet(path: Path) -> tuple[CaseRecord, ...]:
             age=row.patient_age,
             psa=row.psa,
             prostate_volume=row.prostate_volume,
-            source="picai",
         )
     raise_mistakes(mistakes)
     return tuple(records[case_id] for case_id in sorted(records))

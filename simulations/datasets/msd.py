@@ -8,42 +8,14 @@
 There is no high-b image and no word on cancer: a study that uses this set allows hbv to be missing.
 """
 
-from collections.abc import Callable, Iterator
 from pathlib import Path
 
 from prostafed.common.errors import DataError
-from prostafed.common.imaging.cases import CaseRecord, Grid
-from prostafed.simulations.datasets import stop
-from prostafed.simulations.datasets.study import (
-    Case,
-    StudyFiles,
-    Volumes,
-    add_gland,
-    check_sequences,
-    choose_centers,
-    import_studies,
-    read_masks,
-    read_volume,
-)
+from prostafed.common.imaging.cases import CaseRecord
+from prostafed.simulations.datasets.dataset import Dataset
+from prostafed.simulations.datasets.study import Selection, StudyFiles, Volumes, add_gland, read_masks, read_volume
 
 SEQUENCES = {"t2w": "acquired", "adc": "map as distributed, b-values not told"}  # in the order of the 4D file
-
-
-def import_msd(
-    root: Path,
-    grid: Grid,
-    sequences: tuple[str, ...],
-    centers: tuple[str, ...] = (),
-    on_error: Callable[[DataError], None] = stop,
-    allow_missing: tuple[str, ...] = (),
-) -> Iterator[Case]:
-    """Yield record, image (sequence, z, y, x) float16 and masks (MASKS, z, y, x) uint8 of each study, by case id.
-
-    The gland is the union of the zones; studies of imagesTs come without masks. See `Importer` for what is raised.
-    """
-    check_sequences("MSD Task05_Prostate", SEQUENCES, sequences, allow_missing)
-    studies = choose_centers(list_files(root), centers, "MSD Task05_Prostate")
-    return import_studies(studies, _read, grid, sequences, on_error, allow_missing)
 
 
 def list_files(root: Path) -> tuple[StudyFiles, ...]:
@@ -71,7 +43,7 @@ def list_files(root: Path) -> tuple[StudyFiles, ...]:
         )
     return tuple(
         StudyFiles(
-            CaseRecord(path.name.partition(".")[0], path.name.partition(".")[0], center="RUMC", source="msd"),
+            CaseRecord(path.name.partition(".")[0], path.name.partition(".")[0], center="RUMC"),
             dict.fromkeys(SEQUENCES, path),
             {"zones": labels[path.name]} if path.name in training else {},
         )
@@ -79,7 +51,8 @@ def list_files(root: Path) -> tuple[StudyFiles, ...]:
     )
 
 
-def _read(study: StudyFiles) -> Volumes:
+def _read(study: StudyFiles, selection: Selection) -> Volumes:
+    """Return both volumes; the gland is the union of the zones."""
     case_id = study.record.case_id
     both = read_volume(study.images["t2w"], case_id, "T2 and ADC")
     if both.GetDimension() != 4 or both.GetSize()[3] != len(SEQUENCES):
@@ -89,3 +62,20 @@ def _read(study: StudyFiles) -> Volumes:
         )
     images = {name: both[:, :, :, index] for index, name in enumerate(SEQUENCES)}
     return Volumes(study.record, images, add_gland(read_masks(study), case_id, {1: 1, 2: 2}), SEQUENCES)
+
+
+DATASET = Dataset(
+    name="msd",
+    title="Medical Segmentation Decathlon, Task05_Prostate",
+    centers=("RUMC",),
+    sequences=tuple(SEQUENCES),
+    labels="zones (32 of the studies)",
+    licence="CC BY-SA 4.0",
+    size="48 studies, one per patient: 32 with and 16 without labels",
+    origin="medicaldecathlon.com (Task05_Prostate.tar)",
+    tree="""imagesTr/prostate_XX.nii.gz                also below Task05_Prostate/; 4D: T2, ADC
+labelsTr/prostate_XX.nii.gz
+imagesTs/prostate_XX.nii.gz              optional, without labels""",
+    list_files=list_files,
+    read=_read,
+)

@@ -11,49 +11,19 @@ collections hold more patients than the challenge: those come without masks. Not
 """
 
 import re
-from collections.abc import Callable, Iterator
 from dataclasses import replace
 from pathlib import Path
 
 from prostafed.common.errors import DataError
-from prostafed.common.imaging.cases import CaseRecord, Grid
-from prostafed.simulations.datasets import stop
+from prostafed.common.imaging.cases import CaseRecord
+from prostafed.simulations.datasets.dataset import Dataset
 from prostafed.simulations.datasets.dicom_files import read_dicom
-from prostafed.simulations.datasets.study import (
-    Case,
-    StudyFiles,
-    Volumes,
-    add_gland,
-    check_sequences,
-    choose_centers,
-    import_studies,
-    read_masks,
-)
+from prostafed.simulations.datasets.study import Selection, StudyFiles, Volumes, add_gland, read_masks
 
 SEQUENCES = ("t2w",)
 _CENTERS = {"Prostate3T": "RUMC", "ProstateDx": "Boston"}
 _PATIENT = re.compile(r"(Prostate3T|ProstateDx)-0\d-\d{4}")
 _DEPTHS = ("", "*/", "*/*/", "*/*/*/")
-
-
-def import_nci_isbi(
-    root: Path,
-    grid: Grid,
-    sequences: tuple[str, ...],
-    centers: tuple[str, ...] = (),
-    on_error: Callable[[DataError], None] = stop,
-    allow_missing: tuple[str, ...] = (),
-) -> Iterator[Case]:
-    """Yield record, image (sequence, z, y, x) float16 and masks (MASKS, z, y, x) uint8 of each study, by case id."""
-    check_sequences("NCI-ISBI 2013", SEQUENCES, sequences, allow_missing)
-    studies = choose_centers(list_files(root), centers, "NCI-ISBI 2013")
-
-    def read(study: StudyFiles) -> Volumes:
-        case_id = study.record.case_id
-        volumes = read_dicom(study.record, study.images["t2w"], SEQUENCES, allow_missing)
-        return replace(volumes, masks=add_gland(read_masks(study), case_id, {1: 1, 2: 2}))
-
-    return import_studies(studies, read, grid, sequences, on_error, allow_missing)
 
 
 def list_files(root: Path) -> tuple[StudyFiles, ...]:
@@ -87,9 +57,31 @@ def list_files(root: Path) -> tuple[StudyFiles, ...]:
         raise DataError("\n".join(mistakes))
     return tuple(
         StudyFiles(
-            CaseRecord(name, name, center=_CENTERS[name.partition("-")[0]], source="nci-isbi"),
+            CaseRecord(name, name, center=_CENTERS[name.partition("-")[0]]),
             {"t2w": patients[name]},
             {"zones": masks[name]} if name in masks else {},
         )
         for name in sorted(patients)
     )
+
+
+def _read(study: StudyFiles, selection: Selection) -> Volumes:
+    volumes = read_dicom(study, replace(selection, sequences=SEQUENCES))
+    return replace(volumes, masks=add_gland(read_masks(study), study.record.case_id, {1: 1, 2: 2}))
+
+
+DATASET = Dataset(
+    name="nci-isbi",
+    title="NCI-ISBI 2013 (Prostate-3T and PROSTATE-DIAGNOSIS)",
+    centers=("RUMC", "Boston"),
+    sequences=SEQUENCES,
+    labels="zones (peripheral zone, central gland)",
+    licence="CC BY 3.0",
+    size="80 labelled studies, one per patient: 60 training, 10 leaderboard, 10 test",
+    origin="doi.org/10.7937/K9/TCIA.2015.zF0vlOPv (three .tcia image lists, three zip files of masks)",
+    tree="""Prostate-3T/Prostate3T-0N-NNNN/<study>/<series>/*.dcm            also below manifest-*/
+PROSTATE-DIAGNOSIS/ProstateDx-0N-NNNN/<study>/<series>/*.dcm
+Prostate{3T,Dx}-0N-NNNN.nrrd             in any folder; ProstateDx-01-0006_correctedLabels.nrrd as published""",
+    list_files=list_files,
+    read=_read,
+)

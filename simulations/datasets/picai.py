@@ -9,29 +9,21 @@
       clinical_information/marksheet.csv, marksheet.csv or clinical_information*.csv, in root or in the labels folder
       reads.csv beside the marksheet, optional: case_id, lesion_id, reader_id, pirads
       picai_splits.json, optional: the official folds, from the picai_baseline repository
-      GENERATED.json: says that no patient was imaged; the records' source is then "phantom"
+      GENERATED.json: says that no patient was imaged; the records are then called generated
 
 The labels are CC BY-NC 4.0; the images (Saha et al. 2022, zenodo 6624726) carry the licence their page names.
 """
 
 import json
-from collections.abc import Callable, Iterator
+from collections.abc import Mapping
 from dataclasses import replace
 from pathlib import Path
 
-from prostafed.common.errors import DataError, nearest
-from prostafed.common.imaging.cases import CaseRecord, Grid
-from prostafed.simulations.datasets import stop
+from prostafed.common.errors import DataError
+from prostafed.common.imaging.cases import GENERATED, CaseRecord
+from prostafed.simulations.datasets.dataset import Dataset
 from prostafed.simulations.datasets.marksheet import read_marksheet, read_reads
-from prostafed.simulations.datasets.study import (
-    Case,
-    StudyFiles,
-    Volumes,
-    check_sequences,
-    import_studies,
-    read_images,
-    read_masks,
-)
+from prostafed.simulations.datasets.study import Selection, StudyFiles, Volumes, read_images, read_masks
 
 SEQUENCES = {  # provenance; the MHA files carry neither b-values nor how a map was made
     "t2w": "acquired",
@@ -46,63 +38,48 @@ _DELINEATIONS = {  # the first that holds the case counts
         "csPCa_lesion_delineations/human_expert/Pooch25",  # 205 positives that have no mask in the former
     ),
 }
+ID_TABLE = "additional_resources/ProstateX-mapping.json"  # ProstateX-NNNN_<date> -> <patient>_<study>
 _ADVICE = "unpack all five folds of the images into images/, or take the study out of the marksheet."
-
-
-def import_picai(
-    root: Path,
-    grid: Grid,
-    sequences: tuple[str, ...],
-    centers: tuple[str, ...] = (),
-    on_error: Callable[[DataError], None] = stop,
-    allow_missing: tuple[str, ...] = (),
-    fold: int | None = None,
-) -> Iterator[Case]:
-    """Yield record, image (sequence, z, y, x) float16 and masks (MASKS, z, y, x) uint8 of each study, by case id.
-
-    `centers` keeps those centres only, `fold` (0 to 4) the studies that the official split validates in that fold.
-    Lesions are csPCa (ISUP >= 2). What a record's `masks` leaves out, see `make_case`. Tables are checked at the call;
-    a study that cannot be used goes to `on_error`, which raises by default; where it returns, the study is left out.
-    """
-    check_sequences("PI-CAI", SEQUENCES, sequences, allow_missing)
-    records, labels = list_studies(root, centers, fold), find_labels(root)
-
-    def read(study: StudyFiles) -> Volumes:
-        images = read_images(study, root, sequences, allow_missing, _ADVICE)
-        sources = dict.fromkeys(SEQUENCES, "generated") if study.record.source == "phantom" else SEQUENCES
-        return Volumes(study.record, images, read_masks(study), sources)
-
-    studies = (_locate(root, labels, record) for record in records)
-    return import_studies(studies, read, grid, sequences, on_error, allow_missing)
 
 
 def list_files(root: Path) -> tuple[StudyFiles, ...]:
     """Return where the files of each study of the marksheet belong; raises DataError as `list_studies` does."""
-    records, labels = list_studies(root), find_labels(root)
+    records, labels = list_studies(root), _find_labels(root)
     return tuple(_locate(root, labels, record) for record in records)
 
 
-def list_studies(root: Path, centers: tuple[str, ...] = (), fold: int | None = None) -> tuple[CaseRecord, ...]:
-    """Return the studies of `centers` (none: of all), sorted by case id, from the tables alone: no image is looked at.
+def list_studies(root: Path) -> tuple[CaseRecord, ...]:
+    """Return the studies, sorted by case id, from the tables alone: no image is looked at.
 
-    Raises DataError for a missing table, a wrong cell, a centre nobody comes from, or a fold without its table.
+    Raises DataError for a missing table or a wrong cell.
     """
     path = _find_marksheet(root)
     records = read_marksheet(path)
-    known = {record.center for record in records}
-    if unknown := [center for center in centers if center not in known]:
-        raise DataError(f"{path.name}: no study of center '{unknown[0]}'{nearest(unknown[0], known)}")
     if (reads_path := path.with_name("reads.csv")).is_file():
         reads = read_reads(reads_path, [record.case_id for record in records])
         records = tuple(replace(each, pirads_reads=reads.get(each.case_id, each.pirads_reads)) for each in records)
-    if (root / "GENERATED.json").is_file():
-        records = tuple(replace(record, source="phantom") for record in records)
-    chosen = None if fold is None else _read_fold(root, fold)
-    return tuple(
-        record
-        for record in records
-        if (not centers or record.center in centers) and (chosen is None or record.case_id in chosen)
-    )
+    generated = (root / "GENERATED.json").is_file()
+    return tuple(replace(record, source=GENERATED) for record in records) if generated else records
+
+
+def _read(study: StudyFiles, selection: Selection) -> Volumes:
+    sources = dict.fromkeys(SEQUENCES, "generated") if study.record.generated else SEQUENCES
+    return Volumes(study.record, read_images(study, selection, _ADVICE), read_masks(study), sources)
+
+
+def _read_taken_over(root: Path) -> Mapping[tuple[str, str], str]:
+    """Return the patients that came from PROSTATEx, by what they are called there, as far as the labels tell it."""
+    path = _find_labels(root) / ID_TABLE
+    if not path.is_file():
+        return {}
+    try:
+        table = json.loads(path.read_text(encoding="utf-8"))
+        return {("prostatex", study.partition("_")[0]): taken.partition("_")[0] for study, taken in table.items()}
+    except (ValueError, AttributeError) as error:
+        raise DataError(
+            f"{path.name}: expected ProstateX studies and their PI-CAI numbers as JSON, found something else. Copy "
+            "the file again from picai_labels."
+        ) from error
 
 
 def _read_fold(root: Path, fold: int) -> frozenset[str]:
@@ -138,7 +115,7 @@ def _find_marksheet(root: Path) -> Path:
     )
 
 
-def find_labels(root: Path) -> Path:
+def _find_labels(root: Path) -> Path:
     """Return the folder of the masks, a clone of picai_labels or of its shape; raises DataError where there is none."""
     for folder in (root / "labels", root / "picai_labels", root):
         if any((folder / name).is_dir() for name in ("anatomical_delineations", "csPCa_lesion_delineations")):
@@ -163,3 +140,26 @@ def _locate(root: Path, labels: Path, record: CaseRecord) -> StudyFiles:
     return StudyFiles(
         record, images, masks, f"{record.case_id}.nii.gz: the lesion of a csPCa study, missing in {places}."
     )
+
+
+DATASET = Dataset(
+    name="picai",
+    title="PI-CAI public training set",
+    centers=("RUMC", "ZGT", "PCNN"),
+    sequences=tuple(SEQUENCES),
+    labels="csPCa lesions, ISUP, PI-RADS; gland and zones by AI",
+    licence="labels CC BY-NC 4.0; images: see their page",
+    size="1,500 studies of 1,476 patients",
+    origin="images: zenodo.org/record/6624726 (five zip files), labels: github.com/DIAGNijmegen/picai_labels",
+    tree="""images/<patient>/<patient>_<study>_{t2w,adc,hbv}.mha
+labels/                                  the picai_labels repository; or picai_labels/
+  clinical_information/marksheet.csv
+  csPCa_lesion_delineations/human_expert/{resampled,Pooch25}/<patient>_<study>.nii.gz
+  anatomical_delineations/{whole_gland/AI/Bosma22b,zonal_pz_tz/AI/HeviAI23}/<patient>_<study>.nii.gz
+picai_splits.json                        optional, from picai_baseline: for `fold`""",
+    list_files=list_files,
+    read=_read,
+    folds=5,
+    read_fold=_read_fold,
+    read_taken_over=_read_taken_over,
+)

@@ -9,46 +9,14 @@ case comes from, nor of cancer. The licence is in LICENSE.TXT of the download (z
 """
 
 from collections import Counter
-from collections.abc import Callable, Iterator
 from pathlib import Path
 
 from prostafed.common.errors import DataError
-from prostafed.common.imaging.cases import CaseRecord, Grid
-from prostafed.simulations.datasets import stop
-from prostafed.simulations.datasets.study import (
-    Case,
-    StudyFiles,
-    Volumes,
-    check_sequences,
-    choose_centers,
-    import_studies,
-    read_images,
-    read_masks,
-)
+from prostafed.common.imaging.cases import CaseRecord
+from prostafed.simulations.datasets.dataset import Dataset
+from prostafed.simulations.datasets.study import Selection, StudyFiles, Volumes, read_images, read_masks
 
 SEQUENCES = {"t2w": "acquired"}
-
-
-def import_promise12(
-    root: Path,
-    grid: Grid,
-    sequences: tuple[str, ...],
-    centers: tuple[str, ...] = (),
-    on_error: Callable[[DataError], None] = stop,
-    allow_missing: tuple[str, ...] = (),
-) -> Iterator[Case]:
-    """Yield record, image (sequence, z, y, x) float16 and masks (MASKS, z, y, x) uint8 of each study, by case id."""
-    check_sequences("PROMISE12", SEQUENCES, sequences, allow_missing)
-    studies = choose_centers(list_files(root), centers, "PROMISE12")
-
-    def read(study: StudyFiles) -> Volumes:
-        images = read_images(study, root, sequences, allow_missing, "unpack training_data.zip again.")
-        masks = read_masks(study)
-        if masks["gland"].GetSize() == images["t2w"].GetSize():
-            masks["gland"].CopyInformation(images["t2w"])  # drawn on its voxels, whatever the second header says
-        return Volumes(study.record, images, masks, SEQUENCES)
-
-    return import_studies(studies, read, grid, sequences, on_error, allow_missing)
 
 
 def list_files(root: Path) -> tuple[StudyFiles, ...]:
@@ -74,10 +42,33 @@ def list_files(root: Path) -> tuple[StudyFiles, ...]:
     if mistakes:
         raise DataError("\n".join(mistakes))
     return tuple(
-        StudyFiles(CaseRecord(path.stem, path.stem, source="promise12"), {"t2w": path}, {"gland": _mask(path)})
+        StudyFiles(CaseRecord(path.stem, path.stem), {"t2w": path}, {"gland": _mask(path)})
         for path in sorted(paths, key=lambda path: path.stem)
     )
 
 
+def _read(study: StudyFiles, selection: Selection) -> Volumes:
+    images, masks = read_images(study, selection, "unpack training_data.zip again."), read_masks(study)
+    if masks["gland"].GetSize() == images["t2w"].GetSize():
+        masks["gland"].CopyInformation(images["t2w"])  # drawn on its voxels, whatever the second header says
+    return Volumes(study.record, images, masks, SEQUENCES)
+
+
 def _mask(path: Path) -> Path:
     return path.with_name(f"{path.stem}_segmentation.mhd")
+
+
+DATASET = Dataset(
+    name="promise12",
+    title="PROMISE12",
+    centers=(),
+    sequences=tuple(SEQUENCES),
+    labels="gland",
+    licence="see LICENSE.TXT beside the files",
+    size="50 training studies, one per patient, of four centres that the files do not tell apart",
+    origin="doi.org/10.5281/zenodo.8026660 (training_data.zip)",
+    tree="""CaseXX.mhd, CaseXX.raw                     also below training_data/ or TrainingData_PartN/
+CaseXX_segmentation.mhd, CaseXX_segmentation.raw""",
+    list_files=list_files,
+    read=_read,
+)

@@ -13,7 +13,6 @@ empty mask says no cancer. No grade is published: a contour is cancer that histo
 or 5, and counts as csPCa here. No reader's PI-RADS score is published either. The licence is on the set's page.
 """
 
-from collections.abc import Callable, Iterator
 from dataclasses import replace
 from pathlib import Path
 
@@ -22,20 +21,10 @@ import SimpleITK as sitk
 from pydantic import Field
 
 from prostafed.common.errors import DataError
-from prostafed.common.imaging.cases import CaseRecord, Grid
+from prostafed.common.imaging.cases import CaseRecord
 from prostafed.common.shell.tables import Row, raise_mistakes, read_table
-from prostafed.simulations.datasets import stop
-from prostafed.simulations.datasets.study import (
-    Case,
-    StudyFiles,
-    Volumes,
-    add_gland,
-    check_sequences,
-    choose_centers,
-    import_studies,
-    read_images,
-    read_masks,
-)
+from prostafed.simulations.datasets.dataset import Dataset
+from prostafed.simulations.datasets.study import Selection, StudyFiles, Volumes, add_gland, read_images, read_masks
 
 SEQUENCES = {
     "t2w": "acquired",
@@ -58,30 +47,6 @@ class Prostate158Row(Row):
     t2_anatomy_reader1: str | None = Field(None, pattern=_PATH, description="a relative path")
     t2_tumor_reader1: str | None = Field(None, pattern=_PATH, description="a relative path")
     adc_tumor_reader1: str | None = Field(None, pattern=_PATH, description="a relative path")
-
-
-def import_prostate158(
-    root: Path,
-    grid: Grid,
-    sequences: tuple[str, ...],
-    centers: tuple[str, ...] = (),
-    on_error: Callable[[DataError], None] = stop,
-    allow_missing: tuple[str, ...] = (),
-) -> Iterator[Case]:
-    """Yield record, image (sequence, z, y, x) float16 and masks (MASKS, z, y, x) uint8 of each study, by case id."""
-    check_sequences("Prostate158", SEQUENCES, sequences, allow_missing)
-    studies = choose_centers(list_files(root), centers, "Prostate158")
-
-    def read(study: StudyFiles) -> Volumes:
-        images = read_images(study, root, sequences, allow_missing, _ADVICE)
-        masks = add_gland(read_masks(study), study.record.case_id, {1: 2, 2: 1})
-        record = study.record
-        if "lesion" in masks:
-            masks["lesion"] = masks["lesion"] > 0
-            record = replace(record, cspca=bool(np.any(sitk.GetArrayViewFromImage(masks["lesion"]))))
-        return Volumes(record, images, masks, SEQUENCES)
-
-    return import_studies(studies, read, grid, sequences, on_error, allow_missing)
 
 
 def list_files(root: Path) -> tuple[StudyFiles, ...]:
@@ -113,6 +78,15 @@ def list_files(root: Path) -> tuple[StudyFiles, ...]:
     return tuple(studies[case_id] for case_id in sorted(studies))
 
 
+def _read(study: StudyFiles, selection: Selection) -> Volumes:
+    record, images = study.record, read_images(study, selection, _ADVICE)
+    masks = add_gland(read_masks(study), record.case_id, {1: 2, 2: 1})
+    if "lesion" in masks:
+        masks["lesion"] = masks["lesion"] > 0
+        record = replace(record, cspca=bool(np.any(sitk.GetArrayViewFromImage(masks["lesion"]))))
+    return Volumes(record, images, masks, SEQUENCES)
+
+
 def _find_tables(root: Path, name: str) -> list[Path]:
     found = sorted({path for depth in ("", "*/", "*/*/") for path in root.glob(depth + name)})
     if len(found) > 1:
@@ -129,7 +103,25 @@ def _locate(root: Path, folder: Path, row: Prostate158Row) -> StudyFiles:
     case_id = f"{row.ID:03d}"
     cells = {"zones": row.t2_anatomy_reader1, "lesion": row.adc_tumor_reader1 or row.t2_tumor_reader1}
     return StudyFiles(
-        CaseRecord(case_id, case_id, center="Charite", source="prostate158"),
+        CaseRecord(case_id, case_id, center="Charite"),
         {name: resolve(cell) for name, column in _COLUMNS.items() if (cell := getattr(row, column))},
         {name: resolve(cell) for name, cell in cells.items() if cell},
     )
+
+
+DATASET = Dataset(
+    name="prostate158",
+    title="Prostate158",
+    centers=("Charite",),
+    sequences=tuple(SEQUENCES),
+    labels="cancer contours, zones",
+    licence="see its page",
+    size="158 studies, one per patient: 139 for training and validation, 19 for testing",
+    origin="doi.org/10.5281/zenodo.6481141 (training), doi.org/10.5281/zenodo.6592345 (testing)",
+    tree="""prostate158_train/{train.csv,valid.csv}    or train.csv and valid.csv in root itself
+prostate158_train/train/NNN/{t2,adc,dwi,t2_anatomy_reader1,t2_tumor_reader1,adc_tumor_reader1,empty}.nii.gz
+prostate158_test/test.csv                optional; paths in the tables are relative to them
+prostate158_test/test/NNN/...            as above, and of a second reader""",
+    list_files=list_files,
+    read=_read,
+)

@@ -13,7 +13,7 @@ the studies are in PI-CAI as well, under other numbers: see `overlap`.
 
 import re
 from collections import defaultdict
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Literal
 
@@ -22,18 +22,11 @@ import SimpleITK as sitk
 from pydantic import Field
 
 from prostafed.common.errors import DataError
-from prostafed.common.imaging.cases import CaseRecord, Grid
+from prostafed.common.imaging.cases import CaseRecord
 from prostafed.common.shell.tables import Row, raise_mistakes, read_table
-from prostafed.simulations.datasets import stop
+from prostafed.simulations.datasets.dataset import Dataset
 from prostafed.simulations.datasets.dicom_files import read_dicom
-from prostafed.simulations.datasets.study import (
-    Case,
-    StudyFiles,
-    Volumes,
-    check_sequences,
-    choose_centers,
-    import_studies,
-)
+from prostafed.simulations.datasets.study import Selection, StudyFiles, Volumes
 
 SEQUENCES = ("t2w", "adc", "hbv")
 _NUMBER = r"-?[0-9]+(\.[0-9]+)?([eE]-?[0-9]+)?"
@@ -52,42 +45,6 @@ class FindingRow(Row):
         """(x, y, z), LPS."""
         x, y, z = map(float, self.pos.split())
         return x, y, z
-
-
-def import_prostatex(
-    root: Path,
-    grid: Grid,
-    sequences: tuple[str, ...],
-    centers: tuple[str, ...] = (),
-    on_error: Callable[[DataError], None] = stop,
-    allow_missing: tuple[str, ...] = (),
-) -> Iterator[Case]:
-    """Yield record, image (sequence, z, y, x) float16 and masks (MASKS, z, y, x) uint8 of each study, by case id.
-
-    Where none of a patient's findings lies on the T2, that is a LABEL_CONFLICT; some may, for ProstateX-0025 has two
-    studies, and the table does not tell which a finding is of. See `Importer` for what else is raised.
-    """
-    check_sequences("PROSTATEx", SEQUENCES, sequences, allow_missing)
-    findings = read_findings(root)
-    studies = choose_centers(_locate(root, findings), centers, "PROSTATEx")
-
-    def read(study: StudyFiles) -> Volumes:
-        record = study.record
-        volumes = read_dicom(record, study.images["t2w"], sequences, allow_missing)
-        own = findings.get(record.patient_id, ())
-        if own and not any(_holds(volumes.images["t2w"], finding.position_mm) for finding in own):
-            raise DataError(
-                f"LABEL_CONFLICT case={record.case_id}: expected a finding of the patient to lie on the T2, found all "
-                f"{len(own)} outside it; check that table and images are of one release."
-            )
-        return volumes
-
-    return import_studies(studies, read, grid, sequences, on_error, allow_missing)
-
-
-def list_files(root: Path) -> tuple[StudyFiles, ...]:
-    """Return the studies found below `root`; raises DataError for missing tables or images, or a wrong cell."""
-    return _locate(root, read_findings(root))
 
 
 def read_findings(root: Path) -> Mapping[str, Sequence[FindingRow]]:
@@ -109,8 +66,12 @@ def read_findings(root: Path) -> Mapping[str, Sequence[FindingRow]]:
     return findings
 
 
-def _locate(root: Path, findings: Mapping[str, Sequence[FindingRow]]) -> tuple[StudyFiles, ...]:
-    """Return a study per <patient>/<date> folder, by case id <patient>_<mm-dd-yyyy>."""
+def list_files(root: Path) -> tuple[StudyFiles, ...]:
+    """Return a study per <patient>/<date> folder, by case id <patient>_<mm-dd-yyyy>.
+
+    Raises DataError for missing tables or images, or a wrong cell.
+    """
+    findings = read_findings(root)
     patients = [path for depth in ("", "*/", "*/*/") for path in root.glob(f"{depth}ProstateX-[0-9][0-9][0-9][0-9]")]
     folders: dict[str, Path] = {}
     mistakes: list[object] = []
@@ -129,20 +90,28 @@ def _locate(root: Path, findings: Mapping[str, Sequence[FindingRow]]) -> tuple[S
             f"{root}: expected ProstateX-NNNN/<date>/<series>/*.dcm in it, in PROSTATEx/ or in manifest-*/PROSTATEx/, "
             "found none. Get the images with the NBIA Data Retriever: cancerimagingarchive.net/collection/prostatex."
         )
-    return tuple(
-        StudyFiles(
-            CaseRecord(
-                case_id,
-                case_id.partition("_")[0],
-                center="RUMC",
-                cspca=_decide(findings.get(case_id.partition("_")[0], ())),
-                source="prostatex",
-            ),
-            dict.fromkeys(SEQUENCES, folders[case_id]),
-            {},
+    return tuple(_describe(case_id, folders[case_id], findings) for case_id in sorted(folders))
+
+
+def _describe(case_id: str, folder: Path, findings: Mapping[str, Sequence[FindingRow]]) -> StudyFiles:
+    patient = case_id.partition("_")[0]
+    own = findings.get(patient, ())
+    record = CaseRecord(case_id, patient, center="RUMC", cspca=_decide(own))
+    places = tuple(finding.position_mm for finding in own)
+    return StudyFiles(record, dict.fromkeys(SEQUENCES, folder), {}, findings_mm=places)
+
+
+def _read(study: StudyFiles, selection: Selection) -> Volumes:
+    """Return the images. Where none of a patient's findings lies on the T2, that is a LABEL_CONFLICT; some may, for
+    ProstateX-0025 has two studies, and the table does not tell which a finding is of.
+    """
+    volumes, places = read_dicom(study, selection), study.findings_mm
+    if places and not any(_holds(volumes.images["t2w"], place) for place in places):
+        raise DataError(
+            f"LABEL_CONFLICT case={study.record.case_id}: expected a finding of the patient to lie on the T2, found "
+            f"all {len(places)} outside it; check that table and images are of one release."
         )
-        for case_id in sorted(folders)
-    )
+    return volumes
 
 
 def _decide(findings: Sequence[FindingRow]) -> bool | None:
@@ -156,3 +125,19 @@ def _decide(findings: Sequence[FindingRow]) -> bool | None:
 def _holds(image: sitk.Image, position_mm: tuple[float, float, float]) -> bool:
     index = np.array(image.TransformPhysicalPointToContinuousIndex(position_mm))
     return bool(np.all((index >= -0.5) & (index <= np.array(image.GetSize()) - 0.5)))
+
+
+DATASET = Dataset(
+    name="prostatex",
+    title="PROSTATEx (SPIE-AAPM-NCI challenge)",
+    centers=("RUMC",),
+    sequences=SEQUENCES,
+    labels="csPCa yes or no per finding (training part), no contours",
+    licence="CC BY 3.0",
+    size="346 patients, of whom 204 with published findings",
+    origin="cancerimagingarchive.net/collection/prostatex (images with the NBIA Data Retriever, findings as CSV)",
+    tree="""ProstateX-NNNN/<date>/<series>/*.dcm      also below PROSTATEx/ or manifest-*/PROSTATEx/
+ProstateX-Findings-Train.csv             also in a folder of its own; ProstateX-Findings-Test.csv is optional""",
+    list_files=list_files,
+    read=_read,
+)

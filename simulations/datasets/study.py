@@ -1,13 +1,13 @@
-"""What importers share: one study of a public set from its files to a case; which codes name what is missing."""
+"""One study of a public set, from its files to a case; which codes name what is missing."""
 
-from collections.abc import Callable, Collection, Iterable, Iterator, Mapping
-from dataclasses import dataclass, replace
+from collections.abc import Mapping
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 
 import numpy as np
 import SimpleITK as sitk
 
-from prostafed.common.errors import DataError, nearest
+from prostafed.common.errors import DataError
 from prostafed.common.imaging.cases import MASKS, CaseRecord, Grid, Image, Masks
 from prostafed.common.imaging.files import read_file
 from prostafed.common.imaging.geometry import prepare_case
@@ -16,7 +16,20 @@ from prostafed.common.imaging.nifti import MAX_DIFFERENCE_VOXELS, measure_disagr
 from prostafed.simulations.datasets.fingerprint import describe_volume
 
 MISSING = {"t2w": "NO_T2", "adc": "NO_ADC", "hbv": "NO_HBV"}
+AS_PUBLISHED = "as distributed"
 Case = tuple[CaseRecord, Image, Masks]
+
+
+@dataclass(frozen=True)
+class Selection:
+    """What is taken of a set, and what its cases are made to."""
+
+    root: Path
+    grid: Grid
+    sequences: tuple[str, ...]
+    allow_missing: tuple[str, ...] = ()  # sequences that a study may lack
+    centers: tuple[str, ...] = ()  # only their studies; none: all
+    fold: int | None = None  # of the official split: only the studies it validates in that fold
 
 
 @dataclass(frozen=True)
@@ -27,6 +40,9 @@ class StudyFiles:
     images: Mapping[str, Path]  # sequence -> file, or the folder of a DICOM study; it may be missing on disk
     masks: Mapping[str, Path]  # of MASKS -> file; only those that exist
     lacks: str = ""  # a sentence on what should be there, but can be done without
+    findings_mm: tuple[
+        tuple[float, float, float], ...
+    ] = ()  # where tables place the patient's findings: (x, y, z), LPS
 
 
 @dataclass(frozen=True)
@@ -36,52 +52,10 @@ class Volumes:
     record: CaseRecord
     images: Mapping[str, sitk.Image]  # the t2w always, others as far as the study has them
     masks: Mapping[str, sitk.Image]
-    sources: Mapping[str, str]  # sequence -> how it came about, for the record
+    sources: Mapping[str, str] = field(default_factory=dict)  # sequence -> how it came about; if not told, as published
 
 
-def check_sequences(
-    title: str, has: Collection[str], sequences: tuple[str, ...], allow_missing: tuple[str, ...]
-) -> None:
-    """Raise DataError where the set has no such sequence and the study does not allow it to be missing."""
-    absent = [name for name in sequences if name not in has and name not in allow_missing]
-    if absent and absent[0] not in MISSING:
-        raise DataError(f"{title} has no sequence '{absent[0]}'{nearest(absent[0], has)}")
-    if absent:
-        names = ", ".join(f'"{name}"' for name in sequences if name not in has)
-        raise DataError(
-            f"{title} has no {' and no '.join(absent)}: it has {', '.join(has)} only. Let the study do without, "
-            f"allow_missing = [{names}] in its [data], or take the site out of the federation."
-        )
-
-
-def choose_centers(studies: Iterable[StudyFiles], centers: tuple[str, ...], title: str) -> tuple[StudyFiles, ...]:
-    """Return the studies of `centers` (none: all); raises DataError for a centre nobody comes from."""
-    studies = tuple(studies)
-    known = {study.record.center for study in studies if study.record.center}
-    if unknown := [center for center in centers if center not in known]:
-        raise DataError(f"{title}: no study of center '{unknown[0]}'{nearest(unknown[0], known)}")
-    return tuple(study for study in studies if not centers or study.record.center in centers)
-
-
-def import_studies(
-    studies: Iterable[StudyFiles],
-    read: Callable[[StudyFiles], Volumes],
-    grid: Grid,
-    sequences: tuple[str, ...],
-    on_error: Callable[[DataError], None],
-    allow_missing: tuple[str, ...],
-) -> Iterator[Case]:
-    """Yield the case of each study; one that cannot be used goes to `on_error`."""
-    for study in studies:
-        try:
-            case = make_case(read(study), grid, sequences, allow_missing)
-        except DataError as error:
-            on_error(error)
-            continue
-        yield case
-
-
-def make_case(volumes: Volumes, grid: Grid, sequences: tuple[str, ...], allow_missing: tuple[str, ...] = ()) -> Case:
+def make_case(volumes: Volumes, selection: Selection) -> Case:
     """Return record, image (sequence, z, y, x) float16 and masks (MASKS, z, y, x) uint8 of one study.
 
     The record's `masks` leaves out what nobody delineated: an empty gland or zones, the lesion of a positive study
@@ -89,8 +63,9 @@ def make_case(volumes: Volumes, grid: Grid, sequences: tuple[str, ...], allow_mi
     LABEL_CONFLICT, and those of `prepare_case`).
     """
     record, images, masks = volumes.record, volumes.images, volumes.masks
+    sequences = selection.sequences
     for name in sequences:
-        if name not in images and name not in allow_missing:
+        if name not in images and name not in selection.allow_missing:
             raise DataError(
                 f"{MISSING[name]} case={record.case_id}: expected {name}, found none; take the study out, or allow "
                 "the sequence to be missing: allow_missing in the study's [data]."
@@ -105,32 +80,32 @@ def make_case(volumes: Volumes, grid: Grid, sequences: tuple[str, ...], allow_mi
     if "lesion" in masks or record.cspca is False:
         delineated.add("lesion")
     present = {name: images[name] for name in sequences if name in images}
-    image, voxels = prepare_case(record.case_id, present, masks, grid, reference=images["t2w"], channels=sequences)
+    image, voxels = prepare_case(
+        record.case_id, present, masks, selection.grid, reference=images["t2w"], channels=sequences
+    )
     known = replace(
         record,
         masks=tuple(name for name in MASKS if name in delineated),
-        sequences={name: volumes.sources[name] for name in present},
+        sequences={name: volumes.sources.get(name, AS_PUBLISHED) for name in present},
         fingerprint=describe_volume(images["t2w"]),
     )
     return known, image, voxels
 
 
-def read_images(
-    study: StudyFiles, root: Path, sequences: tuple[str, ...], allow_missing: tuple[str, ...], advice: str
-) -> dict[str, sitk.Image]:
-    """Return the t2w and those of `sequences` that are there; `advice` ends the sentence on one that is missing.
+def read_images(study: StudyFiles, selection: Selection, advice: str) -> dict[str, sitk.Image]:
+    """Return the t2w and the sequences asked for that are there; `advice` ends the sentence on one that is missing.
 
-    Raises DataError (NO_T2, NO_ADC, NO_HBV, UNREADABLE) unless `allow_missing` names the sequence.
+    Raises DataError (NO_T2, NO_ADC, NO_HBV, UNREADABLE) unless the sequence may be missing.
     """
     images = {}
-    for name in dict.fromkeys(("t2w", *sequences)):
+    for name in dict.fromkeys(("t2w", *selection.sequences)):
         path = study.images.get(name)
         if path is not None and path.is_file():
             images[name] = read_volume(path, study.record.case_id, name)
-        elif path is not None and name not in allow_missing:
+        elif path is not None and name not in selection.allow_missing:
             raise DataError(
-                f"{MISSING[name]} case={study.record.case_id}: expected {path.relative_to(root)}, found no such file; "
-                f"{advice}"
+                f"{MISSING[name]} case={study.record.case_id}: expected {path.relative_to(selection.root)}, found no "
+                f"such file; {advice}"
             )
     return images
 

@@ -5,7 +5,8 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from prostafed.common.errors import DataError
-from prostafed.simulations.datasets import load_lister
+from prostafed.simulations.datasets import load_dataset
+from prostafed.simulations.datasets.dataset import list_studies
 from prostafed.simulations.datasets.study import StudyFiles
 
 UNKNOWN_CENTER = "not told"
@@ -24,7 +25,7 @@ def survey_folder(name: str, root: Path) -> Survey:
     if not root.is_dir():
         return Survey((f"{root}: expected a folder, found none. Check the path.",), {})
     try:
-        studies = load_lister(name)(root)
+        studies = list_studies(load_dataset(name), root)
     except DataError as error:
         return Survey(tuple(str(error).splitlines()), {})
     paths = dict.fromkeys(path for study in studies for path in study.images.values())

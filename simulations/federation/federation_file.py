@@ -1,17 +1,20 @@
 """The federation file: who takes part in a simulation, and where each emulated hospital's cases come from."""
 
+from difflib import get_close_matches
 from pathlib import Path
-from typing import Annotated, Literal
+from typing import Annotated, Any, ClassVar, Literal
 
-from pydantic import Field, field_validator
+from pydantic import Discriminator, Field, Tag, ValidationInfo, field_validator
 
-from prostafed.common.errors import ConfigurationError
+from prostafed.common.errors import ConfigurationError, nearest
+from prostafed.common.imaging.cases import GENERATED
 from prostafed.common.shell.configuration import Section, read_toml
+from prostafed.simulations.datasets import DATASETS, load_dataset
 from prostafed.simulations.federation.faults import Fault
 from prostafed.simulations.phantom.settings import Readers, Scanner
 
 SITE_NAME = r"^[a-z0-9][a-z0-9-]{0,40}$"
-_CENTER = Field("", description="only studies of this centre; empty takes all")
+CASES = "cases"  # the source of cases that are indexed already
 
 
 class EmulatedSite(Section):
@@ -26,6 +29,11 @@ class EmulatedSite(Section):
         "all the cases anyway",
     )
 
+    @property
+    def title(self) -> str:
+        """Return what its cases are, for a reader; nothing where `source` says it."""
+        return ""
+
 
 class PhantomSite(EmulatedSite):
     """A hospital of generated cases."""
@@ -38,54 +46,52 @@ class PhantomSite(EmulatedSite):
     readers: Readers = Field(Readers(), description="who reads its cases, a table")
 
 
-class PicaiSite(EmulatedSite):
-    """A hospital of cases in the PI-CAI layout."""
+class DatasetSite(EmulatedSite):
+    """A hospital of cases of a public set."""
 
-    source: Literal["picai"] = Field(description="PI-CAI layout: MHA images, masks, marksheet")
-    root: Path = Field(strict=False, description="folder that holds images/; relative to the federation file")
-    center: str = _CENTER
+    tag: ClassVar[str] = "dataset"
+    source: str = Field(description=f"a public set, see `prostafed-sim datasets`: {', '.join(DATASETS)}")
+    root: Path = Field(strict=False, description="folder of the set as published; relative to the federation file")
+    center: str = Field("", description="only studies of this centre of the set; empty takes all")
     fold: int | None = Field(
-        None, ge=0, le=4, description="only studies that the official split (picai_splits.json) validates in this fold"
+        None, ge=0, description="only studies that the set's official split validates in this fold; picai has 0 to 4"
     )
 
+    @property
+    def title(self) -> str:
+        """Return the title of its set."""
+        return load_dataset(self.source).title
 
-class ProstatexSite(EmulatedSite):
-    """A hospital of PROSTATEx cases."""
+    @field_validator("source")
+    @classmethod
+    def _listed(cls, source: str) -> str:
+        if source not in DATASETS:
+            raise ValueError(f"unknown source '{source}'{nearest(source, (GENERATED, CASES, *DATASETS))}")
+        return source
 
-    source: Literal["prostatex"] = Field(description="PROSTATEx: DICOM, table of findings")
-    root: Path = Field(strict=False, description="folder of ProstateX-NNNN/; relative to the federation file")
-    center: str = _CENTER
+    @field_validator("center")
+    @classmethod
+    def _told_apart(cls, center: str, info: ValidationInfo) -> str:
+        if not center or "source" not in info.data:
+            return center
+        dataset = load_dataset(info.data["source"])
+        if not dataset.centers:
+            raise ValueError(f"{dataset.title} does not tell its centres apart, found '{center}'. Leave center out.")
+        if center not in dataset.centers:
+            raise ValueError(f"{dataset.title} has no center '{center}'{nearest(center, dataset.centers)}")
+        return center
 
-
-class Prostate158Site(EmulatedSite):
-    """A hospital of Prostate158 cases."""
-
-    source: Literal["prostate158"] = Field(description="Prostate158: NIfTI and tables")
-    root: Path = Field(strict=False, description="folder of prostate158_train/; relative to the federation file")
-    center: str = _CENTER
-
-
-class MsdSite(EmulatedSite):
-    """A hospital of cases of the Medical Segmentation Decathlon, T2 and ADC only."""
-
-    source: Literal["msd"] = Field(description="MSD Task05_Prostate: NIfTI")
-    root: Path = Field(strict=False, description="folder of Task05_Prostate/; relative to the federation file")
-    center: str = _CENTER
-
-
-class Promise12Site(EmulatedSite):
-    """A hospital of PROMISE12 cases, T2 only."""
-
-    source: Literal["promise12"] = Field(description="PROMISE12: MHD files")
-    root: Path = Field(strict=False, description="folder of CaseXX.mhd; relative to the federation file")
-
-
-class NciIsbiSite(EmulatedSite):
-    """A hospital of NCI-ISBI 2013 cases, T2 only."""
-
-    source: Literal["nci-isbi"] = Field(description="NCI-ISBI 2013: DICOM, masks as NRRD")
-    root: Path = Field(strict=False, description="folder of series and masks; relative to the federation file")
-    center: str = _CENTER
+    @field_validator("fold")
+    @classmethod
+    def _in_split(cls, fold: int | None, info: ValidationInfo) -> int | None:
+        if fold is None or "source" not in info.data:
+            return fold
+        dataset = load_dataset(info.data["source"])
+        if not dataset.folds:
+            raise ValueError(f"{dataset.title} has no official split, found fold {fold}. Leave fold out.")
+        if fold >= dataset.folds:
+            raise ValueError(f"the official split of {dataset.title} has folds 0 to {dataset.folds - 1}, found {fold}.")
+        return fold
 
 
 class CasesSite(EmulatedSite):
@@ -94,17 +100,43 @@ class CasesSite(EmulatedSite):
     source: Literal["cases"] = Field(description="a folder of indexed cases")
     root: Path = Field(strict=False, description="folder of *.safetensors cases; relative to the federation file")
 
+    @property
+    def title(self) -> str:
+        """Return what is known of them."""
+        return "indexed by the site"
 
-DatasetSite = PicaiSite | ProstatexSite | Prostate158Site | MsdSite | Promise12Site | NciIsbiSite
+
 SimulatedSite = PhantomSite | DatasetSite | CasesSite
+
+
+def _tell_kind(site: Any) -> str | None:
+    """Return the kind of site that a source means, or seems to mean; what is like no other kind is a public set."""
+    source = site.get("source") if isinstance(site, dict) else getattr(site, "source", None)
+    if source is None:
+        return None
+    close = get_close_matches(str(source), (GENERATED, CASES, *DATASETS), n=1, cutoff=0.7)
+    return close[0] if close and close[0] not in DATASETS else DatasetSite.tag
 
 
 class Federation(Section):
     """Everyone who takes part."""
 
-    site: Annotated[tuple[Annotated[SimulatedSite, Field(discriminator="source")], ...], Field(min_length=1)] = Field(
-        description="one table per emulated hospital"
-    )
+    site: Annotated[
+        tuple[
+            Annotated[
+                Annotated[PhantomSite, Tag(GENERATED)]
+                | Annotated[DatasetSite, Tag(DatasetSite.tag)]
+                | Annotated[CasesSite, Tag(CASES)],
+                Discriminator(
+                    _tell_kind,
+                    custom_error_type="value_error",
+                    custom_error_context={"error": "the key 'source' is missing. Add it."},
+                ),
+            ],
+            ...,
+        ],
+        Field(min_length=1),
+    ] = Field(description="one table per emulated hospital")
     allow_overlap: bool = Field(
         False, description="run although a patient is at several sites; otherwise that stops the run"
     )

@@ -12,21 +12,21 @@ from typing import Any
 from prostafed.client.gate.admission import admit_cases
 from prostafed.common.errors import DataError
 from prostafed.common.imaging.case_folder import CaseFolder, case_path, open_case_folder, write_case
-from prostafed.common.imaging.cases import CaseRecord, Grid, Image, Masks
+from prostafed.common.imaging.cases import GENERATED, Grid
 from prostafed.common.imaging.folds import write_splits
 from prostafed.common.seeding import derive_seed
 from prostafed.common.shell.files import link_to, make_folder, write_json, write_text
 from prostafed.common.shell.provenance import fingerprint_files, read_versions
 from prostafed.common.study import Study
 from prostafed.common.study.split import split_patients
-from prostafed.simulations.datasets import load_importer
+from prostafed.simulations.datasets import load_dataset
+from prostafed.simulations.datasets.dataset import import_cases
+from prostafed.simulations.datasets.study import Case, Selection
 from prostafed.simulations.federation.faults import Fault, flip_labels
 from prostafed.simulations.federation.federation_file import (
     CasesSite,
     DatasetSite,
     PhantomSite,
-    PicaiSite,
-    Promise12Site,
     SimulatedSite,
 )
 from prostafed.simulations.federation.workers import single_threaded_workers
@@ -42,7 +42,7 @@ class Hospital:
     """One emulated hospital, its cases ready."""
 
     name: str
-    source: str  # "phantom" wherever cases are generated, in whatever layout they came
+    source: str  # GENERATED wherever cases are generated, in whatever layout they came
     cases: CaseFolder
     fingerprint: str
     left_out: tuple[str, ...]  # one sentence per study that could not be used
@@ -73,8 +73,7 @@ def prepare_hospital(site: SimulatedSite, study: Study, cache: Path, on_case: On
 
 def _open(site: SimulatedSite, study: Study, folder: Path, fingerprint: str, left_out: tuple[str, ...]) -> Hospital:
     cases = admit_cases(open_case_folder(folder), study.data)
-    generated = any(record.source == "phantom" for record in cases.records)
-    source = "phantom" if generated else site.source
+    source = GENERATED if any(record.generated for record in cases.records) else site.source
     return Hospital(site.name, source, cases, fingerprint, left_out, site.faults, site.minimum_cell)
 
 
@@ -142,7 +141,9 @@ def _fill(folder: Path, site: PhantomSite | DatasetSite, study: Study, on_case: 
         done = len(list(folder.glob(_CASES)))  # written in order and whole: an interrupted hospital goes on here
         cases, count = _generate(site, study, grid, done), site.cases
     else:
-        cases = _import(site, study, grid, lambda error: left_out.append(str(error)))
+        centers = (site.center,) if site.center else ()
+        selection = Selection(site.root, grid, sequences, study.data.allow_missing, centers, site.fold)
+        cases = import_cases(load_dataset(site.source), selection, lambda error: left_out.append(str(error)))
         done, count = 0, 0
     for number, (record, image, masks) in enumerate(cases, start=done + 1):
         case_id, patient_id = f"{site.name}-{record.case_id}", f"{site.name}-{record.patient_id}"
@@ -152,21 +153,7 @@ def _fill(folder: Path, site: PhantomSite | DatasetSite, study: Study, on_case: 
     return left_out
 
 
-def _import(
-    site: DatasetSite, study: Study, grid: Grid, on_error: Callable[[DataError], None]
-) -> Iterator[tuple[CaseRecord, Image, Masks]]:
-    """Yield the cases of a site that takes them from a public set."""
-    importer = load_importer(site.source)
-    if isinstance(site, PicaiSite):  # the one set with official folds
-        from prostafed.simulations.datasets.picai import import_picai
-
-        importer = partial(import_picai, fold=site.fold)
-    center = "" if isinstance(site, Promise12Site) else site.center
-    centers = (center,) if center else ()
-    return importer(site.root, grid, study.data.sequences, centers, on_error, study.data.allow_missing)
-
-
-def _generate(site: PhantomSite, study: Study, grid: Grid, first: int) -> Iterator[tuple[CaseRecord, Image, Masks]]:
+def _generate(site: PhantomSite, study: Study, grid: Grid, first: int) -> Iterator[Case]:
     """Yield the site's cases from number `first` on, in order; made by a process per core, each with one thread."""
     arguments = {
         "seed": derive_seed(site.seed, "hospital", site.name),  # who the patients are is no matter of the study
@@ -181,7 +168,7 @@ def _generate(site: PhantomSite, study: Study, grid: Grid, first: int) -> Iterat
         yield from pool.map(partial(_generate_one, arguments), range(first, site.cases))
 
 
-def _generate_one(arguments: dict[str, Any], index: int) -> tuple[CaseRecord, Image, Masks]:
+def _generate_one(arguments: dict[str, Any], index: int) -> Case:
     from prostafed.simulations.phantom.case import generate_case
 
     return generate_case(index=index, **arguments)

@@ -1,30 +1,29 @@
 """Patients at two sites of one federation: what one site trains on, another would test on.
 
-A patient is known again by the id a set gives him; by PI-CAI's table of the PROSTATEx patients it took over, where a
-site's labels folder holds it; and by the fingerprint of the T2, which needs neither.
+A patient is known again by the id a set gives him; by a set's own table of patients that it took over from another; and
+by the fingerprint of the T2, which needs neither.
 """
 
-import json
 from collections.abc import Mapping, Sequence
 from itertools import combinations
 
 import numpy as np
 import numpy.typing as npt
 
-from prostafed.common.errors import ConfigurationError, DataError
+from prostafed.common.errors import ConfigurationError
 from prostafed.common.imaging.cases import CaseRecord
+from prostafed.simulations.datasets import load_dataset
 from prostafed.simulations.datasets.fingerprint import DIGITS, SAME_STUDY
-from prostafed.simulations.datasets.picai import find_labels
 from prostafed.simulations.federation.federation_file import (
     CasesSite,
+    DatasetSite,
     Federation,
     PhantomSite,
-    PicaiSite,
     SimulatedSite,
 )
 from prostafed.simulations.federation.hospitals import Hospital
 
-ID_TABLE = "additional_resources/ProstateX-mapping.json"  # of picai_labels: ProstateX-NNNN_<date> -> <patient>_<study>
+Patient = tuple[str, ...]  # the name of the set, and what he is called there
 
 
 def check_overlap(federation: Federation, hospitals: Sequence[Hospital]) -> list[str]:
@@ -33,7 +32,7 @@ def check_overlap(federation: Federation, hospitals: Sequence[Hospital]) -> list
     Raises ConfigurationError with all of them unless the federation file says `allow_overlap`. Generated patients are
     numbered anew in every folder: of two folders they are others.
     """
-    known = read_id_table(federation.site)
+    known = read_taken_over(federation.site)
     pairs = combinations(zip(federation.site, hospitals, strict=True), 2)
     found = [text for one, other in pairs if (text := _compare(one, other, known))]
     if found and not federation.allow_overlap:
@@ -45,20 +44,12 @@ def check_overlap(federation: Federation, hospitals: Sequence[Hospital]) -> list
     return found
 
 
-def read_id_table(sites: Sequence[SimulatedSite]) -> Mapping[str, str]:
-    """Return the PI-CAI patient of each PROSTATEx patient, as far as the labels of the PI-CAI sites tell it."""
-    known: dict[str, str] = {}
+def read_taken_over(sites: Sequence[SimulatedSite]) -> Mapping[Patient, Patient]:
+    """Return who a patient is in the set that took him over, as far as the sets of the sites tell it."""
+    known: dict[Patient, Patient] = {}
     for site in sites:
-        if not isinstance(site, PicaiSite) or not (path := find_labels(site.root) / ID_TABLE).is_file():
-            continue
-        try:
-            table = json.loads(path.read_text(encoding="utf-8"))
-            known |= {study.partition("_")[0]: taken.partition("_")[0] for study, taken in table.items()}
-        except (ValueError, AttributeError) as error:
-            raise DataError(
-                f"{path.name}: expected ProstateX studies and their PI-CAI numbers as JSON, found something else. Copy "
-                "the file again from picai_labels."
-            ) from error
+        if isinstance(site, DatasetSite) and (read := load_dataset(site.source).read_taken_over):
+            known |= {patient: (site.source, own) for patient, own in read(site.root).items()}
     return known
 
 
@@ -72,7 +63,7 @@ def find_same(first: Sequence[str], second: Sequence[str]) -> list[tuple[int, in
 
 
 def _compare(
-    one: tuple[SimulatedSite, Hospital], other: tuple[SimulatedSite, Hospital], known: Mapping[str, str]
+    one: tuple[SimulatedSite, Hospital], other: tuple[SimulatedSite, Hospital], known: Mapping[Patient, Patient]
 ) -> str:
     """Return what two sites share, as a sentence; nothing where they share nothing."""
     (first, second), records = (one[0], other[0]), (one[1].cases.records, other[1].cases.records)
@@ -92,16 +83,15 @@ def _compare(
     )
 
 
-def _name_patient(site: SimulatedSite, record: CaseRecord, known: Mapping[str, str]) -> tuple[str, ...]:
+def _name_patient(site: SimulatedSite, record: CaseRecord, known: Mapping[Patient, Patient]) -> Patient:
     """Return what tells a patient from all others, whatever site the case is at."""
     if isinstance(site, CasesSite):
         return (record.source, record.patient_id)
     patient = record.patient_id.removeprefix(f"{site.name}-")
-    if record.source == "phantom":
-        return ("phantom", site.name if isinstance(site, PhantomSite) else str(site.root), patient)
-    if record.source == "prostatex" and patient in known:
-        return ("picai", known[patient])
-    return (record.source, patient)
+    if record.generated:
+        return (record.source, site.name if isinstance(site, PhantomSite) else str(site.root), patient)
+    named = (record.source, patient)
+    return known.get(named, named)
 
 
 def _to_signs(fingerprints: Sequence[str]) -> npt.NDArray[np.float32]:

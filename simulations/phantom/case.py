@@ -4,7 +4,7 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from prostafed.common.imaging.cases import MASKS, CaseRecord, Grid, Image, Masks
+from prostafed.common.imaging.cases import GENERATED, MASKS, CaseRecord, Grid, Image, Masks
 from prostafed.common.imaging.intensity import normalise
 from prostafed.common.seeding import derive_seed
 from prostafed.simulations.phantom.anatomy import Anatomy, draw_anatomy
@@ -102,7 +102,7 @@ def make_record(study: GeneratedStudy, case_id: str, sequences: tuple[str, ...])
         prostate_volume=patient.reported_ml,
         masks=MASKS,
         sequences={name: sources[name] for name in sequences},
-        source="phantom",
+        source=GENERATED,
     )
 
 

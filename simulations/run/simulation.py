@@ -170,13 +170,16 @@ def _read_record(simulation: Simulation) -> RunRecord:
 
 
 def _describe_sites(simulation: Simulation, hospitals: Sequence[Hospital]) -> None:
-    """Write federation.json: each site as asked for, with the cases it came to, and named "phantom" where they are
-    generated.
+    """Write federation.json: each site as asked for, with the cases it came to, the title of its set, and named
+    "phantom" where they are generated.
 
     Generated studies can also arrive in a public set's layout; they are called generated all the same.
     """
     sites = tuple(
-        SiteLine(**site.model_dump(mode="json") | {"cases": len(hospital.cases.records), "source": hospital.source})
+        SiteLine(
+            **site.model_dump(mode="json")
+            | {"cases": len(hospital.cases.records), "source": hospital.source, "title": site.title}
+        )
         for site, hospital in zip(simulation.federation.site, hospitals, strict=True)
     )
     write_json(simulation.out / "federation.json", FederationRecord(sites=sites).written())

@@ -54,7 +54,7 @@ def write_page(cases: Path, out: Path, site: str, pictures: int, on_case: Callab
         protocols=figures.tabulate_protocols(report.studies),
         codes=figures.count_findings(report.studies),
         kinds=[kind for kind in figures.KINDS if any(study.kinds.get(kind) for study in report.studies)],
-        generated=sum(record.source == "phantom" for record in records),
+        generated=sum(record.generated for record in records),
         shown=list(_draw(report, pictures, on_case)),
         sequence_labels=SEQUENCES,
         colours={"gland": GLAND_COLOUR, "lesion": LESION_COLOUR},

@@ -186,7 +186,7 @@ def test_generated_sites_among_real_ones_are_named(small_run: Path) -> None:
 
 
 def test_real_images_carry_no_notice(small_run: Path) -> None:
-    sites = [{"name": name, "source": "picai"} for name in ("alpha", "beta")]
+    sites = [{"name": name, "source": "picai", "title": "PI-CAI"} for name in ("alpha", "beta")]
     (small_run / "federation.json").write_text(json.dumps({"sites": sites}))
     path = small_run / "examples" / "0.npz"
     with np.load(path) as file:
@@ -195,6 +195,13 @@ def test_real_images_carry_no_notice(small_run: Path) -> None:
     text = read(write_report(small_run)).text
     assert "enerated images" not in text
     assert "REAL IMAGES, PI-CAI" in text
+    assert "real images, PI-CAI" in text
+
+
+def test_a_run_that_does_not_tell_the_title_of_its_sets_names_their_source(small_run: Path) -> None:
+    (small_run / "federation.json").write_text(json.dumps({"sites": [{"name": "alpha", "source": "picai"}]}))
+    text = read(write_report(small_run)).text
+    assert "PICAI case alpha-0" in text
 
 
 def test_sites_that_share_patients_are_named_above_the_numbers(small_run: Path) -> None:

@@ -2,18 +2,36 @@
 
 import csv
 import shutil
+from collections.abc import Callable, Iterator
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import SimpleITK as sitk
 
+from prostafed.common.errors import DataError
 from prostafed.common.imaging.cases import Grid
+from prostafed.simulations.datasets import load_dataset
+from prostafed.simulations.datasets.dataset import import_cases, stop
+from prostafed.simulations.datasets.study import Case, Selection
 from prostafed.simulations.dicom.calibration import Calibration
 
 GRID = Grid((3.0, 1.0, 1.0), (6, 24, 24))
 DICOM_GRID = Grid((3.0, 1.0, 1.0), (20, 72, 72))  # holds the calibration object's gland
 SEQUENCES = ("t2w", "adc", "hbv")
 SIZE = (8, 40, 40)
+
+
+def load(
+    name: str,
+    root: Path,
+    grid: Grid = GRID,
+    sequences: tuple[str, ...] = SEQUENCES,
+    on_error: Callable[[DataError], None] = stop,
+    **options: Any,
+) -> Iterator[Case]:
+    """The cases of the set below `root`; `options` are those of a Selection."""
+    return import_cases(load_dataset(name), Selection(root, grid, sequences, **options), on_error)
 
 
 def make_masks(lesion: bool = True) -> dict[str, np.ndarray]:

@@ -7,7 +7,7 @@ from pathlib import Path
 
 import pytest
 
-from prostafed.simulations.datasets import DATASETS
+from prostafed.simulations.datasets import DATASETS, load_dataset
 from prostafed.simulations.datasets.describe import MOST_SHOWN
 
 PROGRAM = Path(sys.executable).parent / "prostafed-sim"
@@ -21,11 +21,11 @@ def call(*arguments: str) -> subprocess.CompletedProcess[str]:
 def test_it_lists_every_set_with_sites_licence_size_origin_and_tree():
     done = call()
     assert done.returncode == 0
-    for name, entry in DATASETS.items():
+    for entry in map(load_dataset, DATASETS):
         for part in (
-            name,
+            entry.name,
             entry.title,
-            *entry.sites,
+            *entry.centers,
             entry.licence,
             entry.size,
             entry.origin,
@@ -33,7 +33,7 @@ def test_it_lists_every_set_with_sites_licence_size_origin_and_tree():
         ):
             assert part in done.stdout
     assert json.loads(call("--json").stdout)["datasets"].keys() == DATASETS.keys()
-    assert DATASETS["msd"].title not in call("picai").stdout
+    assert load_dataset("msd").title not in call("picai").stdout
 
 
 def test_a_complete_folder_is_counted(written):
@@ -52,7 +52,7 @@ def test_a_wrong_folder_is_answered_with_what_is_missing(name, tmp_path):
     assert all(line.startswith(f"{tmp_path}: expected ") for line in said["missing"])
     text = call(name, "--root", str(tmp_path))
     assert (text.returncode, text.stdout) == (1, "")
-    assert DATASETS[name].origin in text.stderr
+    assert load_dataset(name).origin in text.stderr
     assert "Traceback" not in text.stderr
 
 

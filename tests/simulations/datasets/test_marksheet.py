@@ -37,11 +37,8 @@ class TestReadMarksheet:
             age=64,
             psa=12.1,
             prostate_volume=51,
-            source="picai",
         )
-        assert negative == CaseRecord(
-            "10000_1000000", "10000", "PCNN", pirads_reads=(2,), cspca=False, isup=0, age=73, source="picai"
-        )
+        assert negative == CaseRecord("10000_1000000", "10000", "PCNN", pirads_reads=(2,), cspca=False, isup=0, age=73)
 
     @pytest.mark.parametrize(
         ("cell", "reads"),
@@ -60,7 +57,7 @@ class TestReadMarksheet:
 
     def test_columns_may_be_few_and_in_any_order(self, write):
         (record,) = read_marksheet(write("center,case_csPCa,case_ISUP,study_id,patient_id", "ZGT,,,2,1"))
-        assert record == CaseRecord("1_2", "1", "ZGT", source="picai")
+        assert record == CaseRecord("1_2", "1", "ZGT")
 
     @pytest.mark.parametrize("encoding", ["utf-8-sig", "utf-8"])
     def test_a_byte_order_mark_and_blank_lines_do_not_matter(self, write, encoding):

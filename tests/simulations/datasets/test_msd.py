@@ -8,15 +8,15 @@ import SimpleITK as sitk
 
 from prostafed.common.errors import DataError
 from prostafed.common.imaging.intensity import normalise
-from prostafed.simulations.datasets.msd import import_msd, list_files
+from prostafed.simulations.datasets.msd import list_files
 from prostafed.simulations.datasets.study import read_masks
-from tests.simulations.datasets.layouts import GRID, make_images, save
+from tests.simulations.datasets.layouts import GRID, load, make_images, save
 
 BOTH = ("t2w", "adc")
 
 
 def test_volume_0_is_t2_and_volume_1_is_adc(written):
-    record, image, _ = next(import_msd(written("msd"), GRID, BOTH))
+    record, image, _ = next(load("msd", written("msd"), GRID, BOTH))
     images = make_images(0)
     for channel, name in zip(image, BOTH, strict=True):
         np.testing.assert_allclose(channel, normalise(images[name][1:7, 8:32, 8:32]), atol=2e-3)
@@ -24,7 +24,7 @@ def test_volume_0_is_t2_and_volume_1_is_adc(written):
 
 
 def test_studies_without_labels_come_without_masks(written):
-    masks = {record.case_id: record.masks for record, _, _ in import_msd(written("msd"), GRID, BOTH)}
+    masks = {record.case_id: record.masks for record, _, _ in load("msd", written("msd"), GRID, BOTH)}
     assert masks == {"prostate_00": ("gland", "zones"), "prostate_01": (), "prostate_02": ("gland", "zones")}
 
 
@@ -42,7 +42,7 @@ def test_every_training_image_needs_its_label_and_the_reverse(copied, lost):
     root = copied("msd")
     (root / lost / "prostate_02.nii.gz").unlink()
     with pytest.raises(DataError, match=r"expected labelsTr/prostate_02.nii.gz beside imagesTr/prostate_02.nii.gz"):
-        import_msd(root, GRID, BOTH)
+        load("msd", root, GRID, BOTH)
 
 
 def test_an_image_without_adc_is_refused(copied):
@@ -51,7 +51,7 @@ def test_an_image_without_adc_is_refused(copied):
     with pytest.raises(
         DataError, match=r"^NO_GEOMETRY case=prostate_00: expected 2 volumes, T2 and ADC, found .*40, 8\)"
     ):
-        list(import_msd(root, GRID, BOTH))
+        list(load("msd", root, GRID, BOTH))
 
 
 def test_another_label_is_refused(copied):
@@ -59,7 +59,7 @@ def test_another_label_is_refused(copied):
     path = root / "labelsTr" / "prostate_00.nii.gz"
     sitk.WriteImage(sitk.ReadImage(str(path)) * 3, str(path))
     with pytest.raises(DataError, match=r"^MASK_LABEL case=prostate_00: expected \[1, 2\] in the zones mask, found 3"):
-        list(import_msd(root, GRID, BOTH))
+        list(load("msd", root, GRID, BOTH))
 
 
 @pytest.mark.data
@@ -76,7 +76,7 @@ def test_a_real_label_has_pz_behind_tz(data_folder: Path, tmp_path: Path) -> Non
     values = generator.normal(500, 100, (2, *label.GetSize()[::-1])).astype(np.float32)
     image = sitk.JoinSeries([_on(volume, label) for volume in values])
     sitk.WriteImage(image, str(tmp_path / "imagesTr" / "prostate_00.nii.gz"))
-    (record, _, masks), *_ = import_msd(tmp_path, type(GRID)((4.0, 0.6, 0.6), (15, 160, 160)), BOTH)
+    (record, _, masks), *_ = load("msd", tmp_path, type(GRID)((4.0, 0.6, 0.6), (15, 160, 160)), BOTH)
     assert record.masks == ("gland", "zones")
     before = sitk.GetArrayFromImage(read_masks(list_files(tmp_path)[0])["zones"])
     for zone, count in ((1, 5813), (2, 27033)):

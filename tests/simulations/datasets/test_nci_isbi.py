@@ -7,12 +7,13 @@ import pytest
 import SimpleITK as sitk
 
 from prostafed.common.errors import DataError
-from prostafed.simulations.datasets.nci_isbi import import_nci_isbi, list_files
+from prostafed.simulations.datasets.nci_isbi import list_files
+from tests.simulations.datasets import layouts
 from tests.simulations.datasets.layouts import DICOM_GRID
 
 
 def load(root, **options):
-    return {case[0].case_id: case for case in import_nci_isbi(root, DICOM_GRID, ("t2w",), **options)}
+    return {case[0].case_id: case for case in layouts.load("nci-isbi", root, DICOM_GRID, ("t2w",), **options)}
 
 
 def dice(one, other):

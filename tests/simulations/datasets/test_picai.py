@@ -2,6 +2,7 @@
 
 import csv
 import shutil
+from collections import Counter
 from dataclasses import replace
 from pathlib import Path
 
@@ -13,7 +14,8 @@ from prostafed.common.errors import DataError
 from prostafed.common.imaging.case_folder import open_case_folder, write_case
 from prostafed.common.imaging.cases import Grid
 from prostafed.common.imaging.intensity import normalise
-from prostafed.simulations.datasets.picai import import_picai, list_studies
+from prostafed.simulations.datasets.picai import list_studies
+from tests.simulations.datasets.layouts import load
 
 GRID = Grid((3.0, 1.0, 1.0), (4, 12, 12))
 FULL = Grid((3.0, 0.5, 0.5), (20, 256, 256))
@@ -62,7 +64,7 @@ def root(tmp_path):
 def _import(root, sequences=SEQUENCES, **options):
     return {
         record.case_id: (record, image, masks)
-        for record, image, masks in import_picai(root, GRID, sequences, **options)
+        for record, image, masks in load("picai", root, GRID, sequences, **options)
     }
 
 
@@ -143,7 +145,6 @@ class TestListStudies:
     def test_looks_at_no_image(self, root):
         shutil.rmtree(root / "images")
         assert [record.case_id for record in list_studies(root)] == ["1_10", "2_20"]
-        assert [record.case_id for record in list_studies(root, ("RUMC",))] == ["2_20"]
 
     def test_reads_of_several_readers_replace_that_of_the_marksheet(self, root):
         (root / "labels" / "reads.csv").write_text(
@@ -155,7 +156,7 @@ class TestListStudies:
 
     def test_an_unknown_centre_lists_the_known(self, root):
         with pytest.raises(DataError, match=r"no study of center 'RUMCC'; did you mean 'RUMC'\? Valid: PCNN, RUMC"):
-            list_studies(root, ("RUMCC",))
+            _import(root, centers=("RUMCC",))
 
     def test_no_marksheet(self, root):
         (root / "labels" / "marksheet.csv").unlink()
@@ -198,7 +199,7 @@ class TestErrors:
 
     def test_the_consumers_own_error_is_not_swallowed(self, root):
         errors = []
-        cases = import_picai(root, GRID, SEQUENCES, on_error=errors.append)
+        cases = load("picai", root, GRID, SEQUENCES, on_error=errors.append)
         next(cases)
         with pytest.raises(DataError, match="disk full"):
             cases.throw(DataError("disk full"))
@@ -221,16 +222,16 @@ class TestErrors:
         (root / "labels" / "marksheet.csv").rename(root / "marksheet.csv")
         shutil.rmtree(root / "labels")
         with pytest.raises(DataError, match=r"expected the masks in labels/ or picai_labels/.*Clone"):
-            import_picai(root, GRID, SEQUENCES)
+            load("picai", root, GRID, SEQUENCES)
 
     def test_tables_are_checked_at_the_call(self, root):
         (root / "labels" / "marksheet.csv").write_text(SHEET.replace("4.5", "<4"))
         with pytest.raises(DataError, match=r"marksheet.csv: line 2, column psa"):
-            import_picai(root, GRID, SEQUENCES)
+            load("picai", root, GRID, SEQUENCES)
 
     def test_an_unknown_sequence(self, root):
         with pytest.raises(DataError, match="no sequence 'cor'"):
-            import_picai(root, GRID, ("t2w", "cor"))
+            load("picai", root, GRID, ("t2w", "cor"))
 
 
 @pytest.fixture(scope="session")
@@ -243,7 +244,7 @@ def real_root(data_folder):
 
 @pytest.fixture(scope="session")
 def real_cases(real_root):
-    return {case[0].case_id: case for case in import_picai(real_root, FULL, SEQUENCES)}
+    return {case[0].case_id: case for case in load("picai", real_root, FULL, SEQUENCES)}
 
 
 @pytest.fixture
@@ -320,7 +321,7 @@ class TestRealStudies:
 
     def test_a_small_grid(self, real_root):
         grid = Grid((3.6, 1.5, 1.5), (12, 48, 48))
-        _, (_, image, masks) = import_picai(real_root, grid, SEQUENCES)
+        _, (_, image, masks) = load("picai", real_root, grid, SEQUENCES)
         assert image.shape == (3, 12, 48, 48)
         assert _millilitres(masks[0], grid) == pytest.approx(44.3, rel=0.1)
         assert _millilitres(masks[2], grid) == pytest.approx(0.31, rel=0.3)
@@ -335,9 +336,9 @@ class TestRealStudies:
     def test_a_missing_adc(self, real_copy):
         (real_copy / "images/10795/10795_1000811_adc.mha").unlink()
         with pytest.raises(DataError, match=r"^NO_ADC case=10795_1000811: expected images/10795/10795_1000811_adc.mha"):
-            list(import_picai(real_copy, FULL, SEQUENCES))
+            list(load("picai", real_copy, FULL, SEQUENCES))
         errors = []
-        (left,) = import_picai(real_copy, FULL, SEQUENCES, on_error=errors.append)
+        (left,) = load("picai", real_copy, FULL, SEQUENCES, on_error=errors.append)
         assert left[0].case_id == "11373_1001396"
         assert len(errors) == 1
 
@@ -348,7 +349,7 @@ class TestRealStudies:
             mask = sitk.Resample(_source(real_copy, folder, case_id), adc, sitk.Transform(), interpolator, 0)
             assert mask.GetSize() == (84, 128, 19)
             sitk.WriteImage(mask, str(real_copy / "labels" / folder / f"{case_id}.nii.gz"))
-        *_, (_, _, masks) = import_picai(real_copy, FULL, SEQUENCES)
+        *_, (_, _, masks) = load("picai", real_copy, FULL, SEQUENCES)
         expected = real_cases[case_id][2]
         for channel, least in ((0, 0.95), (1, 0.93)):
             one, other = masks[channel] > 0, expected[channel] > 0
@@ -360,7 +361,7 @@ class TestRealStudies:
         mask.SetOrigin((mask.GetOrigin()[0] + 250, *mask.GetOrigin()[1:]))
         sitk.WriteImage(mask, str(labels / "11373_1001396.nii.gz"))
         with pytest.raises(DataError, match=r"^MASK_SPACE case=11373_1001396: .* gland mask"):
-            list(import_picai(real_copy, FULL, SEQUENCES))
+            list(load("picai", real_copy, FULL, SEQUENCES))
 
     def test_a_wrong_marksheet_value(self, real_copy):
         path = real_copy / "clinical_information_2cases.csv"
@@ -381,11 +382,7 @@ def test_the_whole_marksheet_is_read(data_folder):
     records = list_studies(folder)
     assert len(records) == 1500
     assert sum(bool(record.cspca) for record in records) == 425
-    assert {center: len(list_studies(folder, (center,))) for center in ("RUMC", "ZGT", "PCNN")} == {
-        "RUMC": 800,
-        "ZGT": 350,
-        "PCNN": 350,
-    }
+    assert Counter(record.center for record in records) == {"RUMC": 800, "ZGT": 350, "PCNN": 350}
     with (folder / "clinical_information" / "marksheet.csv").open(newline="") as file:
         for row in csv.DictReader(file):
             scores = [int(score) for score in row["lesion_PIRADS"].split(",") if score not in {"", "N/A"}]

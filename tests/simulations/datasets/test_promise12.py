@@ -6,12 +6,13 @@ import numpy as np
 import pytest
 
 from prostafed.common.errors import DataError
-from prostafed.simulations.datasets.promise12 import import_promise12, list_files
+from prostafed.simulations.datasets.promise12 import list_files
+from tests.simulations.datasets import layouts
 from tests.simulations.datasets.layouts import GRID, make_masks
 
 
 def load(root):
-    return list(import_promise12(root, GRID, ("t2w",)))
+    return list(layouts.load("promise12", root, GRID, ("t2w",)))
 
 
 def test_test_cases_are_other_patients_of_the_same_numbers(written):

@@ -7,12 +7,13 @@ import pytest
 import SimpleITK as sitk
 
 from prostafed.common.errors import DataError
-from prostafed.simulations.datasets.prostate158 import import_prostate158, list_files
+from prostafed.simulations.datasets.prostate158 import list_files
+from tests.simulations.datasets import layouts
 from tests.simulations.datasets.layouts import GRID, SEQUENCES, make_masks
 
 
 def load(root, sequences=SEQUENCES, **options):
-    return {case[0].case_id: case for case in import_prostate158(root, GRID, sequences, **options)}
+    return {case[0].case_id: case for case in layouts.load("prostate158", root, GRID, sequences, **options)}
 
 
 def test_zones_are_turned_round(written):

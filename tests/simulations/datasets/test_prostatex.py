@@ -10,15 +10,15 @@ import SimpleITK as sitk
 
 from prostafed.common.errors import DataError
 from prostafed.common.imaging.cases import Grid
-from prostafed.simulations.datasets.picai import import_picai
-from prostafed.simulations.datasets.prostatex import FindingRow, import_prostatex, list_files, read_findings
+from prostafed.simulations.datasets.prostatex import FindingRow, list_files, read_findings
+from tests.simulations.datasets import layouts
 from tests.simulations.datasets.layouts import DICOM_GRID, SEQUENCES
 
 HEADER = "ProxID,fid,pos,zone,ClinSig\n"
 
 
 def load(root, **options):
-    return {case[0].case_id: case for case in import_prostatex(root, DICOM_GRID, SEQUENCES, **options)}
+    return {case[0].case_id: case for case in layouts.load("prostatex", root, DICOM_GRID, SEQUENCES, **options)}
 
 
 class TestFindings:
@@ -155,7 +155,7 @@ class TestRealPatient:
     FULL = Grid((3.0, 0.5, 0.5), (20, 256, 256))
 
     def test_comes_with_label_and_sources(self, real_root):
-        ((record, image, _),) = import_prostatex(real_root, self.FULL, SEQUENCES)
+        ((record, image, _),) = layouts.load("prostatex", real_root, self.FULL, SEQUENCES)
         assert (record.case_id, record.cspca, record.center) == ("ProstateX-0000_07-07-2011", True, "RUMC")
         assert record.source == "prostatex"
         assert (record.sequences["t2w"], record.sequences["adc"]) == ("acquired", "vendor map")
@@ -172,8 +172,8 @@ class TestRealPatient:
         assert np.linalg.norm(points - finding.position_mm, axis=1).min() < 3
 
     def test_the_t2_has_the_fingerprint_of_the_same_study_in_pi_cai_and_of_no_other(self, real_root, data_folder):
-        ((record, _, _),) = import_prostatex(real_root, self.FULL, ("t2w",))
-        others = import_picai(data_folder / "picai_layout", self.FULL, ("t2w",))
+        ((record, _, _),) = layouts.load("prostatex", real_root, self.FULL, ("t2w",))
+        others = layouts.load("picai", data_folder / "picai_layout", self.FULL, ("t2w",))
         same = {other.case_id for other, _, _ in others if other.fingerprint == record.fingerprint}
         assert same == {"11373_1001396"}
 

@@ -5,8 +5,8 @@ from pathlib import Path
 import pytest
 
 from prostafed.common.errors import ConfigurationError
-from prostafed.simulations.datasets import DATASETS
-from prostafed.simulations.federation.federation_file import PhantomSite, PicaiSite, read_federation
+from prostafed.simulations.datasets import DATASETS, load_dataset
+from prostafed.simulations.federation.federation_file import DatasetSite, PhantomSite, read_federation
 
 PHANTOM = '[[site]]\nname = "north"\nsource = "phantom"\ncases = 4\n'
 
@@ -22,7 +22,7 @@ def test_sites_of_several_sources_and_roots_relative_to_the_file(tmp_path: Path)
     phantom, picai = read(tmp_path, PHANTOM + 'scanner = { vendor = "ge" }\nreaders = { count = 3 }\n' + extra).site
     assert isinstance(phantom, PhantomSite)
     assert (phantom.scanner.vendor, phantom.readers.count) == ("ge", 3)
-    assert isinstance(picai, PicaiSite)
+    assert isinstance(picai, DatasetSite)
     assert picai.root == tmp_path / "picai"
 
 
@@ -30,7 +30,8 @@ def test_sites_of_several_sources_and_roots_relative_to_the_file(tmp_path: Path)
 def test_every_dataset_has_a_source(tmp_path: Path, source: str) -> None:
     (tmp_path / "data").mkdir()
     site = f'[[site]]\nname = "real"\nsource = "{source}"\nroot = "data"\n'
-    federation = read(tmp_path, site + (f'center = "{DATASETS[source].sites[0]}"\n' if DATASETS[source].sites else ""))
+    centers = load_dataset(source).centers
+    federation = read(tmp_path, site + (f'center = "{centers[0]}"\n' if centers else ""))
     assert federation.site[0].root == tmp_path / "data"
     assert federation.allow_overlap is False
     assert read(tmp_path, "allow_overlap = true\n" + site).allow_overlap is True
@@ -44,8 +45,30 @@ def test_only_pi_cai_has_folds(tmp_path: Path) -> None:
     assert read(tmp_path, site).site[0].fold == 4
     with pytest.raises(ConfigurationError, match=r"site\.1\.fold"):
         read(tmp_path, site.replace("4", "5"))
-    with pytest.raises(ConfigurationError, match=r"unknown key 'site\.1\.fold'"):
+    with pytest.raises(ConfigurationError, match=r"site\.1\.fold: .*Task05_Prostate has no official split.* Leave"):
         read(tmp_path, site.replace("picai", "msd"))
+
+
+@pytest.mark.parametrize(
+    ("source", "expected"),
+    [
+        (
+            "nci-isbi",
+            r"site\.1\.center: NCI-ISBI 2013 .* no center 'Bostn'; did you mean 'Boston'\? Valid: Boston, RUMC",
+        ),
+        ("promise12", r"site\.1\.center: PROMISE12 does not tell its centres apart, found 'Bostn'\. Leave center out"),
+    ],
+)
+def test_a_center_the_set_does_not_have(tmp_path: Path, source: str, expected: str) -> None:
+    with pytest.raises(ConfigurationError, match=expected):
+        read(tmp_path, f'[[site]]\nname = "real"\nsource = "{source}"\nroot = "."\ncenter = "Bostn"\n')
+
+
+def test_a_mistake_of_the_source_is_the_only_one_told(tmp_path: Path) -> None:
+    for text in (PHANTOM.replace("phantom", "phantoms"), PHANTOM.replace('source = "phantom"\n', "")):
+        with pytest.raises(ConfigurationError) as caught:
+            read(tmp_path, text)
+        assert len(str(caught.value).splitlines()) == 1
 
 
 @pytest.mark.parametrize(
@@ -54,7 +77,12 @@ def test_only_pi_cai_has_folds(tmp_path: Path) -> None:
         (PHANTOM + "case = 3\n", "unknown key 'site.1.case'; did you mean 'cases'"),
         (PHANTOM + 'scanner = { vendr = "ge" }\n', "unknown key 'site.1.scanner.vendr'; did you mean 'vendor'"),
         (PHANTOM + "readers = { count = 9 }\n", "count must be at least 1 and at most 7"),
-        (PHANTOM.replace("phantom", "phantoms"), "'source' is 'phantoms', expected one of 'phantom', 'picai', 'pros"),
+        (PHANTOM.replace("phantom", "phantoms"), "site.1.source: input should be 'phantom', found 'phantoms'"),
+        (PHANTOM.replace('source = "phantom"\n', ""), "site.1: the key 'source' is missing. Add it."),
+        (
+            '[[site]]\nname = "real"\nsource = "picia"\nroot = "."\n',
+            r"site\.1\.source: unknown source 'picia'; did you mean 'picai'\? Valid: cases, .*phantom, .*prostatex",
+        ),
         (PHANTOM.replace("4", "0"), "site.1.cases"),
         (PHANTOM.replace("north", "North!"), "site.1.name"),
         (PHANTOM + PHANTOM, "found twice: north"),

@@ -4,6 +4,7 @@ import shutil
 from pathlib import Path
 
 import pytest
+from pydantic import ValidationError
 
 from prostafed.client.site.site_file import open_site
 from prostafed.common.errors import DataError
@@ -14,11 +15,7 @@ from prostafed.simulations.federation.federation_file import (
     CasesSite,
     DatasetSite,
     Federation,
-    MsdSite,
     PhantomSite,
-    PicaiSite,
-    Promise12Site,
-    Prostate158Site,
 )
 from prostafed.simulations.federation.hospitals import (
     prepare_hospital,
@@ -116,10 +113,10 @@ class TestPublicSets:
     @pytest.mark.parametrize(
         ("site", "cases", "sequences"),
         [
-            (PicaiSite(source="picai", name="a", root=Path("picai")), 2, ("t2w", "adc", "hbv")),
-            (Prostate158Site(source="prostate158", name="a", root=Path("prostate158")), 4, ("t2w", "adc", "hbv")),
-            (MsdSite(source="msd", name="a", root=Path("msd"), center="RUMC"), 3, ("t2w", "adc")),
-            (Promise12Site(source="promise12", name="a", root=Path("promise12")), 2, ("t2w",)),
+            (DatasetSite(source="picai", name="a", root=Path("picai")), 2, ("t2w", "adc", "hbv")),
+            (DatasetSite(source="prostate158", name="a", root=Path("prostate158")), 4, ("t2w", "adc", "hbv")),
+            (DatasetSite(source="msd", name="a", root=Path("msd"), center="RUMC"), 3, ("t2w", "adc")),
+            (DatasetSite(source="promise12", name="a", root=Path("promise12")), 2, ("t2w",)),
         ],
         ids=lambda value: getattr(value, "source", ""),
     )
@@ -146,7 +143,7 @@ class TestPublicSets:
         (tmp_path / "picai/images/1/1_10_adc.mha").unlink()
         allowed = Data(**tiny.data.model_dump() | {"allow_missing": ("adc",)})
         lenient = tiny.model_copy(update={"data": allowed})
-        site = PicaiSite(source="picai", name="a", root=tmp_path / "picai")
+        site = DatasetSite(source="picai", name="a", root=tmp_path / "picai")
         hospital = prepare_hospital(site, lenient, tmp_path, lambda *_: None)
         assert ["adc" in record.sequences for record in hospital.cases.records] == [False, True]
         indexed = CasesSite(source="cases", name="b", root=hospital.cases.folder)
@@ -159,12 +156,16 @@ class TestPublicSets:
 
     def test_centre_and_fold_choose(self, tiny: Study, root: Path, tmp_path: Path) -> None:
         def ids(**filters: object) -> list[str]:
-            site = PicaiSite(source="picai", name="a", root=root / "picai", **filters)
+            site = DatasetSite(source="picai", name="a", root=root / "picai", **filters)
             return [each.case_id for each in prepare_hospital(site, tiny, tmp_path, lambda *_: None).cases.records]
 
         assert ids(center="RUMC") == ids(fold=1) == ["a-1_10"]
         assert ids(center="ZGT") == ids(fold=0) == ["a-2_20"]
         with pytest.raises(DataError, match=r"picai_splits\.json: expected a list of folds .* found no fold 2"):
             ids(fold=2)
-        with pytest.raises(DataError, match=r"no study of center 'UMCG'"):
+        with pytest.raises(
+            DataError, match=r"no study of center 'PCNN'; did you mean|no study of center 'PCNN'\. Valid: R"
+        ):
+            ids(center="PCNN")
+        with pytest.raises(ValidationError, match=r"no center 'UMCG'"):
             ids(center="UMCG")

@@ -14,33 +14,33 @@ from prostafed.common.imaging.case_folder import CaseFolder
 from prostafed.common.imaging.cases import CaseRecord, Grid
 from prostafed.common.study import parse_study
 from prostafed.simulations.datasets.fingerprint import SAME_STUDY
+from prostafed.simulations.datasets.picai import ID_TABLE
 from prostafed.simulations.federation.federation_file import (
     CasesSite,
+    DatasetSite,
     Federation,
     PhantomSite,
-    PicaiSite,
-    ProstatexSite,
     SimulatedSite,
 )
 from prostafed.simulations.federation.hospitals import Hospital, prepare_hospital
-from prostafed.simulations.federation.overlap import ID_TABLE, check_overlap, find_same, read_id_table
+from prostafed.simulations.federation.overlap import check_overlap, find_same, read_taken_over
 from prostafed.simulations.run.simulation import Simulation, Watchers, run_simulation
 
 GRID = Grid((3.0, 1.0, 1.0), (1, 1, 1))
-MakePicai = Callable[..., PicaiSite]
+MakePicai = Callable[..., DatasetSite]
 
 
 @pytest.fixture
 def picai(tmp_path: Path) -> MakePicai:
     """A PI-CAI site whose labels folder holds the table of PROSTATEx patients."""
 
-    def make(name: str, table: str | None = '{"ProstateX-0000_07-07-2011": "11373_1001396"}') -> PicaiSite:
+    def make(name: str, table: str | None = '{"ProstateX-0000_07-07-2011": "11373_1001396"}') -> DatasetSite:
         root = tmp_path / "picai"
         (root / "labels" / "anatomical_delineations").mkdir(parents=True, exist_ok=True)
         if table is not None:
             (root / "labels" / ID_TABLE).parent.mkdir(exist_ok=True)
             (root / "labels" / ID_TABLE).write_text(table)
-        return PicaiSite(source="picai", name=name, root=root)
+        return DatasetSite(source="picai", name=name, root=root)
 
     return make
 
@@ -90,7 +90,7 @@ class TestById:
 
     def test_generated_patients_are_others_in_every_folder(self, picai: MakePicai, tmp_path: Path) -> None:
         records = (make_record("10000", "phantom"),)
-        elsewhere = PicaiSite(source="picai", name="south", root=tmp_path)
+        elsewhere = DatasetSite(source="picai", name="south", root=tmp_path)
         assert check((picai("north", None), records), (picai("south", None), records)) != []
         (tmp_path / "labels" / "anatomical_delineations").mkdir(parents=True)
         assert check((picai("north", None), records), (elsewhere, records)) == []
@@ -106,15 +106,15 @@ class TestById:
 
 class TestTableOfIds:
     @pytest.fixture
-    def prostatex(self, tmp_path: Path) -> ProstatexSite:
-        return ProstatexSite(source="prostatex", name="trial", root=tmp_path)
+    def prostatex(self, tmp_path: Path) -> DatasetSite:
+        return DatasetSite(source="prostatex", name="trial", root=tmp_path)
 
-    def test_a_prostatex_patient_is_found_in_pi_cai(self, picai: MakePicai, prostatex: ProstatexSite) -> None:
+    def test_a_prostatex_patient_is_found_in_pi_cai(self, picai: MakePicai, prostatex: DatasetSite) -> None:
         ours = (prostatex, (make_record("ProstateX-0000", "prostatex"), make_record("ProstateX-0001", "prostatex")))
         found = check((picai("north"), (make_record("11373"), make_record("1"))), ours)
         assert found == ["Sites 'north' and 'trial' share 1 patient: 1 known by id, 0 more by image."]
 
-    def test_without_the_table_the_image_tells(self, picai: MakePicai, prostatex: ProstatexSite) -> None:
+    def test_without_the_table_the_image_tells(self, picai: MakePicai, prostatex: DatasetSite) -> None:
         north = (picai("north", None), (make_record("11373", fingerprint=make_print(0)),))
         ours = (prostatex, (make_record("ProstateX-0000", "prostatex", make_print(0, flips=100)),))
         assert check(north, ours) == ["Sites 'north' and 'trial' share 1 patient: 0 known by id, 1 more by image."]
@@ -122,7 +122,7 @@ class TestTableOfIds:
     @pytest.mark.parametrize("text", ["[1]", "{", '{"a": 1}', "\N{SNOWMAN}"])
     def test_a_broken_table_is_named(self, picai: MakePicai, text: str) -> None:
         with pytest.raises(DataError, match=r"^ProstateX-mapping\.json: expected ProstateX studies"):
-            read_id_table((picai("north", text),))
+            read_taken_over((picai("north", text),))
 
     @pytest.mark.data
     def test_the_real_table(self, data_folder: Path) -> None:
@@ -130,9 +130,10 @@ class TestTableOfIds:
         root = data_folder / "picai_labels"
         if not root.is_dir():
             pytest.skip(f"no picai_labels/ in {data_folder}")
-        table = read_id_table((PicaiSite(source="picai", name="a", root=root),))
+        table = read_taken_over((DatasetSite(source="picai", name="a", root=root),))
         assert len(table) == len(set(table.values())) == 327
-        assert (table["ProstateX-0000"], table["ProstateX-0025"]) == ("11373", "11087")
+        for trial, here in (("ProstateX-0000", "11373"), ("ProstateX-0025", "11087")):
+            assert table["prostatex", trial] == ("picai", here)
 
 
 class TestByImage:
@@ -168,18 +169,18 @@ class TestTheRun:
     )
 
     @pytest.fixture
-    def sites(self, tmp_path: Path) -> tuple[PicaiSite, ...]:
+    def sites(self, tmp_path: Path) -> tuple[DatasetSite, ...]:
         from tests.simulations.datasets.layouts import write_picai
 
         write_picai(tmp_path / "one")
         shutil.copytree(tmp_path / "one", tmp_path / "two")
-        return tuple(PicaiSite(source="picai", name=name, root=tmp_path / name) for name in ("one", "two"))
+        return tuple(DatasetSite(source="picai", name=name, root=tmp_path / name) for name in ("one", "two"))
 
     def run(self, federation: Federation, tmp_path: Path) -> Path:
         simulation = Simulation(self.STUDY, federation, tmp_path / "run", tmp_path / "cache")
         return run_simulation(simulation, resume=False, watchers=Watchers())
 
-    def test_it_stops_and_names_the_sites(self, sites: tuple[PicaiSite, ...], tmp_path: Path) -> None:
+    def test_it_stops_and_names_the_sites(self, sites: tuple[DatasetSite, ...], tmp_path: Path) -> None:
         with pytest.raises(ConfigurationError) as caught:
             self.run(Federation(site=sites), tmp_path)
         text = str(caught.value)
@@ -187,7 +188,7 @@ class TestTheRun:
         assert text.endswith("or write allow_overlap = true in the federation file.")
 
     def test_allowed_it_runs_to_the_end_pooled_arm_included_and_says_so(
-        self, sites: tuple[PicaiSite, ...], tmp_path: Path
+        self, sites: tuple[DatasetSite, ...], tmp_path: Path
     ) -> None:
         self.run(Federation(site=sites, allow_overlap=True), tmp_path)
         record = json.loads((tmp_path / "run" / "run.json").read_text())
@@ -195,7 +196,7 @@ class TestTheRun:
         assert record["overlap"] == ["Sites 'one' and 'two' share 2 patients: 2 known by id, 0 more by image."]
 
     def test_a_study_under_another_number_is_found_by_its_image(
-        self, sites: tuple[PicaiSite, ...], tmp_path: Path
+        self, sites: tuple[DatasetSite, ...], tmp_path: Path
     ) -> None:
         for path in sorted(sites[1].root.rglob("*2_20*")):
             path.rename(path.with_name(path.name.replace("2_20", "7_70")))

@@ -13,6 +13,7 @@ from prostafed.common.imaging.cases import Grid
 from prostafed.simulations.phantom.marksheet import COLUMNS
 from prostafed.simulations.phantom.picai_layout import write_picai_layout
 from prostafed.simulations.phantom.settings import Readers, Scanner
+from tests.simulations.datasets.layouts import load
 
 FAST = {
     "scanner": Scanner(t2_in_plane_mm=1.2, slice_thickness_mm=5.0),
@@ -100,8 +101,7 @@ def test_it_says_that_it_is_generated(layout):
 
 
 def test_the_importer_reads_it(layout):
-    picai = pytest.importorskip("prostafed.simulations.datasets.picai")
-    cases = list(picai.import_picai(layout, Grid((5.0, 2.0, 2.0), (12, 48, 48)), ("t2w", "adc", "hbv")))
+    cases = list(load("picai", layout, Grid((5.0, 2.0, 2.0), (12, 48, 48)), ("t2w", "adc", "hbv")))
     assert len(cases) == 6
     for record, image, masks in cases:
         assert len(record.pirads_reads) == 2

@@ -6,13 +6,13 @@ import numpy as np
 import pytest
 
 from prostafed.common.study import Study
-from prostafed.simulations.federation.federation_file import Federation, PhantomSite, PicaiSite
+from prostafed.simulations.federation.federation_file import DatasetSite, Federation, PhantomSite
 from prostafed.simulations.run.simulation import Simulation, Watchers, run_simulation
 
 
 @pytest.mark.data
 def test_two_real_studies_pretrain_finetune_and_are_shown(study: Study, data_folder: Path, tmp_path: Path) -> None:
-    real = PicaiSite(source="picai", name="real", root=data_folder / "picai_layout", center="RUMC")
+    real = DatasetSite(source="picai", name="real", root=data_folder / "picai_layout", center="RUMC")
     federation = Federation(site=(real, PhantomSite(source="phantom", name="north", cases=6)))
     report = run_simulation(
         Simulation(study, federation, tmp_path / "run", tmp_path), resume=False, watchers=Watchers()

@@ -1,4 +1,4 @@
-"""What every importer does, on each set in its exact layout."""
+"""What every entry of DATASETS promises: its facts, and what becomes of its exact layout."""
 
 import re
 import shutil
@@ -12,9 +12,11 @@ import pytest
 from prostafed.common.errors import DataError
 from prostafed.common.imaging.case_folder import open_case_folder, write_case
 from prostafed.common.imaging.cases import MASKS
-from prostafed.simulations.datasets import DATASETS, load_importer, load_lister
+from prostafed.simulations.datasets import DATASETS, load_dataset
+from prostafed.simulations.datasets.dataset import list_studies
 from prostafed.simulations.datasets.survey import survey_folder
 from tests.simulations.datasets.layouts import DICOM_GRID, GRID, SEQUENCES
+from tests.simulations.datasets.layouts import load as load_cases
 
 Written = Callable[[str], Path]
 GRIDS = {name: DICOM_GRID if name in {"prostatex", "nci-isbi"} else GRID for name in DATASETS}
@@ -23,15 +25,20 @@ OPTIONAL = ("adc", "hbv")
 
 def load(name, root, sequences=SEQUENCES, **options):
     options = {"allow_missing": OPTIONAL} | options
-    return list(load_importer(name)(root, GRIDS[name], sequences, **options))
+    return list(load_cases(name, root, GRIDS[name], sequences, **options))
 
 
 @pytest.mark.parametrize("name", DATASETS)
 class TestEverySet:
+    def test_the_entry_tells_where_to_get_the_set(self, name: str) -> None:
+        entry = load_dataset(name)
+        assert "." in entry.origin
+        assert (entry.folds > 0) == (entry.read_fold is not None)
+
     def test_cases_come_by_id_with_what_the_entry_promises(self, written: Written, name: str) -> None:
-        cases, entry = load(name, written(name)), DATASETS[name]
+        cases, entry = load(name, written(name)), load_dataset(name)
         assert all(one[0].case_id < other[0].case_id for one, other in pairwise(cases))
-        assert {record.center for record, _, _ in cases} == (set(entry.sites) or {""}) - {"PCNN"}
+        assert {record.center for record, _, _ in cases} == (set(entry.centers) or {""}) - {"PCNN"}
         for record, image, masks in cases:
             assert tuple(record.sequences) == entry.sequences
             assert image.shape == (3, *GRIDS[name].size)
@@ -61,7 +68,7 @@ class TestEverySet:
         assert seen > 0 or name in {"promise12", "prostatex"}
 
     def test_a_sequence_that_is_neither_there_nor_allowed_to_be_missing(self, written: Written, name: str) -> None:
-        absent = [each for each in SEQUENCES if each not in DATASETS[name].sequences]
+        absent = [each for each in SEQUENCES if each not in load_dataset(name).sequences]
         if not absent:
             return
         with pytest.raises(DataError, match=rf"has no {' and no '.join(absent)}: .*allow_missing = \[.*{absent[0]}"):
@@ -72,38 +79,42 @@ class TestEverySet:
             load(name, written(name), ("t2w", "cor"))
 
     def test_a_centre_alone_and_one_nobody_comes_from(self, written: Written, name: str) -> None:
-        for center in set(DATASETS[name].sites) - {"PCNN"}:
+        for center in set(load_dataset(name).centers) - {"PCNN"}:
             assert {case[0].center for case in load(name, written(name), centers=(center,))} == {center}
         with pytest.raises(DataError, match="no study of center 'Nowhere'"):
             load(name, written(name), centers=("Nowhere",))
 
     def test_an_image_that_cannot_be_read_leaves_its_study_out(self, copied: Written, name: str) -> None:
         root = copied(name)
-        first = load_lister(name)(root)[0]
+        first = list_studies(load_dataset(name), root)[0]
         path = first.images["t2w"]
         for file in [path] if path.is_file() else sorted(path.rglob("*.dcm")):
             file.write_bytes(b"nothing")
         errors: list[DataError] = []
         cases = load(name, root, on_error=errors.append)
-        assert len(cases) == len(load_lister(name)(root)) - 1
+        assert len(cases) == len(list_studies(load_dataset(name), root)) - 1
         assert re.match(rf"[A-Z_]+ case={first.record.case_id}: ", str(errors[0]))
         assert "Traceback" not in str(errors[0])
 
     def test_a_survey_counts_patients_and_studies_by_centre(self, written: Written, name: str) -> None:
         found = survey_folder(name, written(name))
         assert found.missing == ()
-        assert set(found.counts) == (set(DATASETS[name].sites) or {"not told"}) - {"PCNN"}
-        assert sum(each["studies"] for each in found.counts.values()) == len(load_lister(name)(written(name)))
+        assert set(found.counts) == (set(load_dataset(name).centers) or {"not told"}) - {"PCNN"}
+        assert sum(each["studies"] for each in found.counts.values()) == len(
+            list_studies(load_dataset(name), written(name))
+        )
 
     def test_a_survey_names_each_missing_part(self, copied: Written, name: str) -> None:
         """Whatever file is taken away, tables and masks included, a survey or the import says so by its name."""
         root = copied(name)
         if name in {"prostatex", "nci-isbi"}:
-            shutil.rmtree(load_lister(name)(root)[0].images["t2w"].parent)
+            shutil.rmtree(list_studies(load_dataset(name), root)[0].images["t2w"].parent)
             kept = survey_folder(name, root)
             assert kept.missing or sum(each["studies"] for each in kept.counts.values()) < 4
             return
-        for study in (each for each in load_lister(name)(root) if each.masks):  # nothing else tells of one without
+        for study in (
+            each for each in list_studies(load_dataset(name), root) if each.masks
+        ):  # nothing else tells of one without
             for path in {*study.images.values(), *study.masks.values()}:
                 content = path.read_bytes()
                 path.unlink()
@@ -114,6 +125,8 @@ class TestEverySet:
         assert survey_folder(name, root).missing == ()
 
     def test_an_empty_folder(self, name: str, tmp_path: Path) -> None:
+        with pytest.raises(DataError, match=str(tmp_path)):
+            load(name, tmp_path)
         assert survey_folder(name, tmp_path).missing
         assert survey_folder(name, tmp_path / "absent").missing == (
             f"{tmp_path / 'absent'}: expected a folder, found none. Check the path.",
