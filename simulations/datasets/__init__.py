@@ -24,9 +24,12 @@ def load_dataset(name: str) -> Dataset:
     """Return the set DATASETS lists under `name`; raises ConfigurationError for another name, or a wrong entry."""
     if name not in DATASETS:
         raise ConfigurationError(f"unknown dataset '{name}'{nearest(name, DATASETS)}")
-    dataset: Dataset | None = getattr(import_module(DATASETS[name]), "DATASET", None)
+    try:
+        dataset: Dataset | None = getattr(import_module(DATASETS[name]), "DATASET", None)
+        found = f"that of '{dataset.name}'" if dataset else "none"
+    except ImportError as error:
+        dataset, found = None, str(error)
     if dataset is None or dataset.name != name:
-        found = "none" if dataset is None else f"that of '{dataset.name}'"
         raise ConfigurationError(
             f"dataset '{name}': expected DATASET of that name in {DATASETS[name]}, found {found}. Correct the entry."
         )

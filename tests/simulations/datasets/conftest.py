@@ -25,8 +25,8 @@ def written(tmp_path_factory: pytest.TempPathFactory, calibration: Calibration) 
         root = folder / name
         if not root.exists():
             root.mkdir()
-            writer = getattr(layouts, f"write_{name.replace('-', '_')}")
-            writer(root, calibration) if name in ("prostatex", "nci-isbi") else writer(root)
+            writer = layouts.find_writer(name)
+            writer(root, calibration) if layouts.is_dicom(name) else writer(root)
         return root
 
     return write

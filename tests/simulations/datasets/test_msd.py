@@ -10,9 +10,20 @@ from prostafed.common.errors import DataError
 from prostafed.common.imaging.intensity import normalise
 from prostafed.simulations.datasets.msd import list_files
 from prostafed.simulations.datasets.study import read_masks
-from tests.simulations.datasets.layouts import GRID, load, make_images, save
+from tests.simulations.datasets.layouts import GRID, load, make_images, make_masks, save
 
 BOTH = ("t2w", "adc")
+
+
+def write(root: Path) -> None:
+    """prostate_00 and _02 with labels, _01 without; and what macOS leaves behind in tar files."""
+    for number, part in ((0, "Tr"), (1, "Ts"), (2, "Tr")):
+        images = make_images(number)
+        name = f"prostate_{number:02d}.nii.gz"
+        save(root / f"images{part}" / name, np.stack([images["t2w"], images["adc"]]))
+        if part == "Tr":
+            save(root / "labelsTr" / name, make_masks()["zones"].astype(np.float32))
+    (root / "imagesTr" / "._prostate_00.nii.gz").write_bytes(b"macOS")
 
 
 def test_volume_0_is_t2_and_volume_1_is_adc(written):

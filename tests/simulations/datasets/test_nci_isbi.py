@@ -1,6 +1,7 @@
 """NCI-ISBI 2013: corrected masks, masks on other slices, and the central gland as TZ."""
 
 import shutil
+from pathlib import Path
 
 import numpy as np
 import pytest
@@ -8,8 +9,29 @@ import SimpleITK as sitk
 
 from prostafed.common.errors import DataError
 from prostafed.simulations.datasets.nci_isbi import list_files
+from prostafed.simulations.dicom.calibration import Calibration
 from tests.simulations.datasets import layouts
 from tests.simulations.datasets.layouts import DICOM_GRID
+
+
+def write(root: Path, study: Calibration) -> None:
+    """A patient of each collection; ProstateDx-01-0006 has a corrected mask as well, -0055 one on other slices."""
+    zones = sitk.ReadImage(str(study.masks["zones.nii.gz"]))
+    wrong = sitk.Image(zones.GetSize(), sitk.sitkUInt8)
+    wrong.CopyInformation(zones)
+    wrong[0:3, 0:3, 0:3] = 1
+    masks = {
+        "Prostate3T-01-0001": {"": zones},
+        "ProstateDx-01-0006": {"": wrong, "_correctedLabels": zones},
+        "ProstateDx-01-0055": {"": zones[:, :, ::2]},  # every second slice: another spacing
+    }
+    for name, files in masks.items():
+        collection = "Prostate-3T" if "3T" in name else "PROSTATE-DIAGNOSIS"
+        shutil.copytree(study.folder / "0001", root / "manifest-1" / collection / name / "1.2.3" / "4.5.6")
+        for suffix, mask in files.items():
+            path = root / "Training" / f"{name}{suffix}.nrrd"
+            path.parent.mkdir(exist_ok=True)
+            sitk.WriteImage(mask, str(path))
 
 
 def load(root, **options):

@@ -15,7 +15,7 @@ from prostafed.common.imaging.case_folder import open_case_folder, write_case
 from prostafed.common.imaging.cases import Grid
 from prostafed.common.imaging.intensity import normalise
 from prostafed.simulations.datasets.picai import list_studies
-from tests.simulations.datasets.layouts import load
+from tests.simulations.datasets.layouts import load, make_images, make_masks, save
 
 GRID = Grid((3.0, 1.0, 1.0), (4, 12, 12))
 FULL = Grid((3.0, 0.5, 0.5), (20, 256, 256))
@@ -28,6 +28,26 @@ SHEET = """patient_id,study_id,patient_age,psa,prostate_volume,lesion_PIRADS,cas
 2,20,60,4.5,30,4,3,YES,RUMC
 1,10,70,,,,0,NO,PCNN
 """
+
+
+def write(root: Path) -> None:
+    """1_10 without csPCa, 2_20 with, of two centres, and a split of two folds."""
+    labels = root / "labels"
+    for patient, case, lesion in (("1", "1_10", False), ("2", "2_20", True)):
+        for name, voxels in make_images(int(patient), lesion).items():
+            save(root / "images" / patient / f"{case}_{name}.mha", voxels)
+        masks = make_masks(lesion)
+        save(labels / "anatomical_delineations/whole_gland/AI/Bosma22b" / f"{case}.nii.gz", masks["gland"])
+        save(labels / "anatomical_delineations/zonal_pz_tz/AI/HeviAI23" / f"{case}.nii.gz", masks["zones"])
+        part = labels / "csPCa_lesion_delineations/human_expert/resampled"
+        save(part / f"{case}.nii.gz", masks["lesion"] * 3)
+    (labels / "clinical_information").mkdir()
+    (labels / "clinical_information" / "marksheet.csv").write_text(
+        "patient_id,study_id,case_ISUP,case_csPCa,center\n1,10,0,NO,RUMC\n2,20,3,YES,ZGT\n"
+    )
+    (root / "picai_splits.json").write_text(
+        '[{"train": ["1_10"], "val": ["2_20"]}, {"train": ["2_20"], "val": ["1_10"]}]'
+    )
 
 
 def _save(path, voxels, origin=(0.0, 0.0, 0.0)):

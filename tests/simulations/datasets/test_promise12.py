@@ -1,6 +1,7 @@
 """PROMISE12: where training cases lie, and whose geometry counts."""
 
 import shutil
+from pathlib import Path
 
 import numpy as np
 import pytest
@@ -8,7 +9,15 @@ import pytest
 from prostafed.common.errors import DataError
 from prostafed.simulations.datasets.promise12 import list_files
 from tests.simulations.datasets import layouts
-from tests.simulations.datasets.layouts import GRID, make_masks
+from tests.simulations.datasets.layouts import GRID, make_images, make_masks, save
+
+
+def write(root: Path) -> None:
+    """Case00 and Case01 of the training part, and a Case00 of the test part, another patient."""
+    for number in (0, 1):
+        save(root / "training_data" / f"Case{number:02d}.mhd", make_images(number)["t2w"].astype(np.int16))
+        save(root / "training_data" / f"Case{number:02d}_segmentation.mhd", make_masks()["gland"].astype(np.int8))
+    save(root / "test_data" / "Case00.mhd", make_images(9)["t2w"])
 
 
 def load(root):

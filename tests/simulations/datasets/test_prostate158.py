@@ -1,6 +1,8 @@
 """Prostate158: reversed zones, cancer of two codes, blank cells and empty masks, tables in several places."""
 
+import csv
 import shutil
+from pathlib import Path
 
 import numpy as np
 import pytest
@@ -9,7 +11,46 @@ import SimpleITK as sitk
 from prostafed.common.errors import DataError
 from prostafed.simulations.datasets.prostate158 import list_files
 from tests.simulations.datasets import layouts
-from tests.simulations.datasets.layouts import GRID, SEQUENCES, make_masks
+from tests.simulations.datasets.layouts import GRID, SEQUENCES, make_images, make_masks, save
+
+
+def write(root: Path) -> None:
+    """020 with cancer, 024 without, 030 with cancer drawn on the T2 alone; 001 of the test part has two readers."""
+    for part, table, number, cancer in (
+        ("train", "train", 24, False),
+        ("train", "train", 30, True),
+        ("train", "valid", 20, True),
+        ("test", "test", 1, True),
+    ):
+        folder = root / f"prostate158_{part}"
+        case, masks = f"{part}/{number:03d}", make_masks()
+        images = make_images(number, lesion=cancer)
+        names = {"t2": images["t2w"], "adc": images["adc"], "dwi": images["hbv"]}
+        names["t2_anatomy_reader1"] = (masks["zones"] > 0) * (3 - masks["zones"])  # 1 = TZ, 2 = PZ
+        if cancer:
+            names["t2_tumor_reader1"] = masks["lesion"] * 3
+            names["adc_tumor_reader1"] = masks["lesion"]
+        else:
+            names["empty"] = masks["lesion"] * 0
+        if number == 30:
+            del names["adc_tumor_reader1"]
+        if part == "test":
+            names["t2_anatomy_reader2"] = names["t2_anatomy_reader1"]
+            names["adc_tumor_reader2"] = masks["lesion"] * 0
+        for name, voxels in names.items():
+            save(folder / case / f"{name}.nii.gz", voxels.astype(np.float32))
+        columns = ["ID", "t2", "adc", "dwi", "t2_anatomy_reader1", "t2_tumor_reader1", "adc_tumor_reader1"]
+        columns += ["t2_anatomy_reader2", "adc_tumor_reader2"]
+        cells = {name: f"{case}/{name}.nii.gz" for name in names} | {"ID": str(number)}
+        if not cancer:
+            cells |= dict.fromkeys(("t2_tumor_reader1", "adc_tumor_reader1"), f"{case}/empty.nii.gz")
+        path = folder / f"{table}.csv"
+        new = not path.exists()
+        with path.open("a", newline="") as file:
+            writer = csv.DictWriter(file, columns, restval="", extrasaction="ignore")
+            if new:
+                writer.writeheader()
+            writer.writerow(cells)
 
 
 def load(root, sequences=SEQUENCES, **options):

@@ -11,10 +11,26 @@ import SimpleITK as sitk
 from prostafed.common.errors import DataError
 from prostafed.common.imaging.cases import Grid
 from prostafed.simulations.datasets.prostatex import FindingRow, list_files, read_findings
+from prostafed.simulations.dicom.calibration import Calibration
 from tests.simulations.datasets import layouts
 from tests.simulations.datasets.layouts import DICOM_GRID, SEQUENCES
 
 HEADER = "ProxID,fid,pos,zone,ClinSig\n"
+
+
+def write(root: Path, study: Calibration) -> None:
+    """ProstateX-0000 with csPCa, -0001 without, -0002 of the test table, -0003 of none."""
+    for number in range(4):
+        folder = root / "PROSTATEx" / f"ProstateX-{number:04d}" / f"07-0{number + 1}-2011-NA-MR prostaat-57952"
+        shutil.copytree(study.folder, folder)
+    x, y, z = study.tubes[0][1]
+    lines = [  # (ProxID, fid) repeats, as in the published table
+        f"ProstateX-0000,1,{x} {y} {z},PZ,TRUE",
+        f"ProstateX-0000,1,{x:.2f} {y:.2f} {z + 3e-7:.7f},AS,FALSE",
+        f"ProstateX-0001,1,{x} {y} {z},TZ,FALSE",
+    ]
+    (root / "ProstateX-Findings-Train.csv").write_text("\n".join(["ProxID,fid,pos,zone,ClinSig", *lines]) + "\n")
+    (root / "ProstateX-Findings-Test.csv").write_text(f"ProxID,fid,pos,zone\nProstateX-0002,1,{x} {y} {z},PZ\n")
 
 
 def load(root, **options):

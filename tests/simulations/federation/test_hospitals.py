@@ -107,7 +107,7 @@ class TestPublicSets:
         root = tmp_path_factory.mktemp("public")
         for name in ("picai", "msd", "promise12", "prostate158"):
             (root / name).mkdir()
-            getattr(layouts, f"write_{name}")(root / name)
+            layouts.find_writer(name)(root / name)
         return root
 
     @pytest.mark.parametrize(

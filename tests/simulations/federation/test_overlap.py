@@ -170,9 +170,9 @@ class TestTheRun:
 
     @pytest.fixture
     def sites(self, tmp_path: Path) -> tuple[DatasetSite, ...]:
-        from tests.simulations.datasets.layouts import write_picai
+        from tests.simulations.datasets.layouts import find_writer
 
-        write_picai(tmp_path / "one")
+        find_writer("picai")(tmp_path / "one")
         shutil.copytree(tmp_path / "one", tmp_path / "two")
         return tuple(DatasetSite(source="picai", name=name, root=tmp_path / name) for name in ("one", "two"))
 
