@@ -68,7 +68,7 @@ def save(path: Path, voxels: np.ndarray, step_mm: float = 3.0, first_mm: float =
 
 
 def find_writer(name: str) -> Callable[..., None]:
-    """`write(root)` of the set's own test, or `write(root, study)` where the set is DICOM, made of a generated study."""
+    """`write(root)` of the set's own test, or `write(root, study)` where the set is DICOM, of a generated study."""
     module = DATASETS[name].rpartition(".")[2]
     return cast("Callable[..., None]", import_module(f"tests.simulations.datasets.test_{module}").write)
 
