@@ -90,5 +90,5 @@ def test_one_that_says_nothing_is_refused() -> None:
 
 
 def test_the_key_is_for_checkpoints() -> None:
-    with pytest.raises(ConfigurationError, match="allow_other_split is for encoder 'checkpoint'"):
+    with pytest.raises(ConfigurationError, match="allow_other_split is for weights 'checkpoint'"):
         parse({**json.loads(make_study().canonical()), "initial": {"allow_other_split": True}}, Study, "study")

@@ -100,7 +100,7 @@ def test_what_an_encoder_starts_from_is_part_of_the_hash(tmp_path: Path) -> None
         (MINIMAL + "[data]\nsize = [0, 2, 2]\n", ["data.size", "above 0"]),
         (MINIMAL + "[data]\ntest_fraction = 0.6\nvalidation_fraction = 0.5\n", ["must stay below 1"]),
         (MINIMAL + '[model]\nencoder = "mobilnet"\n', ["model.encoder", "unknown encoder", "did you mean 'mobilenet'"]),
-        (MINIMAL + '[model]\nencoder = "mobilenet"\nstages = 6\n', ["'mobilenet' has at most 5 stages, found 6"]),
+        (MINIMAL + '[model]\nencoder = "mobilenet"\nresolutions = 6\n', ["has 5 resolutions at most, found 6"]),
         (MINIMAL + "[model]\nstages = 3\n", ["'model.stages': it is called 'resolutions' now"]),
         (MINIMAL + "[round]\nenough = 3\n", ["'round.enough': it is called 'close_after' now"]),
         (MINIMAL + '[initial]\nencoder = "random"\n', ["'initial.encoder': it is called 'weights' now"]),
