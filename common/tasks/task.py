@@ -84,7 +84,7 @@ class Task:
             raise ValueError(f"expected a kind of answer among {', '.join(get_args(Kind))}, found '{self.kind}'")
         for name in ("sentence", "says", "channels", "metrics"):
             if not getattr(self, name) or not all(getattr(self, name)):
-                raise ValueError(f"expected {name} that say something, found {getattr(self, name)!r}")
+                raise ValueError(f"expected '{name}' to say something, found {getattr(self, name)!r}")
         known = [*self.measures, *(STATISTICS if self.judges_cspca else ())]
         if unknown := [name for name in self.metrics if name not in known]:
             raise ValueError(f"expected metrics among {', '.join(known) or 'its measures'}, found '{unknown[0]}'")
