@@ -8,7 +8,7 @@ from prostafed.common.models.heads import ClassificationHead
 from prostafed.common.tasks.answer import Answer, Quantity
 from prostafed.common.tasks.task import Task
 
-USUAL_ML = 50.0  # the network says how many times this
+USUAL_ML = 50.0  # the network says by how many times this it is more
 
 
 def build() -> Task:
@@ -16,12 +16,12 @@ def build() -> Task:
     return Task(
         heads={"head": lambda encoder: ClassificationHead(encoder.vector_size)},
         usable=lambda record: record.prostate_volume is not None,
-        targets=lambda records, masks: tensor([(record.prostate_volume or 0) / USUAL_ML for record in records]),
+        targets=lambda records, masks: tensor([(record.prostate_volume or 0) / USUAL_ML - 1 for record in records]),
         teaches_cspca=False,
         outputs=lambda network, images: network["head"](network["encoder"].describe(images)),  # type: ignore[operator]
-        channels=("prostate volume in units of 50 mL",),
+        channels=("prostate volume beyond 50 mL, in units of 50 mL",),
         loss=lambda said, true: (said.float() - true.to(said.device)) ** 2,
-        predict=lambda said: (USUAL_ML * said.float()).numpy(force=True),
+        predict=lambda said: (USUAL_ML * (1 + said.float())).numpy(force=True),
         assess=lambda volume, record, masks, spacing_mm: CasePrediction(
             record.case_id,
             record.patient_id,
