@@ -153,9 +153,11 @@ def _has_interval(result: Result) -> bool:
 
 
 def _say(difference: Difference) -> str:
-    interval = ""
-    if difference.low is not None and difference.high is not None:
-        interval = f", interval {format_signed(difference.low)} to {format_signed(difference.high)}"
+    interval, bounds = "", [each for each in (difference.low, difference.high) if each is not None]
+    if difference.value < 0:  # of a metric of which less is better
+        bounds = [-bound for bound in reversed(bounds)]
+    if bounds:
+        interval = f", interval {' to '.join(format_signed(bound) for bound in bounds)}"
     return f"{arm_of(difference.other).label.lower()} (by {abs(difference.value):.2f}{interval})"
 
 
