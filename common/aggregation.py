@@ -24,64 +24,41 @@ class ProxParameters(Settings):
     """FedProx (Li et al. 2020)."""
 
     mu: float = setting(
-        0.01, "mu; half of it times the squared distance to the global model is added to each site's loss"
+        0.01, "mu; half of it times the squared distance to the global model is added to each site's loss", above=0
     )
-
-    def __post_init__(self) -> None:
-        """Raise ValueError where a value is out of range."""
-        _require_positive(self, "mu")
 
 
 @dataclass(frozen=True)
 class MomentumParameters(Settings):
     """FedAvgM (Hsu et al. 2019)."""
 
-    server_learning_rate: float = setting(1.0, "step along the sites' mean update")
-    momentum: float = setting(0.9, "share of the last step that is taken again, in [0, 1)")
-
-    def __post_init__(self) -> None:
-        """Raise ValueError where a value is out of range."""
-        _require_positive(self, "server_learning_rate")
-        _require_fraction(self, "momentum")
+    server_learning_rate: float = setting(1.0, "step along the sites' mean update", above=0)
+    momentum: float = setting(0.9, "share of the last step that is taken again", at_least=0, below=1)
 
 
 @dataclass(frozen=True)
 class AdagradParameters(Settings):
     """FedAdagrad (Reddi et al. 2021)."""
 
-    server_learning_rate: float = setting(0.1, "eta, step of the server's optimiser")
-    beta_1: float = setting(0.0, "decay of the first moment, in [0, 1)")
-    tau: float = setting(1e-3, "adaptivity: added to the root of the second moment")
-
-    def __post_init__(self) -> None:
-        """Raise ValueError where a value is out of range."""
-        _require_positive(self, "server_learning_rate", "tau")
-        _require_fraction(self, "beta_1")
+    server_learning_rate: float = setting(0.1, "eta, step of the server's optimiser", above=0)
+    beta_1: float = setting(0.0, "decay of the first moment", at_least=0, below=1)
+    tau: float = setting(1e-3, "adaptivity: added to the root of the second moment", above=0)
 
 
 @dataclass(frozen=True)
 class AdamParameters(AdagradParameters):
     """FedAdam and FedYogi (Reddi et al. 2021)."""
 
-    server_learning_rate: float = setting(0.01, "eta, step of the server's optimiser")
-    beta_1: float = setting(0.9, "decay of the first moment, in [0, 1)")
-    beta_2: float = setting(0.99, "decay of the second moment, in [0, 1)")
-
-    def __post_init__(self) -> None:
-        """Raise ValueError where a value is out of range."""
-        super().__post_init__()
-        _require_fraction(self, "beta_2")
+    server_learning_rate: float = setting(0.01, "eta, step of the server's optimiser", above=0)
+    beta_1: float = setting(0.9, "decay of the first moment", at_least=0, below=1)
+    beta_2: float = setting(0.99, "decay of the second moment", at_least=0, below=1)
 
 
 @dataclass(frozen=True)
 class ScaffoldParameters(Settings):
     """SCAFFOLD (Karimireddy et al. 2020)."""
 
-    server_learning_rate: float = setting(1.0, "eta_g, step along the sites' mean update")
-
-    def __post_init__(self) -> None:
-        """Raise ValueError where a value is out of range."""
-        _require_positive(self, "server_learning_rate")
+    server_learning_rate: float = setting(1.0, "eta_g, step along the sites' mean update", above=0)
 
 
 @dataclass(frozen=True)
@@ -89,25 +66,18 @@ class TrimmedMeanParameters(Settings):
     """Coordinate-wise trimmed mean (Yin et al. 2018)."""
 
     trimmed_fraction: float = setting(
-        0.2, "share of the sites left out at each end, in [0, 0.5); of 3 replies or more at least one, unless it is 0"
+        0.2,
+        "share of the sites left out at each end; of 3 replies or more at least one, unless it is 0",
+        at_least=0,
+        below=0.5,
     )
-
-    def __post_init__(self) -> None:
-        """Raise ValueError where a value is out of range."""
-        if not 0 <= self.trimmed_fraction < 0.5:
-            raise ValueError(f"trimmed_fraction must lie in [0, 0.5), found {self.trimmed_fraction}.")
 
 
 @dataclass(frozen=True)
 class KrumParameters(Settings):
     """Krum (Blanchard et al. 2017)."""
 
-    byzantine: int = setting(1, "sites that may send anything; at least 2 of them + 3 must answer")
-
-    def __post_init__(self) -> None:
-        """Raise ValueError where a value is out of range."""
-        if self.byzantine < 0:
-            raise ValueError(f"byzantine must be at least 0, found {self.byzantine}.")
+    byzantine: int = setting(1, "sites that may send anything; at least 2 of them + 3 must answer", at_least=0)
 
     def fewest_sites(self) -> int:
         """Return the replies without which no site has enough neighbours: 2 x byzantine + 3."""
@@ -118,60 +88,39 @@ class KrumParameters(Settings):
 class MultiKrumParameters(KrumParameters):
     """Multi-Krum (Blanchard et al. 2017)."""
 
-    kept: int = setting(0, "sites averaged, never more than answered less the byzantine ones; 0: as many")
-
-    def __post_init__(self) -> None:
-        """Raise ValueError where a value is out of range."""
-        super().__post_init__()
-        if self.kept < 0:
-            raise ValueError(f"kept must be at least 0, found {self.kept}.")
+    kept: int = setting(0, "sites averaged, never more than answered less the byzantine ones; 0: as many", at_least=0)
 
 
 @dataclass(frozen=True)
 class GeometricMedianParameters(Settings):
     """Geometric median (Pillutla, Kakade, Harchaoui 2022, RFA)."""
 
-    iterations: int = setting(100_000, "of the smoothed Weiszfeld algorithm; a round that needs more fails")
-    smoothing: float = setting(1e-6, "nu, least distance that is divided by")
-
-    def __post_init__(self) -> None:
-        """Raise ValueError where a value is out of range."""
-        _require_positive(self, "iterations", "smoothing")
+    iterations: int = setting(100_000, "of the smoothed Weiszfeld algorithm; a round that needs more fails", above=0)
+    smoothing: float = setting(1e-6, "nu, least distance that is divided by", above=0)
 
 
 @dataclass(frozen=True)
 class LDawaParameters(Settings):
     """L-DAWA (Rehman et al. 2023)."""
 
-    warmup_rounds: int = setting(1, "first rounds of the stage that are plain federated averaging")
+    warmup_rounds: int = setting(1, "first rounds of the stage that are plain federated averaging", at_least=0)
     normalised: bool = setting(True, "divide by the sum of the cosines; without it norms shrink, as in the paper")
-
-    def __post_init__(self) -> None:
-        """Raise ValueError where a value is out of range."""
-        if self.warmup_rounds < 0:
-            raise ValueError(f"warmup_rounds must be at least 0, found {self.warmup_rounds}.")
 
 
 @dataclass(frozen=True)
 class FeduParameters(Settings):
     """FedU (Zhuang et al. 2021)."""
 
-    threshold: float = setting(0.4, "drift of the encoder from which on a site keeps its own predictor")
-
-    def __post_init__(self) -> None:
-        """Raise ValueError where a value is out of range."""
-        _require_positive(self, "threshold")
+    threshold: float = setting(0.4, "drift of the encoder from which on a site keeps its own predictor", above=0)
 
 
 @dataclass(frozen=True)
 class FedemaParameters(Settings):
     """FedEMA (Zhuang, Wen, Zhang 2022)."""
 
-    tau: float = setting(0.7, "share of itself a site keeps where it first drifts; later shares follow its drift")
-
-    def __post_init__(self) -> None:
-        """Raise ValueError where a value is out of range."""
-        _require_fraction(self, "tau")
+    tau: float = setting(
+        0.7, "share of itself a site keeps where it first drifts; later shares follow its drift", at_least=0, below=1
+    )
 
 
 @dataclass(frozen=True)
@@ -181,11 +130,8 @@ class DittoParameters(Settings):
     pull: float = setting(
         0.1,
         "lambda; half of it times the squared distance to the global model is added to the loss of a site's own model",
+        above=0,
     )
-
-    def __post_init__(self) -> None:
-        """Raise ValueError where a value is out of range."""
-        _require_positive(self, "pull")
 
 
 @dataclass(frozen=True)
@@ -219,15 +165,3 @@ AGGREGATORS: dict[str, AggregatorEntry] = {
     "fedema": AggregatorEntry("fedavg", FedemaParameters, "fedema"),
     "ditto": AggregatorEntry("fedavg", DittoParameters, "ditto"),
 }
-
-
-def _require_positive(settings: Settings, *names: str) -> None:
-    for name in names:
-        if getattr(settings, name) <= 0:
-            raise ValueError(f"{name} must be above 0, found {getattr(settings, name)}.")
-
-
-def _require_fraction(settings: Settings, *names: str) -> None:
-    for name in names:
-        if not 0 <= getattr(settings, name) < 1:
-            raise ValueError(f"{name} must lie in [0, 1), found {getattr(settings, name)}.")

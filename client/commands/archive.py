@@ -37,12 +37,12 @@ def pull(
 ) -> None:
     """Fetch studies from the PACS into a folder to index; again: only what is missing. Exit 1 if something is left."""
     from prostafed.client.commands.show import showing
-    from prostafed.client.ingest.identity import read_secret
+    from prostafed.client.site.identity import read_secret
     from prostafed.client.site.site_file import read_site_file
 
     try:
         from prostafed.client.ingest.pacs.archive import PacsServer, Tls
-        from prostafed.client.ingest.pacs.pull import PullRequest, Wanted, read_wanted_list
+        from prostafed.client.ingest.pacs.pull import PullRequest, Selection, read_wanted_list
         from prostafed.client.ingest.pacs.pull import pull as pull_studies
     except ModuleNotFoundError as error:
         raise ConfigurationError(
@@ -52,7 +52,7 @@ def pull(
     tls = Tls(tls_authority, tls_certificate, tls_key) if tls_authority else None
     request = PullRequest(
         server=PacsServer(host, port, ae_title, calling_ae_title, tls=tls),
-        wanted=Wanted(
+        wanted=Selection(
             since=since.date() if since else None,
             until=until.date() if until else None,
             description=description,

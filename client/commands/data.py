@@ -35,10 +35,10 @@ def index(
 ) -> None:
     """Turn a PACS export into cases, or say what to export again. Exit 0 all studies usable, 1 some refused."""
     from prostafed.client.commands.show import list_findings, show_index, showing
-    from prostafed.client.ingest.identity import read_secret
     from prostafed.client.ingest.index import IndexRequest, index_site
     from prostafed.client.manifest import read_manifest
     from prostafed.client.manifest.rows import STUDIES
+    from prostafed.client.site.identity import read_secret
     from prostafed.client.site.site_file import read_site_file
     from prostafed.common.imaging.cases import Grid
 
@@ -105,10 +105,10 @@ def find(
 ) -> None:
     """Print which folder, or line of studies.csv, is behind a pseudonym. Printed here, written nowhere."""
     from prostafed.client.commands.show import show_series
-    from prostafed.client.ingest.identity import make_pseudonym, read_secret
     from prostafed.client.ingest.series_map import name_series
     from prostafed.client.manifest import check_manifest
     from prostafed.client.manifest.rows import STUDIES
+    from prostafed.client.site.identity import make_pseudonym, read_secret
     from prostafed.client.site.site_file import read_site_file
 
     settings = read_site_file(site_file)

@@ -19,9 +19,9 @@ app = typer.Typer(
 @app.command("init")
 def init_tables(dicom: Dicom = None, site_file: SiteFile = DEFAULT_SITE, as_json: Json = False) -> None:
     """Write the tables, with a line per study of the export; again: add new studies, leave what you wrote."""
-    from prostafed.client.ingest.identity import read_secret
+    from prostafed.client.ingest.draft import init_manifest
     from prostafed.client.ingest.patients import describe_shared, find_shared_numbers
-    from prostafed.client.manifest.write import init_manifest
+    from prostafed.client.site.identity import read_secret
     from prostafed.client.site.site_file import read_site_file
 
     settings = read_site_file(site_file)

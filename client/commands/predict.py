@@ -21,9 +21,9 @@ def predict(
 ) -> None:
     """Show a model the studies of a PACS export: candidates, heat map and report as DICOM. Exit 1 some refused."""
     from prostafed.client.commands.show import showing
-    from prostafed.client.ingest.identity import read_secret
     from prostafed.client.ingest.index import SERIES_MAP
     from prostafed.client.ingest.series_map import read_uses
+    from prostafed.client.site.identity import read_secret
     from prostafed.client.site.site_file import read_site_file
     from prostafed.common.bundle.record import read_bundle
 

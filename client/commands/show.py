@@ -8,7 +8,7 @@ from typing import Any
 from rich.console import Console
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeElapsedColumn, TimeRemainingColumn
 
-from prostafed.client.preflight.records import Result
+from prostafed.client.preflight.records import Remark
 
 STATUSES = ("ready", "warning", "refused")
 
@@ -62,7 +62,7 @@ def show_series(folder: Path, series: Sequence[Mapping[str, Any]]) -> str:
     return "\n".join(lines)
 
 
-def show_results(results: Sequence[tuple[str, Result]]) -> str:
+def show_results(results: Sequence[tuple[str, Remark]]) -> str:
     """Return what `check` prints: a line per result, with its fix below."""
     width = max(len(name) for name, _ in results)
     lines = []

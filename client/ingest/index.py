@@ -25,7 +25,7 @@ from prostafed.client.ingest.entries import (
     summarise,
 )
 from prostafed.client.ingest.patients import describe_shared, find_shared_numbers
-from prostafed.client.ingest.plan import Plan, Site, make_plans, name_root
+from prostafed.client.ingest.plan import Plan, Planning, make_plans, name_root
 from prostafed.client.ingest.scan.headers import read_studies
 from prostafed.client.ingest.series_map import apply_uses, name_series, read_uses, write_series_map
 from prostafed.client.ingest.workers import map_in_processes
@@ -74,7 +74,7 @@ def index_site(request: IndexRequest, on_study: Callable[[int, int], None] | Non
     homeless = [each for each in manifest.findings if not each.case_id]
     findings += [make_finding("-", each.code, each.text, each.severity) for each in homeless]
     wanted = Wanted(request.grid, request.sequences, request.allow_missing)
-    site = Site(request.secret, request.dicom, manifest, request.manifest_folder, request.center, wanted)
+    site = Planning(request.secret, request.dicom, manifest, request.manifest_folder, request.center, wanted)
     known, roots = read_entries(request.out), _list_roots(request, found_any=bool(studies))
     plans = [plan for plan in make_plans(site, studies, uses) if not _lies_elsewhere(plan, known, roots)]
     if not request.dry_run:

@@ -13,12 +13,12 @@ from typing import Any
 
 from prostafed.client.findings import Finding, make_finding
 from prostafed.client.ingest.assemble import Known, Wanted
-from prostafed.client.ingest.identity import make_pseudonym
 from prostafed.client.ingest.masks import MaskFiles
 from prostafed.client.ingest.records import DicomStudy
 from prostafed.client.ingest.series_map import name_series
 from prostafed.client.manifest import Manifest, StudyRow, describe_case, find_mistakes
 from prostafed.client.manifest.labels import grade_gleason
+from prostafed.client.site.identity import make_pseudonym
 
 FORMAT = 2  # of the index; another one makes every case anew
 _SEQUENCES = ("t2w", "adc", "hbv")
@@ -39,7 +39,7 @@ class Plan:
 
 
 @dataclass(frozen=True)
-class Site:
+class Planning:
     """What plans of a site have in common."""
 
     secret: bytes
@@ -50,7 +50,7 @@ class Site:
     wanted: Wanted
 
 
-def make_plans(site: Site, studies: Sequence[DicomStudy], uses: Mapping[str, str]) -> list[Plan]:
+def make_plans(site: Planning, studies: Sequence[DicomStudy], uses: Mapping[str, str]) -> list[Plan]:
     """Return a plan per study, and per row of the manifest without DICOM, by case id."""
     rows = {row.case_id: row for row in site.manifest.studies}
     by_folder = {_locate_dicom(site, row): row for row in site.manifest.studies if row.dicom_dir}
@@ -70,7 +70,7 @@ def name_root(secret: bytes, folder: Path) -> str:
 
 
 def _plan_study(
-    site: Site,
+    site: Planning,
     case_id: str,
     study: DicomStudy,
     row: StudyRow | None,
@@ -102,7 +102,7 @@ def _plan_study(
     )
 
 
-def _plan_row(site: Site, row: StudyRow) -> Plan:
+def _plan_row(site: Planning, row: StudyRow) -> Plan:
     files = {name: _locate(site, value) for name in _SEQUENCES if (value := getattr(row, name))}
     # A row without files may be that of a study whose folder is not here today, under the id the study has.
     is_pseudonym = not files and re.fullmatch(r"[0-9a-f]{16}", row.case_id)
@@ -123,12 +123,12 @@ def _plan_row(site: Site, row: StudyRow) -> Plan:
     )
 
 
-def _is_ours(site: Site, row: StudyRow) -> bool:
+def _is_ours(site: Planning, row: StudyRow) -> bool:
     """Return whether a row without a study can be judged: without a DICOM root its folder was not looked into."""
     return bool(row.t2w or row.adc or row.hbv) or site.dicom is not None
 
 
-def _know(site: Site, case_id: str, patient_key: str, row: StudyRow | None) -> tuple[Known, tuple[Finding, ...]]:
+def _know(site: Planning, case_id: str, patient_key: str, row: StudyRow | None) -> tuple[Known, tuple[Finding, ...]]:
     patient_id = make_pseudonym(site.secret, "patient", patient_key)
     if row is None:
         return Known(case_id, patient_id, site.center), ()
@@ -141,7 +141,7 @@ def _with_age(known: Known, age: float) -> Known:
     return Known(known.case_id, known.patient_id, known.center, {**known.description, "age": age}, known.masks)
 
 
-def _describe_masks(site: Site, row: StudyRow) -> MaskFiles | None:
+def _describe_masks(site: Planning, row: StudyRow) -> MaskFiles | None:
     columns = {"gland": row.gland_mask, "zones": row.zones_mask, "lesion": row.lesion_mask}
     files = {name: _locate(site, value) for name, value in columns.items() if value}
     if not files:
@@ -154,14 +154,14 @@ def _describe_masks(site: Site, row: StudyRow) -> MaskFiles | None:
     return MaskFiles(files, row.mask_space or "t2w", row.mask_coding or "binary", row.zones_coding or "pz1_tz2", isup)
 
 
-def _locate(site: Site, value: str) -> Path:
+def _locate(site: Planning, value: str) -> Path:
     """Return the file a cell names: in the manifest's folder, else below the DICOM root."""
     folders = [folder for folder in (site.manifest_folder, site.dicom) if folder is not None]
     paths = [folder / value.replace("\\", "/") for folder in folders]
     return next((path for path in paths if path.exists()), paths[0])
 
 
-def _locate_dicom(site: Site, row: StudyRow) -> Path:
+def _locate_dicom(site: Planning, row: StudyRow) -> Path:
     return (site.dicom or Path()) / (row.dicom_dir or "").replace("\\", "/")
 
 
@@ -172,7 +172,7 @@ def _find_row(by_folder: Mapping[Path, StudyRow], study: DicomStudy) -> StudyRow
 
 
 def _fingerprint(
-    site: Site, known: Known, findings: Iterable[Finding], paths: Iterable[Path], uses: Mapping[str, str]
+    site: Planning, known: Known, findings: Iterable[Finding], paths: Iterable[Path], uses: Mapping[str, str]
 ) -> str:
     """Return a keyed hash over what a case is made from; files count by name, size and time of change."""
     masks = known.masks.files.values() if known.masks else ()

@@ -6,9 +6,9 @@ from collections.abc import Iterable, Mapping
 from dataclasses import replace
 from pathlib import Path
 
-from prostafed.client.ingest.identity import make_pseudonym
 from prostafed.client.ingest.images.candidates import CHOSEN
 from prostafed.client.ingest.records import DicomStudy, Kind, Series
+from prostafed.client.site.identity import make_pseudonym
 from prostafed.common.errors import ConfigurationError, nearest
 from prostafed.common.shell.files import write_text
 

@@ -21,7 +21,7 @@ import numpy.typing as npt
 import torch
 
 from prostafed.client.ingest.assemble import Wanted
-from prostafed.client.ingest.plan import Plan, Site, make_plans
+from prostafed.client.ingest.plan import Plan, Planning, make_plans
 from prostafed.client.ingest.scan.headers import read_studies
 from prostafed.client.manifest import Manifest
 from prostafed.client.predict.algorithm import name_algorithm
@@ -68,7 +68,7 @@ def predict_site(request: PredictRequest, on_study: Callable[[int, int], None] =
         predict=predict,
         read=partial(build_task(record.task).answer, rule=make_rule(record.thresholds, record.spacing_mm)),
     )
-    plans = make_plans(Site(request.secret, request.dicom, Manifest(()), None, "", wanted), studies, request.uses)
+    plans = make_plans(Planning(request.secret, request.dicom, Manifest(()), None, "", wanted), studies, request.uses)
     entries, reused = [], 0
     on_study(0, len(plans))
     for done, plan in enumerate(plans, start=1):

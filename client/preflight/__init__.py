@@ -3,7 +3,7 @@
 from collections.abc import Iterator
 
 from prostafed.client.preflight import cases, files, machine, network
-from prostafed.client.preflight.records import Check, Result, Situation
+from prostafed.client.preflight.records import Check, Remark, Situation
 
 CHECKS: dict[str, Check] = {
     "versions": machine.check_versions,
@@ -21,7 +21,7 @@ CHECKS: dict[str, Check] = {
 }
 
 
-def run_checks(situation: Situation) -> Iterator[tuple[str, Result]]:
+def run_checks(situation: Situation) -> Iterator[tuple[str, Remark]]:
     """Yield the results of each check by its name, in the order of CHECKS, as they come."""
     for name, check in CHECKS.items():
         for result in check(situation):

@@ -3,7 +3,7 @@
 from collections import Counter
 from collections.abc import Iterator
 
-from prostafed.client.preflight.records import Result, Situation
+from prostafed.client.preflight.records import Remark, Situation
 from prostafed.common.errors import DataError
 from prostafed.common.imaging.case_folder import open_case_folder
 from prostafed.common.imaging.cases import Grid
@@ -11,18 +11,18 @@ from prostafed.common.imaging.cases import Grid
 MIN_PATIENTS = 20  # below, a study may refuse the site: too few to learn from, and too few to hide among
 
 
-def check_cases(situation: Situation) -> Iterator[Result]:
+def check_cases(situation: Situation) -> Iterator[Remark]:
     """The folder of cases."""
     data = situation.data
     try:
         cases = open_case_folder(situation.site.cases)
     except DataError as error:
-        yield Result("There are no cases that can be used.", str(error))
+        yield Remark("There are no cases that can be used.", str(error))
         return
-    yield Result(f"{len(cases.records)} cases are indexed.")
+    yield Remark(f"{len(cases.records)} cases are indexed.")
     wanted = Grid(data.spacing_mm, data.size)
     if (cases.grid, cases.sequences) != (wanted, data.sequences):
-        yield Result(
+        yield Remark(
             f"The cases lie on {_describe(cases.grid, cases.sequences)}; the study wants "
             f"{_describe(wanted, data.sequences)}.",
             "Index again with this study: prostafed-site index --study STUDY.toml.",
@@ -30,28 +30,28 @@ def check_cases(situation: Situation) -> Iterator[Result]:
     lacking = Counter(name for each in cases.records for name in data.sequences if name not in each.sequences)
     if refused := {name: count for name, count in lacking.items() if name not in data.allow_missing}:
         found = ", ".join(f"{count} lack {name}" for name, count in sorted(refused.items()))
-        yield Result(
+        yield Remark(
             f"Cases lack a sequence the study wants: {found}.",
             "Export the series and index again; else they are left out.",
         )
     patients = len({record.patient_id for record in cases.records})
     if patients < MIN_PATIENTS:
-        yield Result(
+        yield Remark(
             f"{patients} patients are few: studies expect {MIN_PATIENTS} or more.",
             "Export and index more studies, or ask the coordinator whether a small cohort may take part.",
         )
     generated = sum(record.source == "phantom" for record in cases.records)
     if generated:
-        yield Result(f"{generated} cases are generated images, not patients.")
+        yield Remark(f"{generated} cases are generated images, not patients.")
     labels = Counter(record.cspca for record in cases.records)
     counts = f"csPCa: {labels[True]} yes, {labels[False]} no, {labels[None]} unknown; "
     read = sum(bool(record.pirads_reads) for record in cases.records)
     lesions = sum("lesion" in record.masks for record in cases.records)
     counts += f"{read} with PI-RADS, {lesions} with lesions delineated or ruled out. These counts stay here."
     if labels[True] and labels[False]:
-        yield Result(counts)
+        yield Remark(counts)
     else:
-        yield Result(
+        yield Remark(
             counts,
             "Supervised stages need cases with and without csPCa: fill in case_csPCa in studies.csv and index again.",
         )

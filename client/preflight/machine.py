@@ -7,7 +7,7 @@ from collections.abc import Iterator
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
 
-from prostafed.client.preflight.records import Result, Situation
+from prostafed.client.preflight.records import Remark, Situation
 from prostafed.common.shell.provenance import read_versions
 
 # Judgements, not measurements: a study may need less, and a large one more.
@@ -19,48 +19,48 @@ CLOCK_TOLERANCE = timedelta(minutes=5)
 _GB = 1e9
 
 
-def check_disk(situation: Situation) -> Iterator[Result]:
+def check_disk(situation: Situation) -> Iterator[Remark]:
     """Free disk space where cases and memory lie."""
     for path in (situation.site.cases, situation.site.memory):
         existing = next(each for each in (path, *path.parents) if each.exists())
         free = shutil.disk_usage(existing).free / _GB
         text = f"{free:.0f} GB are free for the folder {path.name}"
         if free < MIN_DISK_GB:
-            yield Result(f"{text}; {MIN_DISK_GB:.0f} GB are wanted.", "Free space, or name a folder on another disk.")
+            yield Remark(f"{text}; {MIN_DISK_GB:.0f} GB are wanted.", "Free space, or name a folder on another disk.")
         else:
-            yield Result(f"{text}.")
+            yield Remark(f"{text}.")
 
 
-def check_memory(situation: Situation) -> Iterator[Result]:
+def check_memory(situation: Situation) -> Iterator[Remark]:
     """Main memory of the machine."""
     del situation
     try:
         total = os.sysconf("SC_PAGE_SIZE") * os.sysconf("SC_PHYS_PAGES") / _GB
     except (AttributeError, ValueError, OSError):
-        yield Result("The size of the memory is not known on this system.")
+        yield Remark("The size of the memory is not known on this system.")
         return
     if total < MIN_MEMORY_GB:
-        yield Result(
+        yield Remark(
             f"The machine has {total:.0f} GB of memory; {MIN_MEMORY_GB:.0f} GB are wanted.",
             "Use a machine with more memory, or take part in studies of smaller batches only.",
         )
     else:
-        yield Result(f"The machine has {total:.0f} GB of memory.")
+        yield Remark(f"The machine has {total:.0f} GB of memory.")
 
 
-def check_device(situation: Situation) -> Iterator[Result]:
+def check_device(situation: Situation) -> Iterator[Remark]:
     """The GPU, if the site file asks for one or one is there."""
     import torch  # seconds: only where it is needed
 
     site, count = situation.site, torch.cuda.device_count() if torch.cuda.is_available() else 0
     if site.device == "cpu" or (site.device == "auto" and not count):
         found = "a GPU is there and not used" if count else "no GPU is there"
-        yield Result(f"Training will run on the CPU ({found}): expect hours where a GPU takes minutes.")
+        yield Remark(f"Training will run on the CPU ({found}): expect hours where a GPU takes minutes.")
         return
     for rank in range(site.processes):
         index = int(site.devices[rank].partition(":")[2]) if ":" in site.device else rank
         if index >= count:
-            yield Result(
+            yield Remark(
                 f"The site file asks for cuda:{index}; {count} GPUs can be used.",
                 'Install the NVIDIA driver that fits this release of torch, or set device = "cpu" or "auto", '
                 "or lower processes.",
@@ -69,10 +69,10 @@ def check_device(situation: Situation) -> Iterator[Result]:
         memory = torch.cuda.get_device_properties(index).total_memory / _GB
         text = f"{torch.cuda.get_device_name(index)} with {memory:.0f} GB will be used"
         fix = "Name another GPU in the site file (device), or take part in small studies only."
-        yield Result(f"{text}.") if memory >= MIN_GPU_GB else Result(f"{text}; {MIN_GPU_GB:.0f} GB are wanted.", fix)
+        yield (Remark(f"{text}.") if memory >= MIN_GPU_GB else Remark(f"{text}; {MIN_GPU_GB:.0f} GB are wanted.", fix))
 
 
-def check_clock(situation: Situation) -> Iterator[Result]:
+def check_clock(situation: Situation) -> Iterator[Remark]:
     """Whether the clock can be right.
 
     TLS tells no time, so nothing is asked over the network: a clock that is behind shows an hour at which this
@@ -82,20 +82,20 @@ def check_clock(situation: Situation) -> Iterator[Result]:
     newest = max(path.stat().st_mtime for path in (Path(__file__), *folder.iterdir()))
     ahead = datetime.fromtimestamp(newest, UTC) - situation.now
     if ahead > CLOCK_TOLERANCE:
-        yield Result(
+        yield Remark(
             f"The clock is behind by {ahead.total_seconds() / 60:.0f} minutes or more: a file here is from later.",
             "Set the clock of this machine, best by NTP (timedatectl set-ntp true).",
         )
     else:
-        yield Result(f"The clock shows {situation.now:%Y-%m-%d %H:%M} UTC, which nothing here contradicts.")
+        yield Remark(f"The clock shows {situation.now:%Y-%m-%d %H:%M} UTC, which nothing here contradicts.")
 
 
-def check_versions(situation: Situation) -> Iterator[Result]:
+def check_versions(situation: Situation) -> Iterator[Remark]:
     """What is installed; sites of a study must run the same release."""
     del situation
     versions = read_versions()
     listed = ", ".join(f"{name} {version}" for name, version in versions.items())
     if "prostafed" in versions and "torch" in versions:
-        yield Result(f"{platform.system()} {platform.machine()}; {listed}.")
+        yield Remark(f"{platform.system()} {platform.machine()}; {listed}.")
     else:
-        yield Result(f"The installation is not complete: {listed}.", "Install prostafed again, from its wheel.")
+        yield Remark(f"The installation is not complete: {listed}.", "Install prostafed again, from its wheel.")

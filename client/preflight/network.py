@@ -10,7 +10,7 @@ from urllib.request import getproxies, proxy_bypass
 
 from cryptography import x509
 
-from prostafed.client.preflight.records import Result, Situation
+from prostafed.client.preflight.records import Remark, Situation
 from prostafed.client.site.site_file import Server
 
 TIMEOUT_S = 10.0
@@ -28,7 +28,7 @@ _REFUSED = {
 }
 
 
-def check_certificate(situation: Situation) -> Iterator[Result]:
+def check_certificate(situation: Situation) -> Iterator[Remark]:
     """The coordinator's certificate authority, a file at the site."""
     server = situation.site.server
     if server is None:  # said by check_coordinator
@@ -36,42 +36,42 @@ def check_certificate(situation: Situation) -> Iterator[Result]:
     try:
         certificate = x509.load_pem_x509_certificate(server.root_certificates.read_bytes())
     except (OSError, ValueError):
-        yield Result(
+        yield Remark(
             f"{server.root_certificates.name} is not a certificate that can be read.",
             "Ask the coordinator for its file ca.crt and put it there.",
         )
         return
     start, end = certificate.not_valid_before_utc, certificate.not_valid_after_utc
     if situation.now < start:
-        yield Result(f"The certificate is valid from {start:%Y-%m-%d} on.", "Check the clock of this machine.")
+        yield Remark(f"The certificate is valid from {start:%Y-%m-%d} on.", "Check the clock of this machine.")
     elif situation.now > end:
-        yield Result(f"The certificate expired on {end:%Y-%m-%d}.", "Ask the coordinator for its new ca.crt.")
+        yield Remark(f"The certificate expired on {end:%Y-%m-%d}.", "Ask the coordinator for its new ca.crt.")
     elif end - situation.now < RENEW_BEFORE:
-        yield Result(f"The certificate expires on {end:%Y-%m-%d}.", "Ask the coordinator for its new ca.crt soon.")
+        yield Remark(f"The certificate expires on {end:%Y-%m-%d}.", "Ask the coordinator for its new ca.crt soon.")
     else:
-        yield Result(f"The coordinator's certificate authority is valid until {end:%Y-%m-%d}.")
+        yield Remark(f"The coordinator's certificate authority is valid until {end:%Y-%m-%d}.")
 
 
-def check_coordinator(situation: Situation) -> Iterator[Result]:
+def check_coordinator(situation: Situation) -> Iterator[Remark]:
     """Whether the coordinator answers, and with a certificate of its authority."""
     server = situation.site.server
     if server is None:
         fix = "Add the table [server] with address, root_certificates and key, as the coordinator tells you."
-        yield Result("The site file names no coordinator yet.", fix)
+        yield Remark("The site file names no coordinator yet.", fix)
         return
     host, _, port = server.address.rpartition(":")
     if not host or not port.isdigit():
-        yield Result("The coordinator's address is not host:port.", 'Correct it, e.g. address = "fl.example.org:8000".')
+        yield Remark("The coordinator's address is not host:port.", 'Correct it, e.g. address = "fl.example.org:8000".')
         return
     proxy = find_proxy(host)
     way = " through the proxy that https_proxy names" if proxy else ""
     try:
         plain = _connect(host, int(port), proxy)
     except socket.gaierror:
-        yield Result(f"The name of {'the proxy' if proxy else 'the coordinator'} is not known here.", _NAME_FIX)
+        yield Remark(f"The name of {'the proxy' if proxy else 'the coordinator'} is not known here.", _NAME_FIX)
         return
     except (OSError, http.client.HTTPException) as error:
-        yield Result(f"The coordinator cannot be reached{way}: {_reason(error)}.", _reach_fix(port, proxy))
+        yield Remark(f"The coordinator cannot be reached{way}: {_reason(error)}.", _reach_fix(port, proxy))
         return
     yield _greet(plain, host, server, way)
 
@@ -97,23 +97,23 @@ def _connect(host: str, port: int, proxy: tuple[str, int] | None) -> socket.sock
     return tunnel.sock
 
 
-def _greet(plain: socket.socket, host: str, server: Server, way: str) -> Result:
+def _greet(plain: socket.socket, host: str, server: Server, way: str) -> Remark:
     try:
         context = ssl.create_default_context(cafile=server.root_certificates)
     except (OSError, ssl.SSLError):
         plain.close()
-        return Result(f"The coordinator's port is open{way}; TLS cannot be tried.", "Put ca.crt in its place first.")
+        return Remark(f"The coordinator's port is open{way}; TLS cannot be tried.", "Put ca.crt in its place first.")
     context.set_alpn_protocols(["h2"])  # what gRPC speaks
     try:
         with context.wrap_socket(plain, server_hostname=host.strip("[]")) as secure:
             version = secure.version()
     except ssl.SSLCertVerificationError as error:
         wrong, fix = _REFUSED.get(error.verify_code, ("is not accepted", "Ask the coordinator for its current ca.crt."))
-        return Result(f"The coordinator's certificate {wrong}.", fix)
+        return Remark(f"The coordinator's certificate {wrong}.", fix)
     except (OSError, ssl.SSLError):
         fix = "Ask the coordinator whether its link runs with TLS on this port, and IT whether the firewall cuts TLS."
-        return Result(f"The coordinator's port is open{way}, but does not speak TLS.", fix)
-    return Result(f"The coordinator answers{way}, over {version} and with a certificate of its authority.")
+        return Remark(f"The coordinator's port is open{way}, but does not speak TLS.", fix)
+    return Remark(f"The coordinator answers{way}, over {version} and with a certificate of its authority.")
 
 
 def _reach_fix(port: str, proxy: tuple[str, int] | None) -> str:

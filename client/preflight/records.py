@@ -21,7 +21,7 @@ class Situation:
 
 
 @dataclass(frozen=True)
-class Result:
+class Remark:
     """One sentence; `fix` says what to do and is "" where all is well."""
 
     text: str
@@ -37,4 +37,4 @@ class Result:
         return {"check": check, "ok": self.ok, "text": self.text, "fix": self.fix}
 
 
-Check = Callable[[Situation], Iterator[Result]]
+Check = Callable[[Situation], Iterator[Remark]]

@@ -8,6 +8,7 @@ from dataclasses import dataclass
 from importlib import import_module
 from typing import TYPE_CHECKING, cast
 
+from prostafed.common.errors import ConfigurationError
 from prostafed.common.settings import Settings
 from prostafed.common.ssl import parameters as settings
 
@@ -23,7 +24,6 @@ class MethodEntry:
 
     module: str
     parameters: type[Settings]
-    family: str
     shared: tuple[str, ...]
     predictor: tuple[str, ...] = ()  # a group that may travel too, where the aggregator combines it
 
@@ -31,26 +31,39 @@ class MethodEntry:
 _PAIR = ("encoder", "projection")
 
 METHODS: dict[str, MethodEntry] = {
-    "conditional": MethodEntry("conditional", settings.ConditionalParameters, "contrastive", _PAIR),
-    "yaware": MethodEntry("yaware", settings.YAwareParameters, "contrastive", _PAIR),
+    "conditional": MethodEntry("prostafed.common.ssl.conditional", settings.ConditionalParameters, _PAIR),
+    "yaware": MethodEntry("prostafed.common.ssl.yaware", settings.YAwareParameters, _PAIR),
     "alignment_uniformity": MethodEntry(
-        "alignment_uniformity", settings.AlignmentUniformityParameters, "contrastive", _PAIR
+        "prostafed.common.ssl.alignment_uniformity", settings.AlignmentUniformityParameters, _PAIR
     ),
-    "prior_uniformity": MethodEntry("prior_uniformity", settings.PriorUniformityParameters, "contrastive", _PAIR),
-    "simclr": MethodEntry("simclr", settings.SimclrParameters, "contrastive", _PAIR),
-    "moco": MethodEntry("moco", settings.MocoParameters, "contrastive", _PAIR),
-    "byol": MethodEntry("byol", settings.ByolParameters, "without negatives", _PAIR, ("predictor",)),
-    "vicreg": MethodEntry("vicreg", settings.VicregParameters, "without negatives", _PAIR),
-    "barlow": MethodEntry("barlow", settings.BarlowParameters, "without negatives", _PAIR),
-    "restore": MethodEntry("restore", settings.RestoreParameters, "restoration", ("encoder",)),
-    "sparse": MethodEntry("sparse", settings.SparseParameters, "restoration", ("encoder",)),
+    "prior_uniformity": MethodEntry("prostafed.common.ssl.prior_uniformity", settings.PriorUniformityParameters, _PAIR),
+    "simclr": MethodEntry("prostafed.common.ssl.simclr", settings.SimclrParameters, _PAIR),
+    "moco": MethodEntry("prostafed.common.ssl.moco", settings.MocoParameters, _PAIR),
+    "byol": MethodEntry("prostafed.common.ssl.byol", settings.ByolParameters, _PAIR, ("predictor",)),
+    "vicreg": MethodEntry("prostafed.common.ssl.vicreg", settings.VicregParameters, _PAIR),
+    "barlow": MethodEntry("prostafed.common.ssl.barlow", settings.BarlowParameters, _PAIR),
+    "restore": MethodEntry("prostafed.common.ssl.restore", settings.RestoreParameters, ("encoder",)),
+    "sparse": MethodEntry("prostafed.common.ssl.sparse", settings.SparseParameters, ("encoder",)),
 }
 
 
 def build_method(name: str, parameters: Settings) -> Method:
-    """Return the Method that METHODS lists under `name`, with `parameters` of the class the table names."""
-    module = import_module(f"prostafed.common.ssl.{METHODS[name].module}")
-    method = cast("Method", module.build(parameters))
+    """Return the Method that METHODS lists under `name`, with `parameters` of the class the table names; raises
+    ConfigurationError where the entry does not fit its module.
+    """
+    entry = METHODS[name]
+    try:
+        method = cast("Method", import_module(entry.module).build(parameters))
+    except (ImportError, AttributeError) as error:
+        raise ConfigurationError(
+            f"The method '{name}' needs a module {entry.module} with build(parameters): {error}. Correct its line in "
+            "METHODS."
+        ) from error
+    if lacking := {*entry.shared, *entry.predictor} - {"encoder", *method.heads}:
+        raise ConfigurationError(
+            f"The method '{name}' shares {', '.join(sorted(lacking))}, and its heads are {', '.join(method.heads)}. "
+            "Correct its line in METHODS, or its heads."
+        )
     if getattr(parameters, "learned_transforms", False):
         transforms = import_module("prostafed.common.ssl.transforms")
         return cast("Method", transforms.learn_transforms(method))

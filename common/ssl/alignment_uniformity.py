@@ -8,9 +8,17 @@ from torch import Tensor
 from prostafed.common.imaging.cases import CaseRecord
 from prostafed.common.ssl.conditional import conditional_alignment
 from prostafed.common.ssl.kernels import build_kernel
-from prostafed.common.ssl.method import Method
+from prostafed.common.ssl.method import About, Method
 from prostafed.common.ssl.pairs import pair_method, squared_distances
 from prostafed.common.ssl.parameters import AlignmentUniformityParameters
+
+ABOUT = About(
+    family="contrastive, uses PI-RADS",
+    paper="Dufumier et al., MedNeurIPS 2021",
+    equation="lambda_a as in `conditional` + "
+    "lambda_u log (1/N) sum_i sum_j [(1 - w_ij) / sum_k (1 - w_ik)] exp(-t d2_ij)",
+    when="as `yaware`; two weights say how much attracts and repels",
+)
 
 
 def conditional_uniformity(z1: Tensor, z2: Tensor, kernel: Tensor, scale: float = 1.0) -> Tensor:

@@ -2,9 +2,16 @@
 
 from torch import Tensor
 
-from prostafed.common.ssl.method import Method
+from prostafed.common.ssl.method import About, Method
 from prostafed.common.ssl.pairs import not_self, pair_method
 from prostafed.common.ssl.parameters import BarlowParameters
+
+ABOUT = About(
+    family="without negatives, statistics of the batch",
+    paper="Zbontar et al., ICML 2021, arXiv 2103.03230",
+    equation="sum_i (1 - C_ii)^2 + lambda sum_{i != j} C_ij^2, C the correlation of the views over the batch",
+    when="as `vicreg`, one weight; batches of more than a few cases",
+)
 
 STABILITY = 1e-5  # added to a variance before its root, as BatchNorm in the authors' code does
 

@@ -13,10 +13,17 @@ from torch.nn.functional import normalize
 
 from prostafed.common.imaging.cases import CaseRecord
 from prostafed.common.models.heads import ProjectionHead
-from prostafed.common.ssl.method import Method, Views
+from prostafed.common.ssl.method import About, Method, Views
 from prostafed.common.ssl.pairs import project, projection_builder, two_views
 from prostafed.common.ssl.parameters import ByolParameters
 from prostafed.common.ssl.targets import TARGETS, follow, target_heads
+
+ABOUT = About(
+    family="without negatives, a target that follows",
+    paper="Grill et al., NeurIPS 2020, arXiv 2006.07733",
+    equation="(1/N) sum_i |q_i^1 - t_i^2|^2 + |q_i^2 - t_i^1|^2",
+    when="no reports; small batches",
+)
 
 
 def bootstrap_error(q1: Tensor, q2: Tensor, t1: Tensor, t2: Tensor) -> Tensor:

@@ -9,9 +9,17 @@ from torch import Tensor
 
 from prostafed.common.imaging.cases import CaseRecord
 from prostafed.common.ssl.kernels import build_kernel
-from prostafed.common.ssl.method import Method
+from prostafed.common.ssl.method import About, Method
 from prostafed.common.ssl.pairs import attraction, not_self, pair_method, squared_distances
 from prostafed.common.ssl.parameters import ConditionalParameters
+
+ABOUT = About(
+    family="contrastive, uses PI-RADS reads and their agreement",
+    paper="Ruppli et al., MILLanD 2023, arXiv 2308.09542",
+    equation="lambda_u 1/2 sum_v log (1/N^2) sum_{i != j} exp(-t d2_ij) + "
+    "lambda_a (1/N) sum_i sum_j (w_ij / sum_k w_ik) d2_ij",
+    when="reports give PI-RADS, best from several readers; the default",
+)
 
 
 def decoupled_uniformity(z1: Tensor, z2: Tensor, scale: float = 1.0) -> Tensor:

@@ -14,6 +14,16 @@ Views = tuple[Tensor, ...]
 
 
 @dataclass(frozen=True)
+class About:
+    """What the documentation says of a method: ABOUT of its module."""
+
+    family: str  # how it learns, in a few words
+    paper: str
+    equation: str  # of the loss, in the symbols of docs/methods.md
+    when: str  # what it was made for, and what it needs
+
+
+@dataclass(frozen=True)
 class Method:
     """One line of METHODS, built.
 

@@ -12,10 +12,17 @@ from torch import Tensor, nn
 from torch.nn.functional import cross_entropy, normalize
 
 from prostafed.common.imaging.cases import CaseRecord
-from prostafed.common.ssl.method import Method, Views
+from prostafed.common.ssl.method import About, Method, Views
 from prostafed.common.ssl.pairs import project, projection_builder, two_views
 from prostafed.common.ssl.parameters import MocoParameters
 from prostafed.common.ssl.targets import TARGETS, follow, target_heads
+
+ABOUT = About(
+    family="contrastive, negatives from a queue",
+    paper="He et al., CVPR 2020, arXiv 1911.05722",
+    equation="-(1/N) sum_i log exp(q_i.k_i / tau) / (exp(q_i.k_i / tau) + sum_m exp(q_i.n_m / tau))",
+    when="no reports; small batches, several hundred cases per site",
+)
 
 
 class KeyQueue(nn.Module):

@@ -9,9 +9,16 @@ from torch import Tensor
 
 from prostafed.common.imaging.cases import CaseRecord
 from prostafed.common.ssl.kernels import build_kernel
-from prostafed.common.ssl.method import Method
+from prostafed.common.ssl.method import About, Method
 from prostafed.common.ssl.pairs import not_self, pair_method
 from prostafed.common.ssl.parameters import PriorUniformityParameters
+
+ABOUT = About(
+    family="contrastive, uses PI-RADS",
+    paper="Dufumier et al., ICML 2023, arXiv 2206.01646",
+    equation="log mean_{i < j} exp(-t |mu_i - mu_j|^2), mu = (K + lambda I)^-1 K mean of the views",
+    when="PI-RADS that hints at, but should not decide, who is alike",
+)
 
 
 def estimate_centroids(z1: Tensor, z2: Tensor, kernel: Tensor, regularisation: float = 0.01) -> Tensor:

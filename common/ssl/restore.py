@@ -16,8 +16,15 @@ from prostafed.common.imaging.cases import CaseRecord
 from prostafed.common.models.decoder import UNetDecoder
 from prostafed.common.models.encoder import Encoder
 from prostafed.common.models.heads import VoxelHead
-from prostafed.common.ssl.method import Method, Views
+from prostafed.common.ssl.method import About, Method, Views
 from prostafed.common.ssl.parameters import MaskParameters, RestoreParameters
+
+ABOUT = About(
+    family="restoration of hidden blocks",
+    paper="Chen et al. 2019; He et al. 2022",
+    equation="mean over cases of mean |restored - image| over hidden voxels",
+    when="no reports; lesion maps and contours come next; differential privacy",
+)
 
 
 def draw_hidden(

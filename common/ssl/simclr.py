@@ -3,9 +3,16 @@
 import torch
 from torch import Tensor
 
-from prostafed.common.ssl.method import Method
+from prostafed.common.ssl.method import About, Method
 from prostafed.common.ssl.pairs import log_softmax_of_others, pair_method
 from prostafed.common.ssl.parameters import SimclrParameters
+
+ABOUT = About(
+    family="contrastive",
+    paper="Chen et al., ICML 2020, arXiv 2002.05709",
+    equation="-(1/2N) sum_i log softmax_j(z_i.z_j / tau) at the other view",
+    when="no reports; large batches; the baseline of the others",
+)
 
 
 def nt_xent(z1: Tensor, z2: Tensor, temperature: float = 0.1) -> Tensor:

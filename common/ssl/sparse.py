@@ -17,9 +17,16 @@ from torch.nn.functional import interpolate
 
 from prostafed.common.imaging.cases import CaseRecord
 from prostafed.common.models.encoder import Encoder
-from prostafed.common.ssl.method import Method, Views
+from prostafed.common.ssl.method import About, Method, Views
 from prostafed.common.ssl.parameters import SparseParameters
 from prostafed.common.ssl.restore import RestorationHead, draw_hidden, restoration_error
+
+ABOUT = About(
+    family="restoration, hidden blocks left out of the computation",
+    paper="Tian et al., ICLR 2023, arXiv 2301.03580; loss of SimMIM, Xie et al. 2022",
+    equation="as `restore`; hidden voxels enter no convolution and no normalisation",
+    when="as `restore`, with much hidden",
+)
 
 
 def shrink(visible: Tensor, features: Tensor) -> Tensor:

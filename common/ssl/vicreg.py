@@ -3,9 +3,16 @@
 from torch import Tensor
 from torch.nn.functional import mse_loss, relu
 
-from prostafed.common.ssl.method import Method
+from prostafed.common.ssl.method import About, Method
 from prostafed.common.ssl.pairs import not_self, pair_method
 from prostafed.common.ssl.parameters import VicregParameters
+
+ABOUT = About(
+    family="without negatives, statistics of the batch",
+    paper="Bardes et al., ICLR 2022, arXiv 2105.04906",
+    equation="lambda s(z1, z2) + mu [v(z1) + v(z2)] / 2 + nu [c(z1) + c(z2)], z not normalised",
+    when="no reports; no negatives and no second encoder",
+)
 
 STABILITY = 1e-4  # added to a variance before its root, so that a constant coordinate has a gradient
 

@@ -9,9 +9,16 @@ from torch import Tensor
 
 from prostafed.common.imaging.cases import CaseRecord
 from prostafed.common.ssl.kernels import build_kernel
-from prostafed.common.ssl.method import Method
+from prostafed.common.ssl.method import About, Method
 from prostafed.common.ssl.pairs import attraction, log_softmax_of_others, pair_method
 from prostafed.common.ssl.parameters import YAwareParameters
+
+ABOUT = About(
+    family="contrastive, uses PI-RADS",
+    paper="Dufumier et al., MICCAI 2021",
+    equation="-(1/N) sum_i sum_{j != i} (w_ij / sum_k w_ik) log softmax_j(z_i.z_j / tau)",
+    when="PI-RADS from one reader, taken as a number",
+)
 
 
 def yaware_infonce(z1: Tensor, z2: Tensor, kernel: Tensor, temperature: float = 0.1) -> Tensor:

@@ -35,7 +35,7 @@ class Cell:
         return f"{kept[:80]}-{self.study.hash()[:8]}"
 
 
-class Grid(Section):
+class Sweep(Section):
     """A sweep: what is varied, over which study and federation."""
 
     study: Path = Field(strict=False, description="study file; relative to this one")
@@ -46,9 +46,9 @@ class Grid(Section):
     )
 
 
-def read_grid(path: Path) -> Grid:
+def read_grid(path: Path) -> Sweep:
     """Read a sweep file, with absolute paths; raises ConfigurationError for a mistake."""
-    grid = read_toml(path, Grid)
+    grid = read_toml(path, Sweep)
     folder = path.resolve().parent
     return grid.model_copy(update={"study": folder / grid.study, "federation": folder / grid.federation})
 

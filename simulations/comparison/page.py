@@ -21,7 +21,7 @@ FIGURES = ("seeds", "mean", "least", "greatest")
 
 
 @dataclass(frozen=True)
-class Table:
+class VariantTable:
     """A table of the page: one line per variant, one column per arm."""
 
     title: str
@@ -75,7 +75,7 @@ def _judged(summary: Sequence[Row], settings: Sequence[str]) -> list[Row]:
     ]
 
 
-def _tabulate(rows: Sequence[Row], settings: Sequence[str], scope: str) -> Table | None:
+def _tabulate(rows: Sequence[Row], settings: Sequence[str], scope: str) -> VariantTable | None:
     chosen = [row for row in rows if row["scope"] == scope]
     if not chosen:
         return None
@@ -87,7 +87,7 @@ def _tabulate(rows: Sequence[Row], settings: Sequence[str], scope: str) -> Table
     titles = {"mean": "Mean over sites", "worst": "Worst site", "site": "Each site"}
     arms = order_arms(row["arm"] for row in chosen)
     named = [name.replace("_", " ") for name in columns]
-    return Table(
+    return VariantTable(
         f"{titles[scope]}: {metric.title}", metric.meaning, named, arms, [(list(k), v) for k, v in lines.items()]
     )
 

@@ -6,7 +6,7 @@ import numpy as np
 
 from prostafed.common.seeding import derive_seed
 from prostafed.simulations.dicom.scan import FloatArray, Plane, Scan, Volume, place
-from prostafed.simulations.phantom.case import Study
+from prostafed.simulations.phantom.case import GeneratedStudy
 from prostafed.simulations.phantom.fields import Axes, make_axis
 from prostafed.simulations.phantom.picai_layout import FIELD_OF_VIEW_MM, Placing, lay_axes, turn
 from prostafed.simulations.phantom.scanner import acquire_signals, acquire_t2w, derive_maps
@@ -17,7 +17,7 @@ _T2_REPETITION_MS, _DWI_REPETITION_MS = 5660.0, 3900.0
 
 
 def acquire_scans(
-    study: Study, placing: Placing, field_of_view_mm: float = FIELD_OF_VIEW_MM
+    study: GeneratedStudy, placing: Placing, field_of_view_mm: float = FIELD_OF_VIEW_MM
 ) -> tuple[tuple[Scan, ...], Axes]:
     """Return localizer, T2W in three planes, DWI, ADC and where it is computed high b; and the axes of the axial T2W.
 
@@ -35,7 +35,7 @@ def acquire_scans(
     return tuple(scans), fine
 
 
-def _diffuse(study: Study, placing: Placing, field_of_view_mm: float) -> list[Scan]:
+def _diffuse(study: GeneratedStudy, placing: Placing, field_of_view_mm: float) -> list[Scan]:
     protocol = study.protocol
     coarse = lay_axes(protocol.slice_mm, protocol.dwi_in_plane_mm, field_of_view_mm, placing)
     signals, sigma = acquire_signals(study.anatomy, protocol, coarse, _rng(study, "dwi"))
@@ -58,7 +58,7 @@ def _diffuse(study: Study, placing: Placing, field_of_view_mm: float) -> list[Sc
     return scans
 
 
-def _look_from(plane: Plane, study: Study, placing: Placing, field_of_view_mm: float) -> Scan:
+def _look_from(plane: Plane, study: GeneratedStudy, placing: Placing, field_of_view_mm: float) -> Scan:
     """T2W in another plane: thick slices along x or y."""
     protocol = study.protocol
     pixels = round(field_of_view_mm / _SIDE_PIXEL_MM)
@@ -68,7 +68,7 @@ def _look_from(plane: Plane, study: Study, placing: Placing, field_of_view_mm: f
     return Scan("t2w", plane, (_place(image, axes, placing, plane),), protocol.t2_echo_ms, _T2_REPETITION_MS)
 
 
-def _localize(study: Study, placing: Placing, field_of_view_mm: float) -> tuple[Volume, ...]:
+def _localize(study: GeneratedStudy, placing: Placing, field_of_view_mm: float) -> tuple[Volume, ...]:
     """Three thick slices in each plane."""
     flat, across = (round(field_of_view_mm / _LOCALIZER_PIXEL_MM), _LOCALIZER_PIXEL_MM), (3, _LOCALIZER_STEP_MM)
     sizes: dict[Plane, tuple[tuple[int, float], ...]] = {
@@ -95,5 +95,5 @@ def _place(values: FloatArray, axes: Axes, placing: Placing, plane: Plane = "axi
     return place(plane, values, (z, y, x), turn(placing.tilt), placing.corner_mm)
 
 
-def _rng(study: Study, purpose: str) -> np.random.Generator:
+def _rng(study: GeneratedStudy, purpose: str) -> np.random.Generator:
     return np.random.default_rng(derive_seed(study.seed, purpose))

@@ -18,7 +18,7 @@ from prostafed.simulations.dicom.style import Identity, Style
 from prostafed.simulations.dicom.styles import STYLES
 from prostafed.simulations.dicom.tables import mask_files, name_case, scan_day, write_manifest
 from prostafed.simulations.dicom.write import write_study
-from prostafed.simulations.phantom.case import Study
+from prostafed.simulations.phantom.case import GeneratedStudy
 from prostafed.simulations.phantom.centers import CENTERS
 from prostafed.simulations.phantom.masks import make_masks
 from prostafed.simulations.phantom.picai_layout import (
@@ -78,7 +78,7 @@ def write_dicom_layout(
 
 
 def _write_study(
-    out: Path, patient_id: str, study_id: str, study: Study, style: Style, field_of_view_mm: float
+    out: Path, patient_id: str, study_id: str, study: GeneratedStudy, style: Style, field_of_view_mm: float
 ) -> None:
     folder = out / "dicom" / patient_id
     if folder.exists():  # written last, after its masks

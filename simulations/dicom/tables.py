@@ -9,13 +9,13 @@ from prostafed.client.manifest.rows import TABLES
 from prostafed.common.seeding import derive_seed
 from prostafed.common.shell.files import make_folder
 from prostafed.common.shell.tables import write_table
-from prostafed.simulations.phantom.case import Study
+from prostafed.simulations.phantom.case import GeneratedStudy
 from prostafed.simulations.phantom.marksheet import GLEASON
 
 Rows = list[dict[str, Any]]
 
 
-def write_manifest(folder: Path, studies: Mapping[tuple[str, str], Study]) -> None:
+def write_manifest(folder: Path, studies: Mapping[tuple[str, str], GeneratedStudy]) -> None:
     """Write the three tables of studies by (patient, study id)."""
     make_folder(folder)
     rows: tuple[Rows, Rows, Rows] = (
@@ -37,16 +37,16 @@ def mask_files(case_id: str) -> dict[str, str]:
     return {name: f"masks/{case_id}_{name}.nii.gz" for name in ("gland", "zones", "lesion")}
 
 
-def scan_day(study: Study) -> date:
+def scan_day(study: GeneratedStudy) -> date:
     """Return the invented date of the examination."""
     return date(2012, 1, 1) + timedelta(days=derive_seed(study.seed, "date") % 3650)
 
 
-def _is_biopsied(study: Study) -> bool:
+def _is_biopsied(study: GeneratedStudy) -> bool:
     return study.patient.pirads >= 3 or study.patient.isup > 0
 
 
-def _describe(patient_id: str, study_id: str, study: Study) -> dict[str, Any]:
+def _describe(patient_id: str, study_id: str, study: GeneratedStudy) -> dict[str, Any]:
     patient, case_id = study.patient, name_case(patient_id, study_id)
     masks = mask_files(case_id)
     biopsied = _is_biopsied(study)
@@ -72,7 +72,7 @@ def _describe(patient_id: str, study_id: str, study: Study) -> dict[str, Any]:
     }
 
 
-def _list_lesions(case_id: str, study: Study) -> Rows:
+def _list_lesions(case_id: str, study: GeneratedStudy) -> Rows:
     graded = _is_biopsied(study)
     return [
         {
@@ -87,7 +87,7 @@ def _list_lesions(case_id: str, study: Study) -> Rows:
     ]
 
 
-def _list_reads(case_id: str, study: Study) -> Rows:
+def _list_reads(case_id: str, study: GeneratedStudy) -> Rows:
     return [
         {
             "case_id": case_id,

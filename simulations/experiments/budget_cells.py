@@ -45,7 +45,7 @@ class Parameters:
 
 
 @dataclass(frozen=True)
-class Cell:
+class BudgetCell:
     """One training: its start, its labels, its test AUROC."""
 
     start: str
@@ -57,13 +57,13 @@ class Cell:
     config: str  # hash of the Parameters
 
 
-def read_cells(path: Path, config: str) -> list[Cell]:
+def read_cells(path: Path, config: str) -> list[BudgetCell]:
     """Return the finished cells in `path`, none where it does not exist; raises ConfigurationError where they are of
     other parameters.
     """
     if not path.exists():
         return []
-    cells = [Cell(**json.loads(line)) for line in path.read_text(encoding="utf-8").splitlines()]
+    cells = [BudgetCell(**json.loads(line)) for line in path.read_text(encoding="utf-8").splitlines()]
     for cell in cells:
         if cell.config != config:
             raise ConfigurationError(
@@ -73,6 +73,6 @@ def read_cells(path: Path, config: str) -> list[Cell]:
     return cells
 
 
-def write_cells(path: Path, cells: Sequence[Cell]) -> None:
+def write_cells(path: Path, cells: Sequence[BudgetCell]) -> None:
     """Write one JSON line per cell, atomically."""
     write_text(path, "".join(json.dumps(asdict(cell)) + "\n" for cell in cells))

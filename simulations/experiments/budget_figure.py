@@ -7,13 +7,13 @@ from matplotlib import rc_context
 from matplotlib.figure import Figure
 
 from prostafed.server.report.plots import STYLE
-from prostafed.simulations.experiments.budget_cells import Cell, Parameters
+from prostafed.simulations.experiments.budget_cells import BudgetCell, Parameters
 from prostafed.simulations.experiments.budget_starts import STARTS
 
 SPREAD = 0.05  # width of a budget's group of dots, in powers of ten
 
 
-def plot(cells: Sequence[Cell], parameters: Parameters) -> Figure:
+def plot(cells: Sequence[BudgetCell], parameters: Parameters) -> Figure:
     """Return test AUROC over the label budget: per start a line through the means and a dot per seed."""
     with rc_context(STYLE):
         figure = Figure(figsize=(9.0, 5.2), layout="constrained")

@@ -20,7 +20,7 @@ from prostafed.simulations.experiments.label_curve import SITES, find_device, ma
 
 
 @dataclass(frozen=True)
-class Start:
+class Initialisation:
     """An initialisation and how it is shown; colours are those of Okabe & Ito (2008), told apart by the colour-blind.
 
     `method`: the self-supervised method it was pretrained with, if any.
@@ -33,13 +33,13 @@ class Start:
     method: str = ""
 
 
-STARTS: dict[str, Start] = {
-    "random": Start("random", "resenc", "#000000", "o"),
-    "simclr": Start("simclr, federated", "resenc", "#0072B2", "s", "simclr"),
-    "conditional": Start("conditional, federated", "resenc", "#D55E00", "^", "conditional"),
-    "restore": Start("restore, federated", "resenc", "#009E73", "D", "restore"),
-    "random_mobilenet": Start("random, MobileNetV2", "mobilenet", "#CC79A7", "v"),
-    "imagenet": Start("ImageNet, MobileNetV2", "mobilenet", "#E69F00", "P"),
+STARTS: dict[str, Initialisation] = {
+    "random": Initialisation("random", "resenc", "#000000", "o"),
+    "simclr": Initialisation("simclr, federated", "resenc", "#0072B2", "s", "simclr"),
+    "conditional": Initialisation("conditional, federated", "resenc", "#D55E00", "^", "conditional"),
+    "restore": Initialisation("restore, federated", "resenc", "#009E73", "D", "restore"),
+    "random_mobilenet": Initialisation("random, MobileNetV2", "mobilenet", "#CC79A7", "v"),
+    "imagenet": Initialisation("ImageNet, MobileNetV2", "mobilenet", "#E69F00", "P"),
 }
 
 

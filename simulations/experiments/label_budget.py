@@ -33,7 +33,7 @@ from prostafed.common.seeding import derive_seed
 from prostafed.common.shell.files import make_folder, write_bytes, write_json, write_text
 from prostafed.common.tasks import build_task
 from prostafed.common.tensors import Tensors
-from prostafed.simulations.experiments.budget_cells import Cell, Parameters, read_cells, write_cells
+from prostafed.simulations.experiments.budget_cells import BudgetCell, Parameters, read_cells, write_cells
 from prostafed.simulations.experiments.budget_figure import plot
 from prostafed.simulations.experiments.budget_starts import STARTS, find_start
 from prostafed.simulations.experiments.label_curve import make_cases, score, train
@@ -73,7 +73,7 @@ def main() -> None:
     report(cells, parameters, arguments.out, arguments.json)
 
 
-def run(parameters: Parameters, out: Path, weights: Path | None) -> list[Cell]:
+def run(parameters: Parameters, out: Path, weights: Path | None) -> list[BudgetCell]:
     """Return the cells, in order, after training those that `out` does not hold yet."""
     kept, config, grid = make_folder(out) / "cells.jsonl", parameters.hash(), parameters.grid
     cells = read_cells(kept, config)
@@ -102,7 +102,7 @@ def measure(
     pool: CasesInMemory,
     initial: Tensors,
     test: CasesInMemory,
-) -> Cell:
+) -> BudgetCell:
     """Return the cell of one training on `percent` of the patients of `pool`, from the encoder `initial`."""
     usable = build_task("classify").usable
     chosen = choose_labelled(pool.records, range(len(pool.records)), usable, percent / 100, seed)
@@ -118,10 +118,10 @@ def measure(
     )
     auroc = round(score(network, test, parameters.grid), 4)
     positives = sum(pool.records[index].cspca is True for index in chosen)
-    return Cell(start, seed, percent, len(chosen), positives, auroc, parameters.hash())
+    return BudgetCell(start, seed, percent, len(chosen), positives, auroc, parameters.hash())
 
 
-def report(cells: Sequence[Cell], parameters: Parameters, out: Path, as_json: bool) -> None:
+def report(cells: Sequence[BudgetCell], parameters: Parameters, out: Path, as_json: bool) -> None:
     """Write table, parameters and picture; print means and ranges over the seeds, or one JSON object."""
     rows = [asdict(cell) for cell in cells]
     lines = [",".join(rows[0]), *(",".join(map(str, row.values())) for row in rows)]

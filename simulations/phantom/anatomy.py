@@ -6,8 +6,8 @@ from dataclasses import dataclass
 import numpy as np
 
 from prostafed.simulations.phantom.fields import Field, FloatArray, draw_field
-from prostafed.simulations.phantom.gland import Gland, Sites, draw_gland, fit_gland
-from prostafed.simulations.phantom.patient import Finding, Patient
+from prostafed.simulations.phantom.gland import Gland, Positions, draw_gland, fit_gland
+from prostafed.simulations.phantom.patient import Patient, PhantomLesion
 from prostafed.simulations.phantom.shapes import Ellipsoid, Points
 from prostafed.simulations.phantom.surroundings import Part, draw_surroundings
 from prostafed.simulations.phantom.tissue import TISSUES, Tissue, mix, vary
@@ -64,7 +64,7 @@ def draw_anatomy(patient: Patient, rng: Generator) -> Anatomy:
     )
 
 
-def _draw_nodules(gland: Gland, sites: Sites, patient: Patient, rng: Generator) -> list[Part]:
+def _draw_nodules(gland: Gland, sites: Positions, patient: Patient, rng: Generator) -> list[Part]:
     """BPH: round, rimmed, glandular (bright) to stromal (dark, low ADC: the classic mimic)."""
     largest = 0.34 * float(np.mean(gland.semi_axes))
     count = min(3 + int(rng.poisson(patient.gland_ml * patient.tz_fraction / 5)), 24)
@@ -106,7 +106,7 @@ def _draw_fixed(gland: Gland, tissues: Mapping[str, Tissue], rng: Generator) -> 
     ]
 
 
-def _draw_mimics(sites: Sites, rng: Generator) -> list[Part]:
+def _draw_mimics(sites: Positions, rng: Generator) -> list[Part]:
     """Inflammation and bleeding after biopsy: dark on T2W, ADC lowered, seldom as far as in cancer."""
     weights = np.where(sites.tz_mm < 0, 1.0, 0.15).astype(np.float32)
     mimics = []
@@ -121,7 +121,7 @@ def _draw_mimics(sites: Sites, rng: Generator) -> list[Part]:
     return mimics
 
 
-def _draw_lesion(finding: Finding, sites: Sites, rng: Generator) -> Lesion:
+def _draw_lesion(finding: PhantomLesion, sites: Positions, rng: Generator) -> Lesion:
     radius = (finding.volume_ml * 1000 * 3 / (4 * np.pi)) ** (1 / 3)
     aspect = np.exp(rng.normal(0, 0.18, size=3))
     semi = radius * aspect / np.cbrt(aspect.prod())

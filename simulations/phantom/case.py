@@ -22,7 +22,7 @@ MARGIN_MM = 4.0  # simulated around the study's box, so that interpolation has n
 
 
 @dataclass(frozen=True)
-class Study:
+class GeneratedStudy:
     """One generated patient and one scan of it; images not yet made."""
 
     patient: Patient
@@ -32,14 +32,14 @@ class Study:
     seed: int
 
 
-def draw_study(seed: int, index: int, center: str, scanner: Scanner, readers: Readers) -> Study:
+def draw_study(seed: int, index: int, center: str, scanner: Scanner, readers: Readers) -> GeneratedStudy:
     """Return patient `index` of `seed` at `center`; scanner and readers change neither patient nor anatomy."""
 
     def rng(purpose: str) -> np.random.Generator:
         return np.random.default_rng(derive_seed(seed, "phantom", center, index, purpose))
 
     patient = draw_patient(center, rng("patient"))
-    return Study(
+    return GeneratedStudy(
         patient=patient,
         anatomy=draw_anatomy(patient, rng("anatomy")),
         protocol=draw_protocol(scanner, center, rng("protocol")),
@@ -66,7 +66,7 @@ def generate_case(
     return make_record(study, f"{center.lower()}-{derive_seed(seed) % 16**8:08x}-{index:05d}", sequences), image, masks
 
 
-def scan(study: Study, target: Axes, sequences: tuple[str, ...]) -> dict[str, FloatArray]:
+def scan(study: GeneratedStudy, target: Axes, sequences: tuple[str, ...]) -> dict[str, FloatArray]:
     """Return each sequence (z, y, x) on `target`: not normalised, ADC in 1e-6 mm2/s."""
     unknown = sorted(set(sequences) - set(SEQUENCES))
     if unknown or not sequences:
@@ -84,7 +84,7 @@ def scan(study: Study, target: Axes, sequences: tuple[str, ...]) -> dict[str, Fl
     return volumes
 
 
-def make_record(study: Study, case_id: str, sequences: tuple[str, ...]) -> CaseRecord:
+def make_record(study: GeneratedStudy, case_id: str, sequences: tuple[str, ...]) -> CaseRecord:
     """Return what is known of the case; one case per patient."""
     patient, protocol = study.patient, study.protocol
     high_b = f"{'acquired' if protocol.high_b_acquired else 'computed'} b={protocol.high_b:.0f}"

@@ -59,7 +59,7 @@ class Gland:
 
 
 @dataclass(frozen=True)
-class Sites:
+class Positions:
     """Positions inside the gland where something may lie, and how deep they are in gland and TZ."""
 
     positions: npt.NDArray[np.float32]  # (n, 3)
@@ -89,7 +89,7 @@ def draw_gland(rng: Generator) -> Gland:
     )
 
 
-def fit_gland(gland: Gland, volume_ml: float, tz_fraction: float) -> tuple[Gland, Sites]:
+def fit_gland(gland: Gland, volume_ml: float, tz_fraction: float) -> tuple[Gland, Positions]:
     """Return the gland scaled to its volume, its TZ ended where it holds its share, and the sites in it."""
     axes = tuple(make_axis(25, 2 * reach / 24) for reach in gland.reach)
     voxel_ml = float(np.prod([axis[1] - axis[0] for axis in axes])) / 1000
@@ -101,6 +101,6 @@ def fit_gland(gland: Gland, volume_ml: float, tz_fraction: float) -> tuple[Gland
     z, y, x = (semi * scale for semi in gland.semi_axes)
     fitted = replace(gland, semi_axes=(z, y, x), tz_radius=tz_radius)
     positions = np.stack(np.meshgrid(*axes, indexing="ij"), axis=-1)[inside] * scale
-    return fitted, Sites(
+    return fitted, Positions(
         positions, depth[inside] * scale, ((tz_radius - radii) * 0.8 * (z + y + x) / 3).astype(np.float32)
     )

@@ -7,7 +7,7 @@ from datetime import date, timedelta
 from typing import Any
 
 from prostafed.common.seeding import derive_seed
-from prostafed.simulations.phantom.case import Study
+from prostafed.simulations.phantom.case import GeneratedStudy
 
 COLUMNS = (
     "patient_id", "study_id", "mri_date", "patient_age", "psa", "psad", "prostate_volume", "histopath_type",
@@ -16,12 +16,12 @@ COLUMNS = (
 GLEASON = ("0+0", "3+3", "3+4", "4+3", "4+4", "4+5")  # by ISUP
 
 
-def format_marksheet(studies: Mapping[tuple[str, str], Study]) -> str:
+def format_marksheet(studies: Mapping[tuple[str, str], GeneratedStudy]) -> str:
     """Return the marksheet of studies by (patient, study id); lesion columns are comma lists, blank without biopsy."""
     return _format(COLUMNS, [_row(patient, study, studies[patient, study]) for patient, study in studies])
 
 
-def format_reads(studies: Mapping[tuple[str, str], Study]) -> str:
+def format_reads(studies: Mapping[tuple[str, str], GeneratedStudy]) -> str:
     """Return one row per case and reader: case_id, lesion_id ("case": the score is the case's), reader_id, pirads."""
     rows = [
         (f"{patient}_{study}", "case", f"reader{number}", score)
@@ -31,7 +31,7 @@ def format_reads(studies: Mapping[tuple[str, str], Study]) -> str:
     return _format(("case_id", "lesion_id", "reader_id", "pirads"), rows)
 
 
-def _row(patient_id: str, study_id: str, study: Study) -> tuple[Any, ...]:
+def _row(patient_id: str, study_id: str, study: GeneratedStudy) -> tuple[Any, ...]:
     patient = study.patient
     findings = patient.findings
     biopsied = patient.pirads >= 3 or patient.isup > 0

@@ -16,7 +16,7 @@ CONSPICUITY_OF_CANCER = {0: 0.0, 1: 0.03, 2: 0.10, 3: 0.13, 4: 0.17, 5: 0.17}  #
 
 
 @dataclass(frozen=True)
-class Finding:
+class PhantomLesion:
     """One lesion; ISUP 0 is benign, `conspicuity` in [0, 1] is how far it stands out of the tissue around."""
 
     pirads: int
@@ -39,7 +39,7 @@ class Patient:
     gland_ml: float
     tz_fraction: float
     reported_ml: float
-    findings: tuple[Finding, ...]
+    findings: tuple[PhantomLesion, ...]
 
     @property
     def cspca(self) -> bool:
@@ -83,7 +83,7 @@ def draw_patient(name: str, rng: Generator) -> Patient:
         gland_ml=float(np.exp(log_gland)),
         tz_fraction=float(np.clip(rng.normal(slope * log_gland + intercept, residual), 0.25, 0.88)),
         reported_ml=float(np.round(np.exp(log_gland + rng.normal(*center.reported_on_gland)), 1)),
-        findings=_draw_findings(center, pirads, isup, float(np.exp(log_gland)), rng),
+        findings=_draw_lesions(center, pirads, isup, float(np.exp(log_gland)), rng),
     )
 
 
@@ -97,7 +97,7 @@ def _draw_isup(center: Center, pirads: int, rng: Generator) -> int:
     return 1 if drawn < center.cspca[row] + center.isup1[row] else 0
 
 
-def _draw_findings(center: Center, pirads: int, isup: int, gland_ml: float, rng: Generator) -> tuple[Finding, ...]:
+def _draw_lesions(center: Center, pirads: int, isup: int, gland_ml: float, rng: Generator) -> tuple[PhantomLesion, ...]:
     """The index lesion carries the case's PI-RADS and ISUP; further ones at most as much. Missed cancers are faint."""
     if pirads < 3 and isup == 0:
         return ()
@@ -109,11 +109,11 @@ def _draw_findings(center: Center, pirads: int, isup: int, gland_ml: float, rng:
     return tuple(findings)
 
 
-def _draw_finding(pirads: int, isup: int, gland_ml: float, rng: Generator) -> Finding:
+def _draw_finding(pirads: int, isup: int, gland_ml: float, rng: Generator) -> PhantomLesion:
     mean, deviation = LOG_LESION_ML[max(pirads - 3, 0)]
     volume = np.exp(mean + deviation * np.clip(rng.normal(), -1.6, 1.6))
     conspicuity = rng.normal(CONSPICUITY[pirads] + CONSPICUITY_OF_CANCER[isup], CONSPICUITY_DEVIATION)
-    return Finding(
+    return PhantomLesion(
         pirads=pirads,
         isup=isup,
         zone="PZ" if rng.uniform() < PZ_SHARE else "TZ",

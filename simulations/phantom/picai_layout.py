@@ -21,7 +21,7 @@ import numpy.typing as npt
 from prostafed.common.errors import DataError
 from prostafed.common.seeding import derive_seed
 from prostafed.common.shell.files import make_folder, write_image, write_json, write_text
-from prostafed.simulations.phantom.case import Study, draw_study
+from prostafed.simulations.phantom.case import GeneratedStudy, draw_study
 from prostafed.simulations.phantom.centers import CENTERS
 from prostafed.simulations.phantom.fields import Axes, make_axis
 from prostafed.simulations.phantom.marksheet import format_marksheet, format_reads
@@ -83,11 +83,11 @@ def write_picai_layout(
 
 def draw_studies(
     cases: int, seed: int, centers: tuple[str, ...], scanner: Scanner, readers: Readers
-) -> Iterator[Study]:
+) -> Iterator[GeneratedStudy]:
     """Return `cases` studies, one at a time, the centres mixed by their size; raises ValueError for an unknown one."""
     shares = np.array([get_center(name).studies for name in centers], dtype=float)
 
-    def draw(index: int) -> Study:
+    def draw(index: int) -> GeneratedStudy:
         rng = np.random.default_rng(derive_seed(seed, "center", index))
         center = centers[int(rng.choice(len(centers), p=shares / shares.sum()))]
         return draw_study(seed, index, center, scanner, readers)
@@ -104,7 +104,7 @@ class Placing:
     corner_mm: npt.NDArray[np.float64]  # (x, y, z) of the gland's centre, LPS
 
 
-def draw_placing(study: Study) -> Placing:
+def draw_placing(study: GeneratedStudy) -> Placing:
     """Return where the technician put the slices of a study."""
     draw = np.random.default_rng(derive_seed(study.seed, "placing"))
     center = draw.normal(0, (3.0, 4.0, 3.0))
@@ -131,7 +131,7 @@ def make_ids(index: int) -> tuple[str, str]:
     return str(90000 + index), str(9000000 + index)
 
 
-def _write_study(out: Path, index: int, study: Study, field_of_view_mm: float) -> None:
+def _write_study(out: Path, index: int, study: GeneratedStudy, field_of_view_mm: float) -> None:
     patient_id, study_id = make_ids(index)
     case_id = f"{patient_id}_{study_id}"
     images = make_folder(out / "images" / patient_id)

@@ -12,8 +12,8 @@ import pytest
 
 from prostafed.client.cli import COMMANDS, main, manifest
 from prostafed.client.ingest import index as index_room
-from prostafed.client.ingest.identity import make_pseudonym, read_secret
 from prostafed.client.ingest.index import IndexRequest
+from prostafed.client.site.identity import make_pseudonym, read_secret
 from prostafed.common.imaging.cases import Grid
 from prostafed.simulations.dicom.calibration import write_calibration_study
 

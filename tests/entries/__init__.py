@@ -1,1 +1,1 @@
-"""Entries of tables as a user would write them: each is one file, tried by the tests of its table."""
+"""Entries that tests add to the tables, written as a user would."""

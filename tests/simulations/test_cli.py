@@ -90,7 +90,7 @@ def test_mistakes_are_one_sentence_before_anything_trains(tmp_path: Path) -> Non
     phantom = ("phantom", "--cases", "1", "--out", str(tmp_path / "layout"))
     fails(2, "did you mean 'RUMC'", *phantom, "--center", "RUMCC")
     fails(2, "vendor", *phantom, "--vendor", "toshiba")
-    fails(2, "count must lie between 1 and 7", *phantom, "--readers", "9")
+    fails(2, "count must be at least 1 and at most 7", *phantom, "--readers", "9")
     assert not (tmp_path / "out").exists()
 
 

@@ -44,7 +44,7 @@ _FIRST_GROUPS = (b"\x02\x00", b"\x08\x00", b"\x00\x08")
 
 
 @dataclass(frozen=True)
-class Group:
+class SliceGroup:
     """The slices of one file that belong to one series: they share ImageType, EchoTime and component."""
 
     header: Header
@@ -66,7 +66,7 @@ class Instance:
     study_date: str
     birth_date: str  # digits only; "" where the header has none
     generated: bool
-    groups: tuple[Group, ...]
+    groups: tuple[SliceGroup, ...]
     truncated: bool = False
 
 
@@ -126,7 +126,9 @@ def _read_dicom(file: BinaryIO, path: Path, bare: bool) -> Instance | Rejected:
         study_date=read_text(dataset, STUDY_DATE),
         birth_date=re.sub(r"\D", "", read_text(dataset, BIRTH_DATE)),
         generated=read_text(dataset, QUALITY_CONTROL).upper() == "YES",
-        groups=tuple(Group(_read_header(dataset, of[0]), tuple(each.slice for each in of)) for of in groups.values()),
+        groups=tuple(
+            SliceGroup(_read_header(dataset, of[0]), tuple(each.slice for each in of)) for of in groups.values()
+        ),
         truncated=pixels.truncated,
     )
 

@@ -15,10 +15,10 @@ import pytest
 import SimpleITK as sitk
 
 from prostafed.client.ingest import index
-from prostafed.client.ingest.identity import make_pseudonym
 from prostafed.client.ingest.index import IndexRequest, index_site
 from prostafed.client.ingest.workers import map_in_processes
 from prostafed.client.manifest import LesionRow, Manifest, ReadRow, StudyRow
+from prostafed.client.site.identity import make_pseudonym
 from prostafed.common.errors import ConfigurationError, StorageError
 from prostafed.common.imaging.case_folder import open_case_folder
 from tests.client.ingest.tiny_study import GRID, Study, make_study, save_study

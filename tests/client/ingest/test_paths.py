@@ -13,11 +13,11 @@ import pytest
 import SimpleITK as sitk
 import typer
 
+from prostafed.client.ingest.draft import init_manifest
 from prostafed.client.ingest.index import IndexRequest, index_site
 from prostafed.client.ingest.labels import read_mask
 from prostafed.client.ingest.scan.headers import read_studies
 from prostafed.client.manifest import read_manifest
-from prostafed.client.manifest.write import init_manifest
 from prostafed.common.shell.command import run_command
 from tests.client.ingest.tiny_study import GRID, make_study, save_study
 

@@ -7,9 +7,9 @@ from typing import Any
 
 import pytest
 
+from prostafed.client.ingest.draft import init_manifest
 from prostafed.client.ingest.patients import describe_shared, find_shared_numbers
 from prostafed.client.ingest.records import DicomStudy
-from prostafed.client.manifest.write import init_manifest
 from tests.client.ingest.test_bad_inputs import findings_of, index
 from tests.client.ingest.tiny_study import make_study, save_study
 

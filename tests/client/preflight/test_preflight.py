@@ -14,7 +14,7 @@ import numpy as np
 import pytest
 
 from prostafed.client.preflight import CHECKS, Situation, network, run_checks
-from prostafed.client.preflight.records import Result
+from prostafed.client.preflight.records import Remark
 from prostafed.client.site.setup import init_site
 from prostafed.client.site.site_file import Server, read_site_file
 from prostafed.common.imaging.case_folder import write_case
@@ -41,11 +41,11 @@ def situation(tmp_path: Path, pki: Pki) -> Situation:
     return Situation(made.site_file, site, DATA, datetime.now(UTC))
 
 
-def ask(name: str, situation: Situation) -> list[Result]:
+def ask(name: str, situation: Situation) -> list[Remark]:
     return list(CHECKS[name](situation))
 
 
-def wrong(name: str, situation: Situation) -> Result:
+def wrong(name: str, situation: Situation) -> Remark:
     """The one finding of a check."""
     (result,) = [each for each in ask(name, situation) if not each.ok]
     return result

@@ -4,8 +4,8 @@ import stat
 
 import pytest
 
-from prostafed.client.ingest.identity import read_secret
 from prostafed.client.manifest import read_manifest
+from prostafed.client.site.identity import read_secret
 from prostafed.client.site.setup import init_site
 from prostafed.client.site.site_file import open_site, read_site_file
 from prostafed.common.errors import ConfigurationError

@@ -100,7 +100,7 @@ def test_a_disk_that_is_full_is_one_sentence(name: str, tmp_path: Path) -> None:
         import resource
         from pathlib import Path
         from prostafed.common.errors import StorageError
-        from tests.common.test_files import WRITERS
+        from tests.common.shell.test_files import WRITERS
         path = Path({str(tmp_path)!r}) / {name!r}
         resource.setrlimit(resource.RLIMIT_FSIZE, (20_000, 20_000))
         try:

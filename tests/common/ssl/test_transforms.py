@@ -24,7 +24,7 @@ from prostafed.common.ssl.transforms import (
 
 SPACING, SIZE = (3.6, 1.5, 1.5), (8, 16, 16)
 COUNT = len(LEARNED) + len(LEARNED_AROUND_1)
-TWO_VIEWS = [name for name, entry in METHODS.items() if entry.family != "restoration"]
+TWO_VIEWS = [name for name, entry in METHODS.items() if "projection" in entry.shared]
 READS = [(4, 5), (2,), (3,), ()]
 
 

@@ -1,3 +1,5 @@
+"""A run folder that is read back is what was written."""
+
 import json
 from pathlib import Path
 

@@ -6,7 +6,6 @@ from pathlib import Path
 
 import numpy as np
 import pytest
-from tests.server.test_stages import SITES, STUDY, Sites, run, stop_at, with_round
 
 from prostafed.common.errors import RoundError
 from prostafed.common.exchange.messages import Reply, Request
@@ -17,6 +16,7 @@ from prostafed.server.exchange.admission import RejectedError
 from prostafed.server.exchange.exchange import Exchange, OnReply
 from prostafed.server.records.ledger import read_ledger
 from prostafed.server.records.write import read_evaluations, read_metrics, read_rounds, write_run_record
+from tests.server.run.test_stages import SITES, STUDY, Sites, run, stop_at, with_round
 
 Asked = tuple[Request, list[str], int]
 

@@ -5,10 +5,10 @@ from collections.abc import Mapping
 from pathlib import Path
 
 import pytest
-from tests.server.test_stages import STUDY, Sites, run, stop_at
 
 from prostafed.server.run import trackers
 from prostafed.server.run.trackers import name_figures
+from tests.server.run.test_stages import STUDY, Sites, run, stop_at
 
 RECORD = {
     "stage": 2,

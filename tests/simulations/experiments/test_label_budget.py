@@ -11,7 +11,7 @@ import torch
 
 from prostafed.common.models.checkpoint import read_checkpoint
 from prostafed.simulations.experiments import label_budget
-from prostafed.simulations.experiments.budget_cells import Cell, Parameters, read_cells, write_cells
+from prostafed.simulations.experiments.budget_cells import BudgetCell, Parameters, read_cells, write_cells
 from prostafed.simulations.experiments.budget_figure import plot
 from prostafed.simulations.experiments.budget_starts import STARTS
 from prostafed.simulations.experiments.label_curve import make_network
@@ -34,7 +34,7 @@ def test_a_tiny_study_goes_on_where_it_was_stopped(
     measured: list[tuple[str, int]] = []
     measure = label_budget.measure
 
-    def counted(parameters: Parameters, start: str, seed: int, percent: int, *rest: object) -> Cell:
+    def counted(parameters: Parameters, start: str, seed: int, percent: int, *rest: object) -> BudgetCell:
         measured.append((start, percent))
         return measure(parameters, start, seed, percent, *rest)  # type: ignore[arg-type]
 
@@ -62,7 +62,7 @@ def test_a_tiny_study_goes_on_where_it_was_stopped(
 def test_cells_of_other_parameters_are_not_mixed_in(
     monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str], tmp_path: Path
 ) -> None:
-    write_cells(tmp_path / "cells.jsonl", [Cell("random", 0, 5, 10, 2, 0.5, "f" * 64)])
+    write_cells(tmp_path / "cells.jsonl", [BudgetCell("random", 0, 5, 10, 2, 0.5, "f" * 64)])
     with pytest.raises(SystemExit, match=r"cells of the parameters f{12}, this study has .* another --out"):
         call(monkeypatch, capsys, tmp_path, "--starts random")
 
@@ -87,7 +87,7 @@ def test_the_hash_sees_every_parameter() -> None:
 
 
 def test_cells_read_back_as_they_were(tmp_path: Path) -> None:
-    cells = [Cell("random", seed, 5, 10, 2, 0.5 + seed / 10, "abc") for seed in range(2)]
+    cells = [BudgetCell("random", seed, 5, 10, 2, 0.5 + seed / 10, "abc") for seed in range(2)]
     assert read_cells(tmp_path / "cells.jsonl", "abc") == []
     write_cells(tmp_path / "cells.jsonl", cells)
     assert read_cells(tmp_path / "cells.jsonl", "abc") == cells
@@ -101,7 +101,7 @@ def test_the_picture_shows_every_cell_and_the_means() -> None:
         ("simclr", 100): (0.9, 0.8),
     }
     cells = [
-        Cell(start, seed, percent, 0, 0, auroc, "abc")
+        BudgetCell(start, seed, percent, 0, 0, auroc, "abc")
         for (start, percent), pair in values.items()
         for seed, auroc in enumerate(pair)
     ]

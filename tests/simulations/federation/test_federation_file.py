@@ -53,7 +53,7 @@ def test_only_pi_cai_has_folds(tmp_path: Path) -> None:
     [
         (PHANTOM + "case = 3\n", "unknown key 'site.1.case'; did you mean 'cases'"),
         (PHANTOM + 'scanner = { vendr = "ge" }\n', "unknown key 'site.1.scanner.vendr'; did you mean 'vendor'"),
-        (PHANTOM + "readers = { count = 9 }\n", "count must lie between 1 and 7"),
+        (PHANTOM + "readers = { count = 9 }\n", "count must be at least 1 and at most 7"),
         (PHANTOM.replace("phantom", "phantoms"), "'source' is 'phantoms', expected one of 'phantom', 'picai', 'pros"),
         (PHANTOM.replace("4", "0"), "site.1.cases"),
         (PHANTOM.replace("north", "North!"), "site.1.name"),

@@ -10,7 +10,7 @@ import pytest
 from prostafed.client.ingest.records import DicomStudy, Header, Slice
 from prostafed.client.ingest.scan import grouping, repeats
 from prostafed.client.ingest.scan.grouping import make_study
-from prostafed.client.ingest.scan.instances import Group, Instance
+from prostafed.client.ingest.scan.instances import Instance, SliceGroup
 from prostafed.client.ingest.scan.sorting import group_series
 
 Make = Callable[..., Instance]
@@ -37,7 +37,7 @@ def make() -> Make:
         )
         defaults = {"study": "1", "series": "1.1", "series_number": 1, "uid": f"1.1.{number}", "patient": "P"}
         defaults |= {"issuer": "", "patient_age": None, "study_date": "", "birth_date": "", "generated": False}
-        return Instance(path=path, groups=(Group(of_series, (plane,)),), **(defaults | values))
+        return Instance(path=path, groups=(SliceGroup(of_series, (plane,)),), **(defaults | values))
 
     return make
 

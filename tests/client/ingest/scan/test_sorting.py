@@ -6,11 +6,11 @@ from pathlib import Path
 import numpy as np
 from pydicom.dataset import Dataset
 
-from prostafed.client.ingest.identity import make_pseudonym
 from prostafed.client.ingest.records import Acquisition, Series
 from prostafed.client.ingest.scan.instances import Instance, read_instances
 from prostafed.client.ingest.scan.sorting import group_series
 from prostafed.client.ingest.series_map import name_series
+from prostafed.client.site.identity import make_pseudonym
 from tests.client.ingest.scan.test_frames import item
 
 SECRET = b"s" * 32

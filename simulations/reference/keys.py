@@ -1,9 +1,6 @@
-"""The reference of every key of the study, federation and site file, made from the models: python -m
-prostafed.simulations.reference DIR.
-"""
+"""keys.md: every key of the study, federation and site file, from the models."""
 
 import dataclasses
-import sys
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any, Literal, get_args, get_origin, get_type_hints
@@ -13,17 +10,18 @@ from pydantic_core import PydanticUndefined
 
 from prostafed.client.site.site_file import Site
 from prostafed.common.aggregation import AGGREGATORS, NoParameters
-from prostafed.common.shell.files import write_text
+from prostafed.common.settings import describe_range
 from prostafed.common.ssl import METHODS
 from prostafed.common.study import Study
 from prostafed.simulations.federation.federation_file import Federation
 
-HEADER = "<!-- made by `make docs` from the models; edit the descriptions there -->\n"
+# bounds of a pydantic field -> those of a setting
+_PYDANTIC = (("gt", "above"), ("ge", "at_least"), ("lt", "below"), ("le", "at_most"))
 
 
-def write_reference(folder: Path) -> None:
-    """Write keys.md into `folder`."""
-    parts = [HEADER, "# Every key\n"]
+def describe_keys() -> str:
+    """Return the page."""
+    parts = ["# Every key\n"]
     for title, model in (("Study file", Study), ("Federation file", Federation), ("Site file", Site)):
         parts += [f"## {title}\n", *describe_section(model, "")]
     parts.append(
@@ -39,7 +37,7 @@ def write_reference(folder: Path) -> None:
     for name, aggregator in AGGREGATORS.items():
         if aggregator.parameters is not NoParameters:
             parts += describe_section(aggregator.parameters, f'aggregate_parameters, aggregate = "{name}"')
-    write_text(folder / "keys.md", "\n".join(parts))
+    return "\n".join(parts)
 
 
 def describe_section(section: type, path: str) -> Iterator[str]:
@@ -47,7 +45,7 @@ def describe_section(section: type, path: str) -> Iterator[str]:
     title = f"### `[{path}]`\n\n" if path else ""
     rows = ["| key | type | default | meaning |", "|---|---|---|---|"]
     inner: list[tuple[str, type]] = []
-    for name, annotation, default, description in _keys(section):
+    for name, annotation, default, description, limits in _keys(section):
         sections = list(_sections(annotation))
         inner += [(f"{path.split(',', maxsplit=1)[0]}.{name}" if path else name, each) for each in sections]
         kind = (
@@ -57,15 +55,12 @@ def describe_section(section: type, path: str) -> Iterator[str]:
             if sections
             else _type(annotation)
         )
-        rows.append(f"| `{name}` | {kind} | {_default(default)} | {description} |")
+        said = ", ".join(each for each in (kind, limits) if each)
+        rows.append(f"| `{name}` | {said} | {_default(default)} | {description} |")
     yield f"{title}{(section.__doc__ or '').splitlines()[0]}\n\n" + "\n".join(rows) + "\n"
     for inner_path, each in inner:
         tag = next(
-            (
-                f', {name} = "{get_args(annotation)[0]}"'
-                for name, annotation, _, _ in _keys(each)
-                if _is_tag(annotation)
-            ),
+            (f', {name} = "{get_args(annotation)[0]}"' for name, annotation, *_ in _keys(each) if _is_tag(annotation)),
             "",
         )
         yield from describe_section(
@@ -73,16 +68,20 @@ def describe_section(section: type, path: str) -> Iterator[str]:
         )
 
 
-def _keys(section: type) -> Iterator[tuple[str, Any, Any, str]]:
-    """Yield (name, annotation, default, description) of every key."""
+def _keys(section: type) -> Iterator[tuple[str, Any, Any, str, str]]:
+    """Yield (name, annotation, default, description, range) of every key."""
     if issubclass(section, BaseModel):
         for name, info in section.model_fields.items():
             default = "see its table" if list(_sections(type(info.default))) else info.default
-            yield name, info.annotation, default, info.description or ""
+            bounds = {
+                ours: getattr(each, its) for each in info.metadata for its, ours in _PYDANTIC if hasattr(each, its)
+            }
+            yield name, info.annotation, default, info.description or "", describe_range(bounds)
     elif dataclasses.is_dataclass(section):
         hints = get_type_hints(section)
         for field in dataclasses.fields(section):
-            yield field.name, hints[field.name], field.default, field.metadata["description"]
+            limits = describe_range(field.metadata["bounds"])
+            yield field.name, hints[field.name], field.default, field.metadata["description"], limits
 
 
 def _sections(annotation: Any) -> Iterator[type]:
@@ -123,7 +122,3 @@ def _default(default: Any) -> str:
     if isinstance(default, tuple):
         return f"`[{', '.join(_default(value).strip('`') for value in default)}]`"
     return f"`{default}`" if not isinstance(default, str) or default != "see its table" else default
-
-
-if __name__ == "__main__":
-    write_reference(Path(sys.argv[1]))

@@ -4,10 +4,11 @@ from pathlib import Path
 
 import pytest
 
-from prostafed.client.ingest.identity import make_pseudonym
+from prostafed.client.ingest.draft import init_manifest
 from prostafed.client.ingest.records import DicomStudy
 from prostafed.client.manifest import read_manifest
-from prostafed.client.manifest.write import create_tables, init_manifest
+from prostafed.client.manifest.write import create_tables
+from prostafed.client.site.identity import make_pseudonym
 from prostafed.common.errors import DataError
 
 SECRET = b"s" * 32

@@ -1,0 +1,3 @@
+"""The generated pages of docs/, from the models, the tables and the programs: python -m prostafed.simulations.reference
+DIR.
+"""
