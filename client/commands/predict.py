@@ -84,8 +84,11 @@ def show_predictions(found: dict[str, Any], out: Path) -> str:
 
 
 def _say_result(study: dict[str, Any]) -> str:
+    from prostafed.common.tasks.answer import Quantity
+
     said = [] if study["score"] is None else [f"score {study['score']:.2f}"]
     if "heat_map.dcm" in study["files"]:
         said.append(f"{len(study['candidates'])} candidates")
+    said += [str(Quantity(**each)) for each in study["quantities"]]
     said += [f"{each['name']} {each['volume_ml']:.1f} ml" for each in study["structures"]]
     return ", ".join(said) or "nothing found"

@@ -8,7 +8,7 @@ import torch
 from prostafed.common.errors import ProstafedError
 from prostafed.common.exchange.compression import PLACES, VALUES
 from prostafed.common.exchange.messages import REFUSALS, Refusal, Reply
-from prostafed.common.metrics.released import is_released
+from prostafed.common.exchange.released import is_released
 from prostafed.common.tensors import Tensors
 
 BESIDE = {"scaffold": "control."}  # rule of a site -> prefix of what it sends beside each floating shared tensor

@@ -9,6 +9,7 @@ from pydicom.sr.coding import Code
 from pydicom.uid import generate_uid
 
 from prostafed.common.bundle.record import Bundle
+from prostafed.common.tasks.answer import CANDIDATE, Segment
 
 MAKER = "prostafed"
 RESEARCH = "research use only"
@@ -23,9 +24,17 @@ CANDIDATES = Code("candidates", SCHEME, "Lesion candidates")
 CONFIDENCE = codes.DCM.CertaintyOfFinding
 LESION = (codes.SCT.MorphologicallyAbnormalStructure, codes.SCT.Lesion)
 ZONES = {
-    "pz": (codes.SCT.AnatomicalStructure, codes.SCT.PeripheralZoneOfTheProstate, "Peripheral zone"),
-    "tz": (codes.SCT.AnatomicalStructure, codes.SCT.TransitionZoneOfTheProstate, "Transition zone"),
+    "pz": codes.SCT.PeripheralZoneOfTheProstate,
+    "tz": codes.SCT.TransitionZoneOfTheProstate,
 }
+STRUCTURE = codes.SCT.AnatomicalStructure
+
+
+def code_segment(segment: Segment) -> tuple[Code, Code]:
+    """Return what category and type of thing a segment is; a structure without a code of SNOMED's has one of ours."""
+    if segment.kind == CANDIDATE:
+        return LESION
+    return STRUCTURE, ZONES.get(segment.kind) or Code(segment.kind, SCHEME, segment.label)
 
 
 @dataclass(frozen=True)

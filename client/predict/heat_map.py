@@ -6,9 +6,9 @@ import SimpleITK as sitk
 from pydicom.dataset import Dataset
 
 from prostafed.client.predict.algorithm import BODY_PART, NO_UNIT, PROSTATE, RESEARCH, VOXEL_SCORE, Algorithm
-from prostafed.client.predict.interpret import FloatVolume
 from prostafed.client.predict.segmentation import measure_pixels
 from prostafed.client.predict.source import SourceSeries
+from prostafed.common.tasks.answer import FloatVolume
 
 SERIES_NUMBER = 9102
 

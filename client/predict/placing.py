@@ -1,16 +1,15 @@
 """Back from the grid of the model to the voxels of the T2W series the radiologist looks at."""
 
-from collections.abc import Mapping
 from dataclasses import dataclass
 
 import numpy as np
 import SimpleITK as sitk
 
-from prostafed.client.predict.interpret import Answer, FloatVolume, Labels, Segment
 from prostafed.common.imaging.cases import Grid
 from prostafed.common.imaging.resample import Point, covered, lay_box, resample, resample_labels, settle_center
 from prostafed.common.metrics.candidates import Candidates
 from prostafed.common.metrics.localise import Location, locate_candidates
+from prostafed.common.tasks.answer import CANDIDATE, Answer, FloatVolume, Labels, Quantity, Segment
 
 
 @dataclass(frozen=True)
@@ -23,13 +22,18 @@ class Region:
     location: Location  # in voxels (z, y, x) of the T2W
     point_mm: Point  # LPS
 
+    @property
+    def is_candidate(self) -> bool:
+        """Return whether it is a lesion candidate, not a structure."""
+        return self.segment.kind == CANDIDATE
+
 
 @dataclass(frozen=True)
 class Placed:
     """An answer in the voxels of the T2W (z, y, x)."""
 
     score: float | None
-    scores: Mapping[str, float]
+    quantities: tuple[Quantity, ...]
     heat: FloatVolume | None
     labels: Labels | None  # None where there is no segment
     regions: tuple[Region, ...]
@@ -55,7 +59,7 @@ def place_answer(answer: Answer, box: sitk.Image, t2w: sitk.Image) -> Placed:
         labels = resample_labels(_as_image(answer.labels, box), t2w)
         _keep_small(labels, answer, box, t2w)
         regions = _describe(labels, answer, heat, t2w)
-    return Placed(answer.score, answer.scores, heat, labels, regions)
+    return Placed(answer.score, answer.quantities, heat, labels, regions)
 
 
 def _keep_small(labels: Labels, answer: Answer, box: sitk.Image, t2w: sitk.Image) -> None:

@@ -15,7 +15,7 @@ def draw_preview(placed: Placed, t2w: sitk.Image) -> bytes:
     z = choose_plane(placed, volume.shape[0])
     planes = {"t2w": volume[z].astype(np.float32)}
     if placed.labels is not None:
-        lesions = any(region.segment.kind == "candidate" for region in placed.regions)
+        lesions = any(region.is_candidate for region in placed.regions)
         planes["lesion" if lesions else "gland"] = (placed.labels[z] > 0).astype(np.float32)
     spacing_mm = (t2w.GetSpacing()[1], t2w.GetSpacing()[0])
     uri = draw_picture(planes, "t2w", spacing_mm, None if placed.heat is None else placed.heat[z])

@@ -1,7 +1,7 @@
 """A bundle's model on all studies of a PACS export.
 
-OUT/<case>/segmentation.dcm   candidates, or zones, on the T2W; absent where there are none
-OUT/<case>/heat_map.dcm       parametric map; of the task lesion
+OUT/<case>/segmentation.dcm   candidates, or structures, on the T2W; absent where there are none
+OUT/<case>/heat_map.dcm       parametric map; of tasks that answer with one
 OUT/<case>/report.dcm         structured report, TID 1500
 OUT/<case>/preview.png        one slice; shows the patient's image
 OUT/<case>/predict.json       the same in figures
@@ -12,6 +12,7 @@ import json
 from collections import Counter
 from collections.abc import Callable, Mapping
 from dataclasses import asdict, dataclass, field
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -25,10 +26,11 @@ from prostafed.client.ingest.scan.headers import read_studies
 from prostafed.client.manifest import Manifest
 from prostafed.client.predict.algorithm import name_algorithm
 from prostafed.client.predict.study import SUMMARY, Entry, Setting, describe_model, predict_study
-from prostafed.common.bundle.network import load_forward, min_voxels
+from prostafed.common.bundle.network import load_forward, make_rule
 from prostafed.common.bundle.record import Bundle
 from prostafed.common.imaging.cases import Grid, Image
 from prostafed.common.shell.files import make_folder, write_json
+from prostafed.common.tasks import build_task
 
 
 @dataclass(frozen=True)
@@ -62,9 +64,9 @@ def predict_site(request: PredictRequest, on_study: Callable[[int, int], None] =
         bundle=request.bundle,
         algorithm=name_algorithm(request.bundle),
         wanted=wanted,
-        min_voxels=min_voxels(request.bundle),
         uses=request.uses,
         predict=predict,
+        read=partial(build_task(record.task).answer, rule=make_rule(record.thresholds, record.spacing_mm)),
     )
     plans = make_plans(Planning(request.secret, request.dicom, Manifest(()), None, "", wanted), studies, request.uses)
     entries, reused = [], 0
@@ -102,6 +104,7 @@ def _find_kept(plan: Plan, setting: Setting) -> Entry | None:
     try:
         kept: dict[str, Any] = json.loads((folder / SUMMARY).read_text(encoding="utf-8"))
         same = (kept["fingerprint"], kept["model"]) == (plan.fingerprint, describe_model(setting.bundle))
+        same &= "quantities" in kept  # which earlier releases did not write
         if not same or not all((folder / name).is_file() for name in kept["files"]):
             return None
     except (OSError, ValueError, KeyError, TypeError):

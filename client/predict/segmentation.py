@@ -4,7 +4,7 @@ import highdicom as hd
 import numpy as np
 import SimpleITK as sitk
 
-from prostafed.client.predict.algorithm import BODY_PART, LESION, PROSTATE, RESEARCH, ZONES, Algorithm
+from prostafed.client.predict.algorithm import BODY_PART, PROSTATE, RESEARCH, Algorithm, code_segment
 from prostafed.client.predict.placing import Placed, Region
 from prostafed.client.predict.source import SourceSeries
 
@@ -16,6 +16,7 @@ def make_segmentation(
 ) -> hd.seg.Segmentation:
     """Return the binary segmentation of `placed`, which has regions: one segment each, numbered as they are."""
     assert placed.labels is not None
+    what = "Lesion candidates" if placed.regions[0].is_candidate else "Prostate structures"
     present = [region.number for region in placed.regions]
     labels = np.zeros_like(placed.labels)
     for number, label in enumerate(present, start=1):  # DICOM numbers segments without a gap
@@ -30,10 +31,10 @@ def make_segmentation(
         series_number=SERIES_NUMBER,
         sop_instance_uid=hd.UID(),
         instance_number=1,
-        content_description=f"{'Lesion candidates' if _has_lesions(placed) else 'Prostate zones'}, {RESEARCH}",
+        content_description=f"{what}, {RESEARCH}",
         content_label="PROSTAFED",
         pixel_measures=measure_pixels(t2w),
-        series_description=f"prostafed {'lesion candidates' if _has_lesions(placed) else 'zones'} ({RESEARCH})",
+        series_description=f"prostafed {what.lower()} ({RESEARCH})",
         **algorithm.equipment(),
     )
     source.refer(segmentation)
@@ -49,19 +50,13 @@ def measure_pixels(t2w: sitk.Image) -> hd.PixelMeasuresSequence:
     return hd.PixelMeasuresSequence(pixel_spacing=(y, x), slice_thickness=z, spacing_between_slices=z)
 
 
-def _has_lesions(placed: Placed) -> bool:
-    return any(region.segment.kind == "candidate" for region in placed.regions)
-
-
 def _describe(number: int, region: Region, algorithm: Algorithm) -> hd.seg.SegmentDescription:
     segment = region.segment
+    category, kind = code_segment(segment)
+    label, text = segment.label, f"{region.volume_ml:.1f} ml; {RESEARCH}"
     if segment.confidence is not None:
-        category, kind = LESION
-        label = f"Lesion candidate {number}, confidence {segment.confidence:.2f}"
+        label = f"{label}, confidence {segment.confidence:.2f}"
         text = f"Confidence {segment.confidence:.3f}, {region.volume_ml:.2f} ml; {RESEARCH}"
-    else:
-        category, kind, label = ZONES[segment.kind]
-        text = f"{region.volume_ml:.1f} ml; {RESEARCH}"
     description = hd.seg.SegmentDescription(
         segment_number=number,
         segment_label=label,

@@ -11,14 +11,13 @@ from prostafed.client.predict.algorithm import (
     CANDIDATES,
     CASE_SCORE,
     CONFIDENCE,
-    LESION,
     MAKER,
     NO_UNIT,
     PROSTATE,
     RESEARCH,
     SCHEME,
-    ZONES,
     Algorithm,
+    code_segment,
 )
 from prostafed.client.predict.placing import Placed, Region
 from prostafed.client.predict.source import SourceSeries
@@ -41,12 +40,13 @@ def make_report(
     algorithm: Algorithm,
     min_confidence: float,
 ) -> hd.sr.ComprehensiveSR:
-    """Return the report: the case's scores, and a group per region that refers to its segment in `segmentation`.
+    """Return the report: the case's score and quantities, and a group per region that refers to its segment in
+    `segmentation`.
 
     Without a candidate it says that none reached `min_confidence`. `others` are further results it names as evidence.
     """
     groups: list[Group] = []
-    if placed.score is not None:
+    if placed.score is not None or placed.quantities:
         groups.append(_describe_case(placed, algorithm, min_confidence))
     if segmentation is not None:
         groups += [
@@ -85,11 +85,10 @@ def make_report(
 
 
 def _describe_case(placed: Placed, algorithm: Algorithm, min_confidence: float) -> Group:
-    assert placed.score is not None
-    measurements = [_measure(CASE_SCORE, placed.score, NO_UNIT)]
-    for name, value in placed.scores.items():
-        grade = name.rpartition("_")[2]
-        measurements.append(_measure(Code(name, SCHEME, f"Score of PI-RADS {grade} or higher"), value, NO_UNIT))
+    measurements = [] if placed.score is None else [_measure(CASE_SCORE, placed.score, NO_UNIT)]
+    for each in placed.quantities:
+        unit = Code(each.unit, "UCUM", each.unit) if each.unit else NO_UNIT
+        measurements.append(_measure(Code(each.name, SCHEME, each.label), each.value, unit))
     said = []
     if placed.heat is not None:
         found = len(placed.regions)
@@ -123,7 +122,7 @@ def _describe_region(
             number,
             source_series=hd.sr.SourceSeriesForSegmentation(source.datasets[0].SeriesInstanceUID),
         ),
-        finding_type=LESION[1] if region.segment.kind == "candidate" else ZONES[region.segment.kind][1],
+        finding_type=code_segment(region.segment)[1],
         finding_sites=[hd.sr.FindingSite(PROSTATE)],
         algorithm_id=algorithm.identify_in_report(),
         measurements=measurements,

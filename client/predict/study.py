@@ -19,7 +19,6 @@ from prostafed.client.ingest.plan import Plan
 from prostafed.client.ingest.series_map import apply_uses, name_series
 from prostafed.client.predict.algorithm import Algorithm
 from prostafed.client.predict.heat_map import make_heat_map
-from prostafed.client.predict.interpret import interpret
 from prostafed.client.predict.placing import Placed, Region, lay_grid, place_answer
 from prostafed.client.predict.preview import draw_preview
 from prostafed.client.predict.segmentation import make_segmentation
@@ -28,11 +27,13 @@ from prostafed.client.predict.structured_report import make_report
 from prostafed.common.bundle.record import Bundle
 from prostafed.common.imaging.cases import Image
 from prostafed.common.shell.files import appearing, write_bytes, write_json
+from prostafed.common.tasks.answer import Answer
 
 SUMMARY = "predict.json"
 SEGMENTATION, HEAT_MAP, REPORT, PREVIEW = "segmentation.dcm", "heat_map.dcm", "report.dcm", "preview.png"
 
 Predict = Callable[[Image], npt.NDArray[np.float32]]  # image (sequence, z, y, x) -> prediction of `Task.predict`
+Read = Callable[[npt.NDArray[np.float32]], Answer]
 Entry = dict[str, Any]
 
 
@@ -45,9 +46,9 @@ class Setting:
     bundle: Bundle
     algorithm: Algorithm
     wanted: Wanted
-    min_voxels: int
     uses: Mapping[str, str]
     predict: Predict
+    read: Read
 
 
 def predict_study(plan: Plan, setting: Setting) -> Entry:
@@ -94,7 +95,7 @@ def make_results(placed: Placed, source: SourceSeries, t2w: sitk.Image, setting:
         results[SEGMENTATION] = segmentation
     if placed.heat is not None:
         results[HEAT_MAP] = make_heat_map(placed.heat, source, t2w, setting.algorithm)
-    if placed.score is not None or placed.regions:
+    if placed.score is not None or placed.quantities or placed.regions:
         others = [each for name, each in results.items() if name == HEAT_MAP]
         threshold = setting.bundle.record.thresholds.min_confidence
         results[REPORT] = make_report(placed, source, segmentation, others, setting.algorithm, threshold)
@@ -103,10 +104,10 @@ def make_results(placed: Placed, source: SourceSeries, t2w: sitk.Image, setting:
 
 def describe_entry(case_id: str, findings: tuple[Finding, ...], assembled: Assembled, placed: Placed | None) -> Entry:
     """Return what is said of a study, by pseudonym: {study, status (ready, warning, refused), findings, sequences
-    {name: source}, score, scores, candidates, structures, files}.
+    {name: source}, score (of csPCa), quantities, candidates, structures, files}.
 
-    A candidate: {number, confidence, volume_ml, point_mm (x, y, z; LPS), point, first, last (voxels z, y, x of the
-    T2W)}; a structure: {name, volume_ml}.
+    A quantity: {name, label, value, unit}; a candidate: {number, confidence, volume_ml, point_mm (x, y, z; LPS), point,
+    first, last (voxels z, y, x of the T2W)}; a structure: {name, volume_ml}.
     """
     regions = placed.regions if placed else ()
     return {
@@ -115,12 +116,12 @@ def describe_entry(case_id: str, findings: tuple[Finding, ...], assembled: Assem
         "findings": [asdict(each) for each in findings],
         "sequences": {name: source.text for name, source in assembled.sources.items()},
         "score": placed and placed.score,
-        "scores": dict(placed.scores) if placed else {},
-        "candidates": [_describe_candidate(each) for each in regions if each.segment.kind == "candidate"],
+        "quantities": [asdict(each) for each in placed.quantities] if placed else [],
+        "candidates": [_describe_candidate(each) for each in regions if each.is_candidate],
         "structures": [
             {"name": each.segment.kind, "volume_ml": round(each.volume_ml, 3)}
             for each in regions
-            if each.segment.kind != "candidate"
+            if not each.is_candidate
         ],
         "files": [],
     }
@@ -148,9 +149,7 @@ def _tell_mended(case_id: str, mended: tuple[str, ...]) -> tuple[Finding, ...]:
 
 
 def _ask(image: Image, t2w: sitk.Image, setting: Setting) -> Placed:
-    record = setting.bundle.record
-    answer = interpret(record.task, setting.predict(image), record.thresholds, setting.min_voxels)
-    return place_answer(answer, lay_grid(t2w, setting.wanted.grid), t2w)
+    return place_answer(setting.read(setting.predict(image)), lay_grid(t2w, setting.wanted.grid), t2w)
 
 
 def _describe_candidate(region: Region) -> Entry:

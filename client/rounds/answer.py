@@ -20,10 +20,10 @@ from prostafed.client.training.machine import Machine, say_once
 from prostafed.common.aggregation import AGGREGATORS
 from prostafed.common.errors import CheckpointError, RequestError
 from prostafed.common.exchange.messages import Reply, Request
+from prostafed.common.exchange.released import COHORT
 from prostafed.common.imaging.folds import SPLITS
 from prostafed.common.metrics.cohort import count_cohort
 from prostafed.common.metrics.predictions import CasePrediction
-from prostafed.common.metrics.released import COHORT
 from prostafed.common.metrics.summary import N
 from prostafed.common.seeding import derive_seed
 from prostafed.common.shell.files import make_folder, write_text

@@ -6,7 +6,7 @@ from prostafed.common.bundle.monai_files import INTENDED_USE, SEQUENCES
 from prostafed.common.bundle.record import Thresholds
 from prostafed.common.metrics.small_cells import MINIMUM
 from prostafed.common.study import Study
-from prostafed.common.tasks import TASKS
+from prostafed.common.tasks import TASKS, build_task
 
 
 def describe_use(task: str) -> str:
@@ -32,33 +32,30 @@ def describe_input(study: Study) -> list[str]:
 
 def describe_output(task: str, thresholds: Thresholds) -> str:
     """Return what the network says, and how a map becomes candidates."""
-    if task == "lesion":
-        return (
-            "A map of scores in [0, 1] for csPCa (ISUP >= 2); at most "
-            f"{thresholds.max_candidates} candidates larger than {thresholds.min_candidate_mm3:g} mm3, shown from a "
-            f"confidence of {thresholds.min_confidence:g} on. That threshold was set by hand: no operating point has "
-            "been validated. The case's score is its best candidate's confidence, 0 without one."
-        )
-    if task == "anatomy":
-        return "Peripheral and transition zone of the prostate, as masks. Says nothing of cancer."
-    if task == "pirads":
-        return "The share of readers who would give PI-RADS >= 3, >= 4 and >= 5. It was not learnt from histology."
-    return "One score in [0, 1] for csPCa (ISUP >= 2) in the case."
+    built = build_task(task)
+    if built.kind != "heat map":
+        return built.says
+    return (
+        f"{built.says} At most {thresholds.max_candidates} candidates larger than {thresholds.min_candidate_mm3:g} "
+        f"mm3, shown from a confidence of {thresholds.min_confidence:g} on. That threshold was set by hand: no "
+        "operating point has been validated. The case's score is its best candidate's confidence, 0 without one."
+    )
 
 
 def list_limits(task: str) -> list[str]:
     """Return where not to trust it, a line each."""
-    limits = [
-        "- Not tested prospectively, not tested by readers, not approved by any authority.",
-        "- Scanners, protocols and populations other than the sites' were not tested; expect worse there.",
-        "- Scores are not probabilities unless a calibration error is given above, and then for those sites alone.",
-        "- Not for studies after prostatectomy, radiotherapy or focal therapy, with a hip prosthesis in the field, or "
+    built = build_task(task)
+    scores = "Scores are not probabilities unless a calibration error is given above, and then for those sites alone."
+    limits = (
+        "Not tested prospectively, not tested by readers, not approved by any authority.",
+        "Scanners, protocols and populations other than the sites' were not tested; expect worse there.",
+        *([scores] if built.judges_cspca else []),
+        "Not for studies after prostatectomy, radiotherapy or focal therapy, with a hip prosthesis in the field, or "
         "with an endorectal coil, unless the sites' studies held such.",
-        "- The box is laid at the centre of the T2W: a prostate far off the middle of the scan may be cut.",
-    ]
-    if task == "lesion":
-        limits.append("- Lesions of fewer than a few voxels, and cancer that MRI does not show, are missed.")
-    return limits
+        "The box is laid at the centre of the T2W: a prostate far off the middle of the scan may be cut.",
+        *built.limits,
+    )
+    return [f"- {limit}" for limit in limits]
 
 
 def say_count(count: int | None) -> str:

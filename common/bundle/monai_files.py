@@ -5,7 +5,7 @@ from importlib.metadata import version
 from typing import Any
 
 from prostafed.common.bundle.record import RECORD, STATE
-from prostafed.common.tasks import TASKS
+from prostafed.common.tasks import build_task
 
 SCHEMA = "https://github.com/Project-MONAI/MONAI-extra-test-data/releases/download/0.8.1/meta_schema_20240725.json"
 INTENDED_USE = "Research. Not a medical device, not for diagnosis or for any decision about a patient."
@@ -14,20 +14,12 @@ SEQUENCES = {
     "adc": "apparent diffusion coefficient",
     "hbv": "diffusion-weighted, b >= 1200 s/mm2 acquired, calculated or computed",
 }
-_SENTENCES = {
-    "anatomy": "Segments the peripheral and the transition zone of the prostate",
-    "classify": "Scores a study for clinically significant prostate cancer (ISUP >= 2)",
-    "lesion": "Maps where clinically significant prostate cancer (ISUP >= 2) is likely",
-    "pirads": "Scores a study for the PI-RADS category that readers would give",
+_FORMS = {  # MONAI's type and format of each kind of answer
+    "score": ("probabilities", "classes"),
+    "heat map": ("image", "classes"),
+    "structures": ("image", "labels"),
+    "quantities": ("tuples", "raw"),
 }
-# Meaning of the logits' channels; what they are before the activation that `Task.predict` applies.
-_CHANNELS: dict[str, tuple[str, ...]] = {
-    "anatomy": ("outside the gland", "peripheral zone", "transition zone"),
-    "classify": ("csPCa in the case",),
-    "lesion": ("csPCa at the voxel",),
-    "pirads": ("PI-RADS >= 3", "PI-RADS >= 4", "PI-RADS >= 5"),
-}
-_MAPS = ("anatomy", "lesion")
 
 
 def make_metadata(described: Mapping[str, Any], release: str, authors: str, difference: float) -> dict[str, Any]:
@@ -35,9 +27,8 @@ def make_metadata(described: Mapping[str, Any], release: str, authors: str, diff
 
     `difference` is that of the ONNX model's logits from PyTorch's.
     """
-    task, size = described["task"], list(described["size"])
-    channels = _CHANNELS[task]
-    assert task in TASKS
+    task, size = build_task(described["task"]), list(described["size"])
+    channels, (form, values) = task.channels, _FORMS[task.kind]
     return {
         "schema": SCHEMA,
         "version": release,
@@ -48,10 +39,10 @@ def make_metadata(described: Mapping[str, Any], release: str, authors: str, diff
         "required_packages_version": {"prostafed": release, "SimpleITK": version("SimpleITK")},
         "optional_packages_version": {},
         "supported_apps": {},
-        "name": f"prostafed {task}",
-        "task": _SENTENCES[task],
+        "name": f"prostafed {described['task']}",
+        "task": task.sentence,
         "description": (
-            f"{_SENTENCES[task]}, from biparametric prostate MRI: {', '.join(described['sequences'])}. Learnt in a "
+            f"{task.sentence}, from biparametric prostate MRI: {', '.join(described['sequences'])}. Learnt in a "
             "federation of hospitals; no image left a hospital. The model card is docs/README.md."
         ),
         "authors": authors,
@@ -78,11 +69,11 @@ def make_metadata(described: Mapping[str, Any], release: str, authors: str, diff
             },
             "outputs": {
                 "pred": {
-                    "type": "image" if task in _MAPS else "probabilities",
-                    "format": "labels" if task == "anatomy" else "classes",
+                    "type": form,
+                    "format": values,
                     "modality": "n/a",
                     "num_channels": len(channels),
-                    "spatial_shape": size if task in _MAPS else [],
+                    "spatial_shape": size if task.maps else [],
                     "dtype": "float32",
                     "value_range": [],
                     "is_patch_data": False,

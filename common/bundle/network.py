@@ -1,6 +1,7 @@
 """The whole network of a bundle as one module, images -> logits, and what its logits mean."""
 
 import math
+from collections.abc import Sequence
 from pathlib import Path
 
 import numpy as np
@@ -8,12 +9,13 @@ import numpy.typing as npt
 import torch
 from torch import Tensor, nn
 
-from prostafed.common.bundle.record import WEIGHTS, Bundle, read_record
-from prostafed.common.errors import CheckpointError
+from prostafed.common.bundle.record import WEIGHTS, Bundle, Thresholds, read_record
+from prostafed.common.errors import CheckpointError, ConfigurationError
 from prostafed.common.models.checkpoint import read_checkpoint
 from prostafed.common.study import Finetune, Study
 from prostafed.common.study.network import build_stage_network
 from prostafed.common.tasks import build_task
+from prostafed.common.tasks.answer import CandidateRule
 from prostafed.common.tensors import Tensors, check_layout, read_tensors, write_tensors
 
 
@@ -35,7 +37,7 @@ class Forward(nn.Module):
 
     @torch.no_grad()
     def predict(self, images: Tensor) -> list[npt.NDArray[np.float32]]:
-        """Return the prediction of each image, in [0, 1]; see `Task.predict`."""
+        """Return the prediction of each image; see `Task.predict`."""
         return [self.task.predict(logits) for logits in self(images)]
 
 
@@ -70,6 +72,25 @@ def load_forward(bundle: Bundle, device: torch.device) -> Forward:
     return forward.to(device)
 
 
-def min_voxels(bundle: Bundle) -> int:
-    """Return how many voxels of the bundle's grid a candidate must have more than."""
-    return int(bundle.record.thresholds.min_candidate_mm3 / math.prod(bundle.record.spacing_mm))
+def make_rule(thresholds: Thresholds, spacing_mm: Sequence[float]) -> CandidateRule:
+    """Return which candidates are shown on a grid of `spacing_mm`."""
+    min_voxels = int(thresholds.min_candidate_mm3 / math.prod(spacing_mm))
+    return CandidateRule(thresholds.min_confidence, thresholds.max_candidates, min_voxels)
+
+
+def check_answers(forward: Forward, name: str, rule: CandidateRule) -> None:
+    """Raise ConfigurationError where the task `name`, shown noise, answers otherwise than its entry says: with another
+    number of channels, or what is not of its kind.
+    """
+    task = forward.task
+    with torch.no_grad():
+        logits = forward(torch.randn((1, *forward.shape), generator=torch.Generator().manual_seed(0)))
+    channels = 1 if logits.dim() == 1 else logits.shape[1]
+    try:
+        if channels != len(task.channels) or task.maps != (logits.shape[2:] == forward.shape[1:]):
+            raise ValueError(f"expected logits of its {len(task.channels)} channels, found {tuple(logits.shape)}")
+        task.answer(task.predict(logits[0]), rule)
+    except ValueError as error:
+        raise ConfigurationError(
+            f"The task '{name}' does not answer as it says: {error}. Correct its entry."
+        ) from error

@@ -10,7 +10,7 @@ from pathlib import Path
 import torch
 
 from prostafed.common.bundle.monai_files import make_inference, make_metadata
-from prostafed.common.bundle.network import Forward, fill
+from prostafed.common.bundle.network import Forward, check_answers, fill, make_rule
 from prostafed.common.bundle.onnx_file import write_onnx
 from prostafed.common.bundle.record import (
     CARD,
@@ -53,8 +53,8 @@ class Draft:
 def write_bundle(target: Path, draft: Draft) -> Bundle:
     """Write the bundle of `draft` as the new folder `target`, and return it.
 
-    Raises ConfigurationError where `target` exists or cannot be written, CheckpointError where the tensors are not the
-    whole network, or the ONNX model does not compute what PyTorch does.
+    Raises ConfigurationError where `target` exists or cannot be written, or the task answers otherwise than it says,
+    CheckpointError where the tensors are not the whole network, or the ONNX model does not compute what PyTorch does.
     """
     if not RUN_NAME.fullmatch(target.name):
         raise ConfigurationError(
@@ -63,6 +63,7 @@ def write_bundle(target: Path, draft: Draft) -> Bundle:
         )
     described, release = describe(draft.study, draft.stage), version("prostafed")
     forward = fill(Forward(draft.study, draft.stage), draft.tensors, draft.where)
+    check_answers(forward, described["task"], make_rule(draft.thresholds, draft.study.data.spacing_mm))
     hideable = tuple(draft.study.data.sequences.index(name) for name in draft.study.data.allow_missing)
     with _appearing(target) as folder:
         for name in ("configs", "models", "docs"):

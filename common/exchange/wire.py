@@ -22,8 +22,8 @@ from prostafed.common.exchange.messages import (
     Reply,
     Request,
 )
+from prostafed.common.exchange.released import COHORT, MOST_COUNTED, is_released
 from prostafed.common.imaging.folds import SPLITS
-from prostafed.common.metrics.released import COHORT, MOST_COUNTED, is_released
 from prostafed.common.study import RUN_NAME
 from prostafed.common.tensors import Tensors
 

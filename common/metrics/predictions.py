@@ -16,4 +16,4 @@ class CasePrediction:
     score: float | None  # for csPCa in [0, 1]: probability, or best candidate's confidence; None = the task has none
     detections: tuple[tuple[float, bool], ...] = ()  # (confidence, hits a lesion), detection tasks only
     lesions: int = 0  # lesions delineated in the case, detection tasks only
-    measures: Mapping[str, float] = field(default_factory=dict)  # by name, among MEASURES; absent = undefined
+    measures: Mapping[str, float] = field(default_factory=dict)  # by name, among the task's; absent = undefined

@@ -20,7 +20,6 @@ from prostafed.common.metrics.predictions import CasePrediction
 from prostafed.common.metrics.ranking import ratio
 from prostafed.common.metrics.small_cells import is_small
 from prostafed.common.metrics.statistic import FloatArray, Statistic, require_finite
-from prostafed.common.metrics.structures import STRUCTURE_MEASURES
 
 
 def mean_of(measure: str) -> Statistic:
@@ -49,26 +48,31 @@ LESION_STATISTICS: dict[str, Statistic] = {
     "lesion_sensitivity_at_2_fp": lesion_sensitivity(2.0),
     "picai_score": PICAI_SCORE,
 }
-MEASURES = (*STRUCTURE_MEASURES, "pirads_rps")  # per case, of which the mean is told
-MEASURE_STATISTICS = {name: mean_of(name) for name in MEASURES}
-STATISTICS = CASE_STATISTICS | LESION_STATISTICS | MEASURE_STATISTICS
-SUMMARY_KEYS = tuple(f"{name}{end}" for name in STATISTICS for end in ("", "_low", "_high"))
+STATISTICS = CASE_STATISTICS | LESION_STATISTICS  # against csPCa; the measures of tasks are beside them
 
 
 N, POSITIVES, LESIONS, LOSS = "n", "positives", "lesions", "loss"
 WITHHELD = "withheld"  # before what is withheld; in the place of its value stands the minimum of patients
-WITHHELD_KEYS = tuple(f"{WITHHELD}/{name}" for name in (N, POSITIVES, LESIONS, LOSS, *MEASURES))
 GROUPS_OF: dict[str, tuple[str, ...]] = {
     LOSS: (LOSS,),
     **dict.fromkeys(CASE_STATISTICS, (N, POSITIVES)),
     **dict.fromkeys(LESION_STATISTICS, (N, LESIONS)),
     "picai_score": (N, POSITIVES, LESIONS),
-    **{name: (N, name) for name in MEASURES},
 }
 
 
+def statistic_of(name: str) -> Statistic:
+    """Return the statistic `name`, of a measure its mean."""
+    return STATISTICS.get(name) or mean_of(name)
+
+
+def groups_of(name: str) -> tuple[str, ...]:
+    """Return the groups of patients that the statistic `name` counts or compares."""
+    return GROUPS_OF.get(name, (N, name))
+
+
 def find_small(predictions: Sequence[CasePrediction], minimum: int) -> frozenset[str]:
-    """Return the groups, by the names in GROUPS_OF, of which one is of fewer than `minimum` patients, but not nobody;
+    """Return the groups, by the names in `groups_of`, of which one is of fewer than `minimum` patients, but not nobody;
     "n" alone where all are: then it is not even told whether the others are.
     """
 
@@ -81,7 +85,9 @@ def find_small(predictions: Sequence[CasePrediction], minimum: int) -> frozenset
     known = [each for each in predictions if None not in (each.label, each.score)]
     of_label = [[each for each in known if each.label is label] for label in (True, False)]
     of_lesions = [[each for each in predictions if bool(each.lesions) is has] for has in (True, False)]
-    small = {name for name in MEASURES if few([each for each in predictions if name in each.measures])}
+    small = {
+        name for name in _list_measures(predictions) if few([each for each in predictions if name in each.measures])
+    }
     if known and few(*of_label, unknown):
         small.add(POSITIVES)
     if few(*of_lesions):
@@ -93,12 +99,13 @@ def summarise(predictions: Sequence[CasePrediction], seed: int, small: Collectio
     """Return every statistic that the cases define and no `small` group touches, with its 95 % interval as NAME_low and
     NAME_high.
 
-    Keys are among SUMMARY_KEYS; what is undefined is absent, so no value is NaN: lesion statistics stand only where a
-    case has a lesion, means of a measure only where a case has it.
+    Statistics are those of STATISTICS and the means of the cases' measures. What is undefined is absent, so no value is
+    NaN: lesion statistics stand only where a case has a lesion, means of a measure only where a case has it.
     """
     summary: dict[str, float] = {}
-    for name, statistic in STATISTICS.items():
-        value = None if set(GROUPS_OF[name]) & set(small) else statistic(predictions)
+    for name in (*STATISTICS, *_list_measures(predictions)):
+        statistic = statistic_of(name)
+        value = None if set(groups_of(name)) & set(small) else statistic(predictions)
         if value is None:
             continue
         summary[name] = value
@@ -106,3 +113,7 @@ def summarise(predictions: Sequence[CasePrediction], seed: int, small: Collectio
         if interval is not None:
             summary[f"{name}_low"], summary[f"{name}_high"] = interval
     return summary
+
+
+def _list_measures(predictions: Sequence[CasePrediction]) -> list[str]:
+    return list(dict.fromkeys(name for each in predictions for name in each.measures))

@@ -30,7 +30,7 @@ def build_network(
 ) -> nn.ModuleDict:
     """Return the encoder and the stage's other `groups` as a ModuleDict; tensor names are `group.rest`.
 
-    `tolerant`: cases may lack sequences. `encoder`: a name in ENCODERS; `width` is for resenc.
+    `tolerant`: cases may lack sequences. `encoder`: a name in ENCODERS; `width` is for those that use it.
 
     Every group has a seed of its own, so sites and server build the same initial tensors whatever else they build.
     """

@@ -1,9 +1,11 @@
 """What a study says of the weights its encoder starts from."""
 
-from typing import ClassVar, Literal
+from typing import ClassVar
 
-from pydantic import Field, model_validator
+from pydantic import Field, field_validator, model_validator
 
+from prostafed.common.errors import nearest
+from prostafed.common.models import ENCODERS, list_weights
 from prostafed.common.shell.configuration import Section
 from prostafed.common.study.model import Model
 
@@ -12,10 +14,11 @@ class Initial(Section):
     """Where the encoder of the first stage starts."""
 
     renamed: ClassVar = {"encoder": "weights"}
-    weights: Literal["random", "imagenet", "checkpoint"] = Field(
+    weights: str = Field(
         "random",
-        description="'random', weights drawn from the seed; 'imagenet', a MobileNetV2 trained on photographs; "
-        "'checkpoint', the encoder of a model.safetensors. The file of the last two is named on the command line",
+        description="'random', drawn from the seed; 'checkpoint', the encoder of a model.safetensors; "
+        + "; ".join(f"'{name}', {weights.description}" for name, weights in list_weights().items())
+        + ". The file of all but the first is named on the command line",
     )
     sha256: str | None = Field(
         None, pattern=r"^[0-9a-f]{64}$", description="of that file, in hexadecimal; needed unless weights is 'random'"
@@ -26,12 +29,20 @@ class Initial(Section):
         "how: test patients may have been trained on, and the report says so",
     )
 
+    @field_validator("weights")
+    @classmethod
+    def _known_weights(cls, name: str) -> str:
+        valid = ("random", "checkpoint", *list_weights())
+        if name not in valid:
+            raise ValueError(f"unknown weights '{name}'{nearest(name, valid)}")
+        return name
+
     @model_validator(mode="after")
     def _pinned(self) -> "Initial":
         if self.weights == "random" and self.sha256 is not None:
             raise ValueError(
-                "sha256 is for weights that come from a file: set weights to 'imagenet' or 'checkpoint', or leave "
-                "sha256 out."
+                "sha256 is for weights that come from a file: set weights to 'checkpoint' or "
+                f"{' or '.join(repr(name) for name in list_weights())}, or leave sha256 out."
             )
         if self.weights != "random" and self.sha256 is None:
             raise ValueError(
@@ -44,8 +55,10 @@ class Initial(Section):
 
 def check_initial(initial: Initial, model: Model) -> None:
     """Raise ValueError where the weights named cannot fit the encoder named."""
-    if initial.weights == "imagenet" and model.encoder != "mobilenet":
+    weights = list_weights().get(initial.weights)
+    if weights and initial.weights not in ENCODERS[model.encoder].weights:
+        takers = " or ".join(f"'{name}'" for name, entry in ENCODERS.items() if initial.weights in entry.weights)
         raise ValueError(
-            "initial.weights 'imagenet' holds the weights of a MobileNetV2: set model.encoder to 'mobilenet', "
-            f"found '{model.encoder}'."
+            f"initial.weights '{initial.weights}' holds {weights.description}: set model.encoder to {takers}, found "
+            f"'{model.encoder}'."
         )

@@ -1,12 +1,17 @@
 """What a study says of the network all sites share."""
 
+from collections.abc import Callable
 from typing import ClassVar, Literal
 
 from pydantic import Field, field_validator, model_validator
 
 from prostafed.common.errors import nearest
-from prostafed.common.models import ENCODERS
+from prostafed.common.models import ENCODERS, EncoderEntry
 from prostafed.common.shell.configuration import Section
+
+
+def _name(chosen: Callable[[EncoderEntry], bool]) -> str:
+    return ", ".join(name for name, entry in ENCODERS.items() if chosen(entry))
 
 
 class Model(Section):
@@ -21,9 +26,16 @@ class Model(Section):
     width: int = Field(
         32,
         ge=2,
-        description="channels of resenc's first stage; doubled at each stage, at most 320. mobilenet has its own",
+        description=f"channels of the first resolution of {_name(lambda entry: entry.uses_width)}; doubled at each, at "
+        f"most 320. {_name(lambda entry: not entry.uses_width)} has its own",
     )
-    resolutions: int = Field(5, ge=2, le=7, description="resolutions the encoder works at; mobilenet has at most 5")
+    resolutions: int = Field(
+        5,
+        ge=2,
+        le=max(entry.most_resolutions for entry in ENCODERS.values()),
+        description="resolutions the encoder works at; at most "
+        + ", ".join(f"{entry.most_resolutions} of {name}" for name, entry in ENCODERS.items()),
+    )
     norm: Literal["instance", "group"] = Field("instance", description="normalisation layer")
 
     @field_validator("encoder")
@@ -35,7 +47,7 @@ class Model(Section):
 
     @model_validator(mode="after")
     def _enough_resolutions(self) -> "Model":
-        most = ENCODERS[self.encoder].most_stages
+        most = ENCODERS[self.encoder].most_resolutions
         if self.resolutions > most:
             raise ValueError(
                 f"encoder '{self.encoder}' has {most} resolutions at most, found {self.resolutions}: lower resolutions."

@@ -11,13 +11,15 @@ from torch.nn.functional import log_softmax, nll_loss
 from prostafed.common.imaging.cases import MASKS, CaseRecord, Masks
 from prostafed.common.metrics.components import largest_component
 from prostafed.common.metrics.predictions import CasePrediction
-from prostafed.common.metrics.structures import measure_structures
+from prostafed.common.metrics.structures import STRUCTURE_MEASURES, STRUCTURES, measure_structures
 from prostafed.common.models.decoder import MapHead
+from prostafed.common.tasks.answer import Answer, Segment
 from prostafed.common.tasks.losses import soft_dice_loss
 from prostafed.common.tasks.task import Task
 
 PZ, TZ = 1, 2  # labels of the zones mask, and channels of the logits; channel 0 is everything outside the gland
 UNKNOWN = -1  # in targets: not delineated in this case
+ZONES = tuple(Segment(name, STRUCTURES[name]) for name in ("pz", "tz"))  # in the order of their labels
 ANNOTATIONS = ("gland", "zones")
 
 
@@ -61,11 +63,18 @@ def build() -> Task:
         heads={"head": lambda encoder: MapHead(encoder, outputs=3)},
         usable=lambda record: any(name in record.masks for name in ANNOTATIONS),
         targets=_targets,
-        maps=True,
+        teaches_cspca=False,
         outputs=lambda network, images: network["head"](network["encoder"](images)),
+        channels=("outside the gland", "peripheral zone", "transition zone"),
         loss=lambda logits, target: anatomy_loss(logits.float(), target),
         predict=lambda logits: logits.float().softmax(dim=0)[1:].numpy(force=True),
         assess=_assess,
+        read=lambda zones, rule: Answer(labels=segment(zones), segments=ZONES),
+        kind="structures",
+        metrics=tuple(STRUCTURE_MEASURES),
+        measures=STRUCTURE_MEASURES,
+        sentence="Segments the peripheral and the transition zone of the prostate",
+        says="Peripheral and transition zone of the prostate, as masks. Says nothing of cancer.",
     )
 
 

@@ -13,6 +13,7 @@ from torch.nn.functional import binary_cross_entropy_with_logits
 from prostafed.common.imaging.cases import CaseRecord, Masks
 from prostafed.common.metrics.predictions import CasePrediction
 from prostafed.common.models.heads import ClassificationHead
+from prostafed.common.tasks.answer import Answer
 from prostafed.common.tasks.task import Task
 
 PRIOR = 0.28  # share of cases with csPCa the untrained head assumes: 425 of 1,500 in PI-CAI
@@ -27,11 +28,17 @@ def build() -> Task:
         heads={"head": lambda encoder: ClassificationHead(encoder.vector_size, PRIOR)},
         usable=lambda record: record.cspca is not None,
         targets=_targets,
-        maps=False,
+        teaches_cspca=True,
         outputs=_outputs,
+        channels=("csPCa in the case",),
         loss=lambda logits, target: binary_cross_entropy_with_logits(logits, target.to(logits), reduction="none"),
         predict=lambda logit: logit.float().sigmoid().numpy(force=True),
         assess=_assess,
+        read=lambda probability, rule: Answer(float(probability)),
+        kind="score",
+        metrics=("auroc", "average_precision", "brier"),
+        sentence="Scores a study for clinically significant prostate cancer (ISUP >= 2)",
+        says="One score in [0, 1] for csPCa (ISUP >= 2) in the case.",
     )
 
 

@@ -9,9 +9,11 @@ from torch import Tensor
 from torch.nn.functional import binary_cross_entropy_with_logits
 
 from prostafed.common.imaging.cases import MASKS, CaseRecord, Masks
+from prostafed.common.metrics.candidates import extract_candidates
 from prostafed.common.metrics.detection import detect
 from prostafed.common.metrics.predictions import CasePrediction
 from prostafed.common.models.decoder import MapHead
+from prostafed.common.tasks.answer import CANDIDATE, Answer, CandidateRule, FloatVolume, Segment
 from prostafed.common.tasks.losses import soft_dice_loss
 from prostafed.common.tasks.task import Task
 
@@ -55,12 +57,30 @@ def build() -> Task:
         heads={"head": lambda encoder: MapHead(encoder, outputs=1, prior=PRIOR)},
         usable=lambda record: "lesion" in record.masks and record.cspca is not None,
         targets=lambda records, masks: (masks[:, [LESION]] > 0).float(),
-        maps=True,
+        teaches_cspca=True,
         outputs=lambda network, images: network["head"](network["encoder"](images)),
+        channels=("csPCa at the voxel",),
         loss=lambda logits, target: lesion_loss(logits.float(), target),
         predict=lambda logits: logits[0].float().sigmoid().numpy(force=True),
         assess=_assess,
+        read=_read,
+        kind="heat map",
+        metrics=("picai_score", "auroc", "lesion_ap", "lesion_sensitivity"),
+        sentence="Maps where clinically significant prostate cancer (ISUP >= 2) is likely",
+        says="A map of scores in [0, 1] for csPCa (ISUP >= 2).",
+        limits=("Lesions of fewer than a few voxels, and cancer that MRI does not show, are missed.",),
     )
+
+
+def _read(heat: FloatVolume, rule: CandidateRule) -> Answer:
+    """The score is that of the metrics, over candidates of any confidence; those below the threshold are not shown."""
+    found = extract_candidates(heat, rule.min_voxels, rule.most)
+    shown = [each for each in found.confidences if each >= rule.min_confidence]
+    segments = tuple(
+        Segment(CANDIDATE, f"Lesion candidate {number}", confidence) for number, confidence in enumerate(shown, start=1)
+    )
+    labels = np.where(found.labels <= len(shown), found.labels, 0).astype(np.uint8)
+    return Answer(max(found.confidences, default=0.0), heat=heat, labels=labels, segments=segments)
 
 
 def _assess(

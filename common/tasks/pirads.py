@@ -9,8 +9,10 @@ from torch import Tensor, nn
 from torch.nn.functional import binary_cross_entropy_with_logits
 
 from prostafed.common.imaging.cases import CaseRecord, Masks
+from prostafed.common.metrics.measure import Measure
 from prostafed.common.metrics.predictions import CasePrediction
 from prostafed.common.models.heads import OrdinalHead
+from prostafed.common.tasks.answer import Answer, CandidateRule, Quantity
 from prostafed.common.tasks.task import Task
 
 THRESHOLDS = (3, 4, 5)  # grades <= 2 are one: centres differ in whether a negative study is a 1 or a 2
@@ -52,12 +54,33 @@ def build() -> Task:
         heads={"head": lambda encoder: OrdinalHead(encoder.vector_size, PRIORS)},
         usable=lambda record: bool(record.pirads_reads),
         targets=lambda records, masks: torch.tensor([count_votes(record.pirads_reads) for record in records]),
-        maps=False,
+        teaches_cspca=False,
         outputs=_outputs,
+        channels=tuple(f"PI-RADS >= {threshold}" for threshold in THRESHOLDS),
         loss=lambda logits, votes: ordinal_loss(logits.float(), votes.to(logits.device)),
         predict=lambda logits: logits.float().sigmoid().numpy(force=True),
         assess=_assess,
+        read=_read,
+        kind="score",
+        metrics=("auroc", "pirads_rps"),
+        measures={
+            "pirads_rps": Measure(
+                "PI-RADS ranked probability score",
+                "squared distance of the predicted PI-RADS distribution from the readers' votes, 0 is perfect",
+                higher_is_better=False,
+            )
+        },
+        sentence="Scores a study for the PI-RADS category that readers would give",
+        says="The share of readers who would give PI-RADS >= 3, >= 4 and >= 5. It was not learnt from histology.",
     )
+
+
+def _read(cumulative: npt.NDArray[np.float32], rule: CandidateRule) -> Answer:
+    shares = tuple(
+        Quantity(f"pirads_{grade}", f"Score of PI-RADS {grade} or higher", float(share))
+        for grade, share in zip(THRESHOLDS, cumulative, strict=True)
+    )
+    return Answer(float(cumulative[SUSPICIOUS]), shares)
 
 
 def _outputs(network: nn.ModuleDict, images: Tensor) -> Tensor:

@@ -75,7 +75,7 @@ def _list_sites(run: RunFolder, stage: int) -> list[tuple[str, ...]]:
 def _describe_results(results: Sequence[Result], stage: int) -> str:
     rows = [
         (
-            metric_of(result.metric).label,
+            metric_of(result.metric).title,
             result.site if result.scope == "site" else "mean over sites",
             f"withheld: {result.withheld}" if result.value is None else f"{result.value:.3f}",
             "not known" if result.low is None or result.high is None else f"{result.low:.3f} to {result.high:.3f}",
@@ -86,8 +86,8 @@ def _describe_results(results: Sequence[Result], stage: int) -> str:
         if result.value is not None or result.withheld
     ]
     if not rows:
-        return "No result: the run was not tested, or on too few test patients to tell csPCa from its absence."
-    explained = sorted({f"- {metric_of(each.metric).label}: {metric_of(each.metric).meaning}" for each in results})
+        return "No result: the run was not tested, or on too few test patients."
+    explained = sorted({f"- {metric_of(each.metric).title}: {metric_of(each.metric).meaning}" for each in results})
     return (
         f"{tabulate(('metric', 'site', 'value', '95 % interval', 'test cases'), rows)}\n\n"
         "On the sites' own test patients, who were not trained on; intervals are percentiles of a bootstrap over "

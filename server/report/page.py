@@ -10,6 +10,7 @@ from markupsafe import Markup
 from matplotlib.figure import Figure
 
 from prostafed.common.metrics.bootstrap import LEVEL, RESAMPLES
+from prostafed.common.metrics.summary import STATISTICS
 from prostafed.common.pages.page import format_number, open_templates
 from prostafed.common.pages.pictures import GLAND_COLOUR, LESION_COLOUR
 from prostafed.common.shell.files import make_folder, write_text
@@ -97,6 +98,7 @@ def _context(run: RunFolder, results: Sequence[Result]) -> dict[str, Any]:
         "resamples": RESAMPLES,
         "min_per_class": MIN_PER_CLASS,
         "level": LEVEL,
+        "cspca": any(result.metric in STATISTICS for result in results),  # whether it is judged
         "differences": [
             compare(run, federated, other, few, tested=True) for other in arms if federated and other is not federated
         ],

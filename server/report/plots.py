@@ -74,8 +74,10 @@ def plot_validation(rows: Sequence[Row], stages: dict[int, str]) -> Figure:
             _draw_line(axis, of_arm, site, "value", color=look.colour, marker=look.marker, linestyle=look.dash)
         stage_line = f"{stages[stage]}\n" if len({number for number, _ in panels}) > 1 else ""
         axis.set_title(f"{stage_line}{_name_site(site)}, {chosen[0]['cases']} validation cases")
-        axis.set_ylim(-0.03, 1.03)
-        _label_rounds(axis, f"{metric_of(chosen[0]['metric']).label} (0 to 1)" if index % columns == 0 else "")
+        metric = metric_of(chosen[0]["metric"])
+        if metric.most == 1:
+            axis.set_ylim(-0.03, 1.03)
+        _label_rounds(axis, f"{metric.title}, {metric.reading}" if index % columns == 0 else "")
     _legend(figure, [_arm_handle(arm) for arm in order_arms(row["arm"] for row in rows)])
     return figure
 
@@ -100,8 +102,10 @@ def plot_results(rows: Sequence[Row]) -> Figure:
     axis.set_ylim(len(places) - 0.5, -0.5)
     axis.grid(visible=False, axis="y")
     lowest = min(row["value"] if row["low"] is None else row["low"] for row in rows)
-    axis.set_xlim(max(0.0, lowest - 0.1) - 0.01, 1.01)
-    axis.set_xlabel(f"{metric_of(rows[0]['metric']).label} on test patients (1 is perfect)")
+    metric = metric_of(rows[0]["metric"])
+    if metric.most == 1:
+        axis.set_xlim(max(0.0, lowest - 0.1) - 0.01, 1.01)
+    axis.set_xlabel(f"{metric.title} on test patients ({metric.reading})")
     _legend(figure, [_arm_handle(arm) for arm in arms])
     return figure
 

@@ -9,16 +9,12 @@ import numpy as np
 from prostafed.common.metrics.bootstrap import bootstrap, percentile_interval
 from prostafed.common.metrics.predictions import CasePrediction
 from prostafed.common.metrics.statistic import FloatArray
-from prostafed.common.metrics.structures import STRUCTURE_MEASURES
-from prostafed.common.metrics.summary import STATISTICS, WITHHELD, N
+from prostafed.common.metrics.summary import WITHHELD, N, statistic_of
 from prostafed.common.seeding import derive_seed
+from prostafed.common.tasks import build_task
 from prostafed.server.records.read import RunFolder
 from prostafed.server.report.vocabulary import metric_of, order_arms
 from prostafed.server.report.withheld import say_why
-
-CASE_METRICS = ("auroc", "average_precision", "brier")
-LESION_METRICS = ("picai_score", "auroc", "lesion_ap", "lesion_sensitivity")
-METRICS_OF = {"lesion": LESION_METRICS, "anatomy": STRUCTURE_MEASURES, "pirads": ("auroc", "pirads_rps")}
 
 
 @dataclass(frozen=True)
@@ -62,11 +58,6 @@ def list_arms(run: RunFolder) -> list[str]:
     )
 
 
-def metrics_of(task: str) -> tuple[str, ...]:
-    """Return the metrics of a task, the one it is judged by first."""
-    return METRICS_OF.get(task, CASE_METRICS)
-
-
 def measure(run: RunFolder) -> list[Result]:
     """Return every result on the test split, by stage, metric, arm; sites, then their mean, then the worst."""
     results = []
@@ -74,7 +65,7 @@ def measure(run: RunFolder) -> list[Result]:
         if stage.get("kind") != "finetune":
             continue
         task = str(stage.get("task", ""))
-        for metric in metrics_of(task):
+        for metric in build_task(task).metrics:
             found = {arm: _measure_sites(run, number, task, metric, arm) for arm in list_arms(run)}
             tested = {arm: sites for arm, sites in found.items() if sites}
             common = _defined_everywhere(list(tested.values()))
@@ -101,7 +92,7 @@ def _from_predictions(
     run: RunFolder, key: tuple[int, str, str, str], site: str, predictions: Sequence[CasePrediction]
 ) -> Result:
     stage, task, metric, arm = key
-    statistic = STATISTICS[metric]
+    statistic = statistic_of(metric)
     # The arm is left out of the seed: every arm is resampled alike, so that differences are paired.
     seed = derive_seed(int(run.study.get("seed", 0)), "report", stage, site)
     value = statistic(predictions)

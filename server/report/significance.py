@@ -7,7 +7,7 @@ import numpy as np
 from prostafed.common.metrics.permutation import paired_permutation_test, rank_within
 from prostafed.common.metrics.predictions import CasePrediction
 from prostafed.common.metrics.statistic import FloatArray, Statistic
-from prostafed.common.metrics.summary import STATISTICS
+from prostafed.common.metrics.summary import statistic_of
 from prostafed.common.seeding import derive_seed
 from prostafed.server.records.read import RunFolder
 from prostafed.server.report.results import Result
@@ -25,7 +25,7 @@ def permute(run: RunFolder, first: Result, second: Result) -> float | None:
     sites = first.site.split(", ")
     arms = [_collect(run, result, sites) for result in (first, second)]
     home = {case.case_id: site for site, cases in arms[0].items() for case in cases}
-    statistic = _mean_over_sites(STATISTICS[first.metric], home, sites)
+    statistic = _mean_over_sites(statistic_of(first.metric), home, sites)
     flat = [[case for site in sites for case in arm[site]] for arm in arms]
     seed = derive_seed(int(run.study.get("seed", 0)), "permutation", first.stage, first.metric)
     groups = [home[case.case_id] for case in flat[0]]

@@ -6,9 +6,10 @@ from collections.abc import Sequence
 from statistics import fmean, median
 from typing import Any
 
+from prostafed.common.tasks import build_task
 from prostafed.server.records.lines import EvaluationLine, RoundLine
 from prostafed.server.records.read import RunFolder
-from prostafed.server.report.results import Result, list_arms, list_sites, metrics_of
+from prostafed.server.report.results import Result, list_arms, list_sites
 from prostafed.server.report.vocabulary import arm_of
 
 Row = dict[str, Any]
@@ -42,9 +43,11 @@ def tabulate_validation(run: RunFolder) -> list[Row]:
     """Return the main validation metric per supervised stage, arm, site and round."""
     rows: list[Row] = []
     for number, stage in enumerate(run.stages, start=1):
+        if stage.get("kind") != "finetune":
+            continue
         lines = [line for line in run.metrics if line.stage == number and line.split == "validation"]
         measured = {line.metric for line in lines}
-        metric = next((name for name in metrics_of(str(stage.get("task", ""))) if name in measured), None)
+        metric = next((name for name in build_task(str(stage.get("task", ""))).metrics if name in measured), None)
         rows += [
             {
                 "stage": number,

@@ -4,8 +4,9 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 
 from prostafed.common.metrics.bootstrap import percentile_interval
+from prostafed.common.tasks import build_task
 from prostafed.server.records.read import RunFolder
-from prostafed.server.report.results import Result, metrics_of
+from prostafed.server.report.results import Result
 from prostafed.server.report.significance import permute
 from prostafed.server.report.vocabulary import arm_of, metric_of
 
@@ -32,7 +33,7 @@ def judged(run: RunFolder, results: Sequence[Result]) -> list[Result]:
     """Return the results the run is judged by: last stage, main metric, mean over sites (or the only site), per arm."""
     for stage in sorted({result.stage for result in results}, reverse=True):
         of_stage = [result for result in results if result.stage == stage and result.value is not None]
-        for metric in metrics_of(of_stage[0].task) if of_stage else ():
+        for metric in build_task(of_stage[0].task).metrics if of_stage else ():
             of_metric = [result for result in of_stage if result.metric == metric]
             means = [result for result in of_metric if result.scope == "mean"]
             if means or (of_metric and len({result.site for result in of_metric}) == 1):
@@ -97,9 +98,10 @@ def write_verdict(run: RunFolder, results: Sequence[Result]) -> str:
     arms = judged(run, results)
     if not arms:
         return _nothing_to_judge(run, results)
-    best = max(arms, key=lambda result: result.value or 0.0)
+    metric = metric_of(arms[0].metric)
+    best = (max if metric.higher_is_better else min)(arms, key=lambda result: result.value or 0.0)
     where = f"over {best.site.count(',') + 1} sites" if best.scope == "mean" else f"at {best.site}"
-    reached = f"{'mean ' if best.scope == 'mean' else ''}{metric_of(best.metric).label} {where} of {format_value(best)}"
+    reached = f"{'mean ' if best.scope == 'mean' else ''}{metric.label} {where} of {format_value(best)}"
     images = " on generated images" if all_generated(run) else ""
     name = arm_of(best.arm).label
     if len(arms) == 1:
@@ -115,7 +117,8 @@ def write_verdict(run: RunFolder, results: Sequence[Result]) -> str:
         clauses.append(
             f"that it is better than {_join(unclear)} is not shown by {these}{', who are too few' if few else ''}"
         )
-    return f"{name} training scored highest{images}, with a {reached}: {'; '.join(clauses)}."
+    scored = "highest" if metric.higher_is_better else "lowest"
+    return f"{name} training scored {scored}{images}, with a {reached}: {'; '.join(clauses)}."
 
 
 def all_generated(run: RunFolder) -> bool:
@@ -128,8 +131,9 @@ def all_generated(run: RunFolder) -> bool:
 
 def format_value(result: Result) -> str:
     """Return "0.71 (95 % interval 0.63 to 0.78)"."""
+    unit = metric_of(result.metric).unit
     interval = f" (95 % interval {result.low:.2f} to {result.high:.2f})" if _has_interval(result) else ""
-    return f"{result.value:.2f}{interval}"
+    return f"{result.value:.2f}{f' {unit}' if unit else ''}{interval}"
 
 
 def format_signed(value: float) -> str:
@@ -149,10 +153,12 @@ def _has_interval(result: Result) -> bool:
 
 
 def _say(difference: Difference) -> str:
-    interval = ""
-    if difference.low is not None and difference.high is not None:
-        interval = f", interval {format_signed(difference.low)} to {format_signed(difference.high)}"
-    return f"{arm_of(difference.other).label.lower()} (by {difference.value:.2f}{interval})"
+    interval, bounds = "", [each for each in (difference.low, difference.high) if each is not None]
+    if difference.value < 0:  # of a metric of which less is better
+        bounds = [-bound for bound in reversed(bounds)]
+    if bounds:
+        interval = f", interval {' to '.join(format_signed(bound) for bound in bounds)}"
+    return f"{arm_of(difference.other).label.lower()} (by {abs(difference.value):.2f}{interval})"
 
 
 def _join(texts: Sequence[str]) -> str:
@@ -161,9 +167,9 @@ def _join(texts: Sequence[str]) -> str:
 
 def _nothing_to_judge(run: RunFolder, results: Sequence[Result]) -> str:
     if not any(stage.get("kind") == "finetune" for stage in run.stages):
-        return "This run only pretrained an encoder: without a supervised stage there is no diagnosis to score."
+        return "This run only pretrained an encoder: without a supervised stage there is nothing to score."
     if any(result.withheld for result in results):
         return "This run has no test result: what rests on too few patients stays at the sites."
     if run.record.state == "finished":
-        return "This run has no test result: no site had labelled test patients of both kinds."
+        return "This run has no test result: no site had labelled test patients, or too few kinds of them."
     return "This run has no test result yet: arms are compared after the last round."

@@ -4,7 +4,8 @@ from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from typing import Any
 
-from prostafed.common.metrics.structures import TOLERANCE_MM
+from prostafed.common.metrics.measure import Measure
+from prostafed.common.tasks import TASKS, list_measures
 
 
 @dataclass(frozen=True)
@@ -17,15 +18,6 @@ class Arm:
     marker: str
     dash: str
     runs: str = "one"  # federations run for it: "one", "per site", or "none" where it is made of other arms' models
-
-
-@dataclass(frozen=True)
-class Metric:
-    """How a metric is shown."""
-
-    label: str
-    meaning: str
-    higher_is_better: bool = True
 
 
 ARMS: dict[str, Arm] = {
@@ -44,44 +36,28 @@ ARMS: dict[str, Arm] = {
     ),
 }
 
-STRUCTURES = {"gland": "Gland", "pz": "Peripheral zone", "tz": "Transition zone"}
-
-METRICS: dict[str, Metric] = {
-    "picai_score": Metric("PI-CAI score", "mean of AUROC and lesion average precision, 0 to 1"),
-    "auroc": Metric("AUROC", "how often a patient with csPCa is ranked above one without; 0.5 is chance, 1 is perfect"),
-    "lesion_ap": Metric("Lesion average precision", "area under precision against recall over lesions, 0 to 1"),
-    "lesion_sensitivity": Metric("Lesion sensitivity", "share of lesions found at 1 false positive per case, 0 to 1"),
-    "average_precision": Metric("Average precision", "area under precision against recall over cases, 0 to 1"),
-    "lesion_sensitivity_at_0_1_fp": Metric(
+METRICS: dict[str, Measure] = {  # beside those of tasks
+    "picai_score": Measure("PI-CAI score", "mean of AUROC and lesion average precision, 0 to 1"),
+    "auroc": Measure(
+        "AUROC", "how often a patient with csPCa is ranked above one without; 0.5 is chance, 1 is perfect"
+    ),
+    "lesion_ap": Measure("Lesion average precision", "area under precision against recall over lesions, 0 to 1"),
+    "lesion_sensitivity": Measure("Lesion sensitivity", "share of lesions found at 1 false positive per case, 0 to 1"),
+    "average_precision": Measure("Average precision", "area under precision against recall over cases, 0 to 1"),
+    "lesion_sensitivity_at_0_1_fp": Measure(
         "Lesion sensitivity at 0.1 FP", "share of lesions found at 0.1 false positives per case, 0 to 1"
     ),
-    "lesion_sensitivity_at_0_5_fp": Metric(
+    "lesion_sensitivity_at_0_5_fp": Measure(
         "Lesion sensitivity at 0.5 FP", "share of lesions found at 0.5 false positives per case, 0 to 1"
     ),
-    "lesion_sensitivity_at_2_fp": Metric(
+    "lesion_sensitivity_at_2_fp": Measure(
         "Lesion sensitivity at 2 FP", "share of lesions found at 2 false positives per case, 0 to 1"
     ),
-    "calibration_error": Metric(
+    "calibration_error": Measure(
         "Calibration error", "mean distance of predicted probability and share with csPCa, 0 is perfect", False
     ),
-    "brier": Metric("Brier score", "squared error of the predicted probability, 0 is perfect", higher_is_better=False),
-    "pirads_rps": Metric(
-        "PI-RADS ranked probability score",
-        "squared distance of the predicted PI-RADS distribution from the readers' votes, 0 is perfect",
-        higher_is_better=False,
-    ),
+    "brier": Measure("Brier score", "squared error of the predicted probability, 0 is perfect", higher_is_better=False),
 }
-for _name, _label in STRUCTURES.items():
-    METRICS[f"{_name}_dice"] = Metric(f"{_label} Dice", "overlap with the delineation, 0 to 1")
-    METRICS[f"{_name}_hd95_mm"] = Metric(
-        f"{_label} HD95 (mm)", "95th percentile of the distance between the surfaces, 0 is perfect", False
-    )
-    METRICS[f"{_name}_surface_dice"] = Metric(
-        f"{_label} surface Dice", f"share of the surfaces within {TOLERANCE_MM:g} mm of each other, 0 to 1"
-    )
-    METRICS[f"{_name}_volume_difference"] = Metric(
-        f"{_label} volume difference", "difference of the volumes as a fraction of the true one, 0 is perfect", False
-    )
 
 VENDORS = {"siemens": "Siemens", "ge": "GE", "philips": "Philips", "uih": "United Imaging"}
 
@@ -96,9 +72,9 @@ def arm_of(name: str) -> Arm:
     return ARMS.get(name) or Arm(name, "", "#777777", "D", ":")
 
 
-def metric_of(name: str) -> Metric:
-    """Return how a metric is shown; one that is not in METRICS by its own name."""
-    return METRICS.get(name) or Metric(name, "")
+def metric_of(name: str) -> Measure:
+    """Return how a metric is shown; one that neither METRICS nor a task has by its own name."""
+    return METRICS.get(name) or list_measures(TASKS).get(name) or Measure(name, "")
 
 
 def order_arms(names: Iterable[str]) -> list[str]:

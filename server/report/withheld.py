@@ -2,7 +2,7 @@
 
 from collections.abc import Mapping
 
-from prostafed.common.metrics.summary import GROUPS_OF, LESIONS, LOSS, POSITIVES, WITHHELD
+from prostafed.common.metrics.summary import LESIONS, LOSS, POSITIVES, WITHHELD, groups_of
 from prostafed.server.records.read import RunFolder
 
 KINDS = {POSITIVES: " with, without or of unknown csPCa", LESIONS: " with or without a lesion"}
@@ -11,7 +11,7 @@ SPLITS = {"train": "training", "validation": "validation patients", "test": "tes
 
 def say_why(metric: str, values: Mapping[str, float]) -> str:
     """Return "fewer than 10 patients" where a site's `values`, by name, say that they withhold `metric`; else ""."""
-    groups = [group for group in GROUPS_OF.get(metric, ()) if f"{WITHHELD}/{group}" in values]
+    groups = [group for group in groups_of(metric) if f"{WITHHELD}/{group}" in values]
     return _say_few(groups[0], values[f"{WITHHELD}/{groups[0]}"]) if groups else ""
 
 

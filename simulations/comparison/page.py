@@ -10,8 +10,8 @@ from matplotlib.figure import Figure
 
 from prostafed.common.pages.page import format_number, open_templates
 from prostafed.common.shell.files import make_folder, write_text
+from prostafed.common.tasks import build_task
 from prostafed.server.report import plots
-from prostafed.server.report.results import metrics_of
 from prostafed.server.report.tables import write_csv
 from prostafed.server.report.vocabulary import arm_of, metric_of, order_arms
 
@@ -70,7 +70,8 @@ def _judged(summary: Sequence[Row], settings: Sequence[str]) -> list[Row]:
     return [
         row
         for row in summary
-        if row["stage"] == last[tuple(row[name] for name in settings)] and row["metric"] == metrics_of(row["task"])[0]
+        if row["stage"] == last[tuple(row[name] for name in settings)]
+        and row["metric"] == build_task(row["task"]).metrics[0]
     ]
 
 
@@ -87,7 +88,7 @@ def _tabulate(rows: Sequence[Row], settings: Sequence[str], scope: str) -> Varia
     arms = order_arms(row["arm"] for row in chosen)
     named = [name.replace("_", " ") for name in columns]
     return VariantTable(
-        f"{titles[scope]}: {metric.label}", metric.meaning, named, arms, [(list(k), v) for k, v in lines.items()]
+        f"{titles[scope]}: {metric.title}", metric.meaning, named, arms, [(list(k), v) for k, v in lines.items()]
     )
 
 
@@ -134,6 +135,6 @@ def plot_budget(rows: Sequence[Row]) -> Figure:
         axis.minorticks_off()
         axis.set_xlabel("labelled training patients (%)")
         axis.set_title(f"start: {start}")
-    axes[0].set_ylabel(metric_of(rows[0]["metric"]).label)
+    axes[0].set_ylabel(metric_of(rows[0]["metric"]).title)
     figure.legend(*axes[0].get_legend_handles_labels(), loc="outside upper left", ncols=6, frameon=False)
     return figure

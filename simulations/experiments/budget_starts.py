@@ -9,10 +9,10 @@ from prostafed.common.aggregation import AGGREGATORS
 from prostafed.common.imaging.cases import CasesInMemory
 from prostafed.common.models.checkpoint import read_checkpoint, read_weights, save_checkpoint
 from prostafed.common.models.encoder import Encoder
+from prostafed.common.models.imagenet import inflate
 from prostafed.common.seeding import derive_seed
 from prostafed.common.shell.files import make_folder
 from prostafed.common.ssl import METHODS, build_method
-from prostafed.common.study.weights import inflate
 from prostafed.common.tensors import Tensors, read_tensors, select_groups, write_tensors
 from prostafed.server.aggregation import Update, build_aggregator
 from prostafed.simulations.experiments.budget_cells import Parameters

@@ -80,14 +80,14 @@ def _choose_slice(masks: Masks) -> int:
 
 def _detect(study: Study, arm: ArmRun, workplace: Workplace, index: int) -> npt.NDArray[np.float32] | None:
     number, stage = len(study.stage), study.stage[-1]
-    if not isinstance(stage, Finetune):
+    if not isinstance(stage, Finetune) or (task := build_task(stage.task)).kind != "heat map":
         return None
     tensors = read_run_state(arm.folder, arm.study.hash()).tensors  # all that is sent; the model is what was trained
     request = Request("evaluate", arm.run, study.hash(), number, stage.rounds, tensors)
     network = load_network(workplace, request, stage.rounds)
-    task, cases, machine = build_task(stage.task), workplace.cases, workplace.machine
+    cases, machine = workplace.cases, workplace.machine
     _, prediction = next(iter(predict(network, task, cases, [index], 1, workplace.device, machine=machine)))
-    return prediction if prediction.ndim == 3 else None
+    return prediction
 
 
 def _describe(cspca: bool | None) -> str:

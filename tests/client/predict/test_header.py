@@ -21,11 +21,11 @@ from prostafed.client.ingest.assemble import Wanted
 from prostafed.client.ingest.images.sources import Source, find_t2w
 from prostafed.client.ingest.scan.headers import read_studies
 from prostafed.client.predict.algorithm import name_algorithm
-from prostafed.client.predict.interpret import Answer, Segment
 from prostafed.client.predict.placing import Placed, lay_grid, place_answer
 from prostafed.client.predict.source import SourceSeries, discreet, read_source
 from prostafed.client.predict.study import Setting, make_results
 from prostafed.common.bundle.record import Bundle
+from prostafed.common.tasks.answer import Answer, Segment
 from tests.client.ingest.tiny_study import GRID, make_study, save_study
 from tests.client.predict.conftest import SECRET, Predict
 from tests.client.predict.test_run import say_block
@@ -151,10 +151,12 @@ def predicted(bundle: Bundle, tmp_path_factory: pytest.TempPathFactory) -> Predi
     assert t2w is not None
     heat = np.zeros(GRID.size, np.float32)
     heat[1:3, 8:14, 8:14] = 0.8
-    answer = Answer(0.8, heat=heat, labels=(heat > 0).astype(np.uint8), segments=(Segment("candidate", 0.8),))
+    answer = Answer(0.8, heat=heat, labels=(heat > 0).astype(np.uint8), segments=(Segment("candidate", "One", 0.8),))
     placed = place_answer(answer, lay_grid(t2w.image, GRID), t2w.image)
     wanted = Wanted(GRID, ("t2w", "adc", "hbv"))
-    setting = Setting(folder, SECRET, bundle, name_algorithm(bundle), wanted, 3, {}, lambda image: heat)
+    setting = Setting(
+        folder, SECRET, bundle, name_algorithm(bundle), wanted, {}, lambda image: heat, lambda heat: answer
+    )
     (series,) = t2w.series
     return Predicted(t2w, [pydicom.dcmread(each.path) for each in series.slices], placed, setting)
 

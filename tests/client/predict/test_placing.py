@@ -4,9 +4,9 @@ import numpy as np
 import pytest
 import SimpleITK as sitk
 
-from prostafed.client.predict.interpret import Answer, Segment
 from prostafed.client.predict.placing import lay_grid, place_answer
 from prostafed.common.imaging.cases import Grid
+from prostafed.common.tasks.answer import Answer, Segment
 
 STRAIGHT = np.eye(3)
 T2W_SIZE = (8, 32, 32)  # voxels (z, y, x)
@@ -24,7 +24,12 @@ def make_t2w(size=T2W_SIZE, spacing=(3.0, 0.4, 0.4), turn=STRAIGHT, origin=(10.0
 def make_block(where: tuple[slice, slice, slice], grid: Grid = GRID) -> Answer:
     heat = np.zeros(grid.size, dtype=np.float32)
     heat[where] = 0.75
-    return Answer(0.75, heat=heat, labels=(heat > 0).astype(np.uint8), segments=(Segment("candidate", 0.75),))
+    return Answer(
+        0.75,
+        heat=heat,
+        labels=(heat > 0).astype(np.uint8),
+        segments=(Segment("candidate", "Lesion candidate 1", 0.75),),
+    )
 
 
 def test_on_equal_voxels_a_block_moves_by_the_margin() -> None:

@@ -16,12 +16,13 @@ from prostafed.common.errors import CheckpointError, ConfigurationError
 from prostafed.common.models import build_encoder
 from prostafed.common.models.checkpoint import LEFT_OUT, read_weights, save_checkpoint
 from prostafed.common.models.encoder import Encoder, StagePlan
+from prostafed.common.models.imagenet import inflate
 from prostafed.common.shell.configuration import parse
 from prostafed.common.shell.progress import Event, Said, listening
 from prostafed.common.study import Study
 from prostafed.common.study.network import build_stage_network
 from prostafed.common.study.split import describe_split
-from prostafed.common.study.weights import inflate, load_initial
+from prostafed.common.study.weights import load_initial
 from prostafed.common.tensors import read_tensors, write_tensors
 
 BLOCKS = ((1, 16, 1, 1), (6, 24, 2, 2), (6, 32, 3, 2), (6, 64, 4, 2), (6, 96, 3, 1), (6, 160, 3, 2), (6, 320, 1, 1))

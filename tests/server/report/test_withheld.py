@@ -6,7 +6,9 @@ from pathlib import Path
 
 import pytest
 
-from prostafed.common.metrics.summary import GROUPS_OF, STATISTICS, WITHHELD_KEYS
+from prostafed.common.exchange.released import find_range
+from prostafed.common.metrics.summary import GROUPS_OF, STATISTICS, groups_of
+from prostafed.common.tasks import TASKS, list_measures
 from prostafed.server.records.read import read_run
 from prostafed.server.report.page import write_page
 from prostafed.server.report.results import measure
@@ -73,7 +75,9 @@ def test_nothing_is_said_where_nothing_is_withheld(run: Path) -> None:
 
 def test_every_group_has_a_reason_and_every_statistic_groups() -> None:
     assert set(GROUPS_OF) == {*STATISTICS, "loss"}
-    assert {f"withheld/{group}" for groups in GROUPS_OF.values() for group in groups} == set(WITHHELD_KEYS)
+    for name in (*STATISTICS, *list_measures(TASKS), "loss"):
+        assert groups_of(name)
+        assert all(find_range(f"test/withheld/{group}") for group in groups_of(name))
     assert say_why("gland_dice", {"withheld/gland_dice": 5.0}) == "fewer than 5 patients"
     assert say_why("picai_score", {"withheld/lesions": 10.0}) == f"{FEW} with or without a lesion"
     assert say_why("brier", {"withheld/lesions": 10.0, "brier": 0.1}) == ""

@@ -2,8 +2,9 @@
 
 import pytest
 
-from prostafed.common.metrics.released import find_range, is_released
-from prostafed.common.metrics.summary import SUMMARY_KEYS
+from prostafed.common.exchange.released import find_range, is_released
+from prostafed.common.metrics.summary import STATISTICS
+from prostafed.common.tasks import TASKS, list_measures
 
 
 @pytest.mark.parametrize(
@@ -55,4 +56,6 @@ def test_what_is_not_listed(name: str) -> None:
 
 
 def test_every_statistic_has_a_range() -> None:
-    assert all(find_range(f"test/{name}") for name in SUMMARY_KEYS)
+    for name in (*STATISTICS, *list_measures(TASKS)):
+        assert all(find_range(f"test/{name}{end}") for end in ("", "_low", "_high"))
+        assert (find_range(f"test/withheld/{name}") is None) == (name in STATISTICS)

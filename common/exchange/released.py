@@ -8,12 +8,15 @@ from functools import cache
 from prostafed.common.imaging.folds import SPLITS
 from prostafed.common.metrics.cohort import COHORT_KEYS
 from prostafed.common.metrics.histogram_floats import HISTOGRAM_KEYS
-from prostafed.common.metrics.summary import STATISTICS, WITHHELD_KEYS
+from prostafed.common.metrics.measure import Measure
+from prostafed.common.metrics.summary import LESIONS, LOSS, POSITIVES, STATISTICS, WITHHELD, N
+from prostafed.common.tasks import TASKS, TaskEntry, list_measures
 
 COHORT = "cohort"  # in the place of a split: counts of cases by attribute
 MOST_COUNTED = 10**7  # cases, steps, candidates
 _LARGEST_LOSS = 3.5e38  # what float32 holds: a study that diverges says so, and is not turned away for it
 _ROUNDING = 1e-6
+_FRACTION = Measure("", "")  # as all STATISTICS are
 
 
 @dataclass(frozen=True)
@@ -30,20 +33,18 @@ class Range:
 
 
 _COUNT = Range(0, MOST_COUNTED, whole=True)
-_FRACTION = Range(-_ROUNDING, 1 + _ROUNDING)
-_UNITS = {  # of the statistics that are not a fraction, by the end of their names
-    "_hd95_mm": Range(0, 1e5),
-    "_volume_difference": Range(0, MOST_COUNTED),
-}
 
 
 @cache
-def _ranges() -> dict[str, Range]:
-    counted = ("steps", "generated", "n", "positives", *WITHHELD_KEYS, *HISTOGRAM_KEYS)
-    ranges = {"loss": Range(-_LARGEST_LOSS, _LARGEST_LOSS)} | dict.fromkeys(counted, _COUNT)
-    for statistic in STATISTICS:
-        kind = next((unit for end, unit in _UNITS.items() if statistic.endswith(end)), _FRACTION)
-        ranges |= {f"{statistic}{end}": kind for end in ("", "_low", "_high")}
+def _ranges(tasks: tuple[tuple[str, TaskEntry], ...]) -> dict[str, Range]:
+    """`tasks` is what TASKS holds, whose measures may leave."""
+    measures = list_measures(name for name, _ in tasks)
+    withheld = (f"{WITHHELD}/{group}" for group in (N, POSITIVES, LESIONS, LOSS, *measures))
+    ranges = {LOSS: Range(-_LARGEST_LOSS, _LARGEST_LOSS)}
+    ranges |= dict.fromkeys(("steps", "generated", N, POSITIVES, *withheld, *HISTOGRAM_KEYS), _COUNT)
+    for name, measure in (dict.fromkeys(STATISTICS, _FRACTION) | measures).items():
+        found = Range(measure.least - _ROUNDING, measure.most + _ROUNDING)
+        ranges |= {f"{name}{end}": found for end in ("", "_low", "_high")}
     return ranges
 
 
@@ -54,7 +55,7 @@ def find_range(name: str) -> Range | None:
     split, _, metric = name.partition("/")
     if split == COHORT:
         return _COUNT if metric in COHORT_KEYS else None
-    return _ranges().get(metric) if split in SPLITS else None
+    return _ranges(tuple(TASKS.items())).get(metric) if split in SPLITS else None
 
 
 def is_released(name: str, value: float) -> bool:
