@@ -198,6 +198,7 @@ class AggregatorEntry:
     plain_sgd: bool = False  # its mathematics holds for plain SGD at the sites only
     fewest_sites: Callable[[Any], int] = lambda parameters: 1  # replies without which a round cannot be aggregated
     bears_from: int = 0  # replies from which it can do without a wrong one; of fewer it is but a mean
+    sends: str = ""  # prefix of what a site sends beside each floating shared tensor
 
 
 AGGREGATORS: dict[str, AggregatorEntry] = {
@@ -207,7 +208,7 @@ AGGREGATORS: dict[str, AggregatorEntry] = {
     "fedadagrad": AggregatorEntry("adaptive", AdagradParameters),
     "fedadam": AggregatorEntry("adaptive", AdamParameters),
     "fedyogi": AggregatorEntry("adaptive", AdamParameters),
-    "scaffold": AggregatorEntry("scaffold", ScaffoldParameters, "scaffold", plain_sgd=True),
+    "scaffold": AggregatorEntry("scaffold", ScaffoldParameters, "scaffold", plain_sgd=True, sends="control."),
     "fednova": AggregatorEntry("fednova", plain_sgd=True),
     "fedmedian": AggregatorEntry("fedmedian", bears_from=3),
     "trimmed_mean": AggregatorEntry("trimmed_mean", TrimmedMeanParameters, bears_from=3),

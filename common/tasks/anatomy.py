@@ -66,6 +66,7 @@ def build() -> Task:
         loss=lambda logits, target: anatomy_loss(logits.float(), target),
         predict=lambda logits: logits.float().softmax(dim=0)[1:].numpy(force=True),
         assess=_assess,
+        teaches_cspca=False,
     )
 
 

@@ -32,6 +32,7 @@ def build() -> Task:
         loss=lambda logits, target: binary_cross_entropy_with_logits(logits, target.to(logits), reduction="none"),
         predict=lambda logit: logit.float().sigmoid().numpy(force=True),
         assess=_assess,
+        teaches_cspca=True,
     )
 
 

@@ -60,6 +60,7 @@ def build() -> Task:
         loss=lambda logits, target: lesion_loss(logits.float(), target),
         predict=lambda logits: logits[0].float().sigmoid().numpy(force=True),
         assess=_assess,
+        teaches_cspca=True,
     )
 
 

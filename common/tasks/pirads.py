@@ -57,6 +57,7 @@ def build() -> Task:
         loss=lambda logits, votes: ordinal_loss(logits.float(), votes.to(logits.device)),
         predict=lambda logits: logits.float().sigmoid().numpy(force=True),
         assess=_assess,
+        teaches_cspca=False,
     )
 
 

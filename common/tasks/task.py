@@ -25,6 +25,7 @@ class Task:
               is the same in whatever parts and processes it is passed, and a site's objective is that of its cases
     predict   logits of one case -> prediction in [0, 1]: probabilities, a map (z, y, x) or maps (channel, z, y, x)
     assess    (prediction, record, masks, spacing_mm) -> what is compared over cases
+    teaches_cspca   whether its targets tell who has csPCa
     """
 
     heads: Mapping[str, GroupBuilder]
@@ -35,3 +36,4 @@ class Task:
     loss: Callable[[Tensor, Tensor], Tensor]
     predict: Callable[[Tensor], npt.NDArray[np.float32]]
     assess: Callable[[npt.NDArray[np.float32], CaseRecord, Masks, tuple[float, float, float]], CasePrediction]
+    teaches_cspca: bool
