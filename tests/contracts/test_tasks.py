@@ -9,10 +9,12 @@ import torch
 from torch import Tensor, nn
 
 from prostafed.client.training import step as stepper
-from prostafed.client.training.finetune import finetune
-from prostafed.client.training.loop import Continuation, Optimisation
+from prostafed.client.training.feed import Feed
+from prostafed.client.training.loop import Continuation, optimise
 from prostafed.client.training.machine import Machine
-from prostafed.common.imaging.cases import MASKS, CaseRecord, CasesInMemory
+from prostafed.client.training.objective import finetuning
+from prostafed.client.training.optimisers import Optimisation
+from prostafed.common.imaging.cases import MASKS, CaseRecord, CasesInMemory, Grid
 from prostafed.common.models.network import build_network
 from prostafed.common.tasks import TASKS, build_task
 from prostafed.common.tasks.task import Task
@@ -65,8 +67,8 @@ def step(name: str, machine: Machine, monkeypatch: pytest.MonkeyPatch) -> tuple[
     monkeypatch.setattr(stepper, "sum_over_ranks", lambda value, *_: value)
     task, network = in_float64(build_task(name))
     settings = Optimisation(1, COUNT, 1e-3, 0.0, 1, "sgd")
-    record = finetune(network, task, make_cases(), range(COUNT), SPACING, settings, torch.device("cpu"),
-                      lambda *_: None, continuation=Continuation(machine))  # fmt: skip
+    feed = Feed(make_cases(), range(COUNT), Grid(SPACING, SIZE), torch.device("cpu"))
+    record = optimise(network, finetuning(task), feed, settings, Continuation(machine))
     return found, record.loss
 
 

@@ -9,7 +9,7 @@ import pytest
 from safetensors.numpy import load_file
 
 from prostafed.client import app
-from prostafed.client.rounds.answer import Workplace
+from prostafed.client.rounds.workplace import Workplace
 from prostafed.common.errors import DataError
 from prostafed.common.exchange.messages import Reply, Request
 from prostafed.common.study import Study, parse_study
