@@ -1,6 +1,5 @@
 """The last gate: what leaves a site is on a list, or does not leave."""
 
-from collections.abc import Mapping
 from typing import NewType
 
 import torch
@@ -41,7 +40,11 @@ def check_answer(reply: Reply, payload: Layout) -> None:
             odd.add(name)
     if odd:
         raise ReleaseError(f"What is about to leave is not what the study sends, e.g. {min(odd)}. Nothing was sent.")
-    _check_metrics(reply.metrics)
+    for name, value in reply.metrics.items():
+        if not is_released(name, value):
+            raise ReleaseError(
+                f"The metric {name} is not one that may leave the site, or not in its range. Nothing was sent."
+            )
 
 
 def release(reply: Reply, payload: Layout) -> Released:
@@ -59,11 +62,3 @@ def refuse(error: BaseException) -> Refusal:
     else:
         code = "STORAGE" if isinstance(error, OSError) else "INTERNAL"
     return Refusal(code if code in REFUSALS else "INTERNAL")
-
-
-def _check_metrics(metrics: Mapping[str, float]) -> None:
-    for name, value in metrics.items():
-        if not is_released(name, value):
-            raise ReleaseError(
-                f"The metric {name} is not one that may leave the site, or not in its range. Nothing was sent."
-            )

@@ -90,19 +90,15 @@ def _assess_splits(job: Job) -> Reply:
     for split in request.splits:
         feed = workplace.feed(workplace.splits[split])
         predictions = assess(network, task, feed, job.stage.batch_size, workplace.machine)
-        _write_predictions(predictions_file(job, split), predictions)
+        write_predictions(job.folder / f"predictions-{split}.jsonl", predictions)
         told = describe(predictions, seed, site.minimum_cell, diagnoses=split in telling, histograms=split == "test")
         cases += int(told.get(N, 0))
         metrics |= {f"{split}/{name}": value for name, value in told.items()}
     return Reply(site.name, request.study_hash, request.stage, request.round, cases, metrics=metrics)
 
 
-def predictions_file(job: Job, split: str) -> Path:
-    """Return where a site keeps its last predictions of a split."""
-    return job.folder / f"predictions-{split}.jsonl"
-
-
-def _write_predictions(path: Path, predictions: Sequence[CasePrediction]) -> None:
+def write_predictions(path: Path, predictions: Sequence[CasePrediction]) -> None:
+    """Write predictions, one JSON object a line."""
     make_folder(path.parent)  # a site that never trained in this stage has none
     write_text(path, "".join(json.dumps(asdict(prediction)) + "\n" for prediction in predictions))
 

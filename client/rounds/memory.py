@@ -107,7 +107,7 @@ def find_answer(folder: Path, request: Request, digest: str) -> Reply | None:
         return None
     about = json.loads(metadata["reply"])
     asked = request.study_hash, request.stage, request.round
-    return Reply(about["site"], *asked, about["cases"], tensors, about["metrics"])
+    return Reply(about.pop("site"), *asked, tensors=tensors, **about)
 
 
 def save_partial(folder: Path, round_number: int, partial: dict[str, Any]) -> None:

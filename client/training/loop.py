@@ -11,13 +11,12 @@ from dataclasses import asdict, dataclass, field
 from functools import partial
 from typing import Any
 
-import torch
 from torch import Generator, nn
 
 from prostafed.client.training.feed import Feed, plan_epoch
 from prostafed.client.training.machine import Machine, compile_groups
 from prostafed.client.training.objective import Objective
-from prostafed.client.training.optimisers import Optimisation, OptimiserState, load_state, make_optimiser, read_rates
+from prostafed.client.training.optimisers import Optimisation, OptimiserState, make_optimiser, read_rates
 from prostafed.client.training.step import Adjust, PartLoss, Stepper
 from prostafed.common.errors import DataError, DivergedError
 from prostafed.common.seeding import derive_seed
@@ -98,25 +97,6 @@ class _Progress:
         self.epoch, self.done = self.epoch + 1, 0
 
 
-@dataclass
-class _Training:
-    """A round of training under way."""
-
-    network: nn.Module
-    optimiser: torch.optim.Optimizer
-    stepper: Stepper
-    progress: _Progress
-
-    def state(self) -> State:
-        """Return what the round can be taken up again from."""
-        return {
-            "network": self.network.state_dict(),
-            "optimiser": self.optimiser.state_dict()["state"],
-            "stepper": self.stepper.state(),
-            "progress": asdict(self.progress),
-        }
-
-
 def decayed(learning_rate: float, round_number: int, rounds: int) -> float:
     """Return the learning rate of a round (1-based): a cosine from `learning_rate` to a tenth of it."""
     progress = (round_number - 1) / max(1, rounds - 1)
@@ -142,44 +122,40 @@ def optimise(
     if not feed.chosen:
         raise DataError("The site has no case to train on in this stage. Check its labels and its split.")
     network.to(feed.device)
-    training = _begin(network, objective.divisible, settings, continuation)
-    progress, handed_out, count = training.progress, time.monotonic(), len(feed.chosen)
+    stepper = _begin(network, objective.divisible, settings, continuation)
+    progress = _Progress(**continuation.start["progress"]) if continuation.start else _Progress()
+    handed_out, count = time.monotonic(), len(feed.chosen)
     while progress.epoch < settings.epochs:
         if not progress.done:
             progress.losses = []
         plan = plan_epoch(count, settings.batch_size, derive_seed(settings.seed, progress.epoch))
         for positions, seed in plan[progress.done :]:
             began = time.monotonic()
-            draw = partial(_draw, network, objective, feed, positions, seed)
-            progress.count(training.stepper.step(len(positions), draw), len(positions))
+            loss = stepper.step(len(positions), partial(_draw, network, objective, feed, positions, seed))
+            progress.count(loss, len(positions))
             objective.after_step(network)
             on_step(progress.steps, settings.epochs * len(plan), progress.mean)
             now = time.monotonic()
             progress.seconds += now - began
             if continuation.on_state is not None and now - handed_out >= continuation.every_s:
-                continuation.on_state(training.state())
+                continuation.on_state({**stepper.state(), "progress": asdict(progress)})
                 handed_out = time.monotonic()
         progress.close_epoch()
-    rates, state = read_rates(network, training.optimiser), training.optimiser.state_dict()["state"]
-    scaler = training.stepper.state()["scaler"]
-    return TrainingRecord(progress.mean, count, progress.steps, progress.seconds, rates, state, scaler)
+    rates, state = read_rates(network, stepper.optimiser), stepper.state()
+    return TrainingRecord(
+        progress.mean, count, progress.steps, progress.seconds, rates, state["optimiser"], state["scaler"]
+    )
 
 
-def _begin(network: nn.Module, divisible: bool, settings: Optimisation, continuation: Continuation) -> _Training:
-    """Return the round at its first step, or where the state it goes on from left it."""
+def _begin(network: nn.Module, divisible: bool, settings: Optimisation, continuation: Continuation) -> Stepper:
+    """Return what takes the steps, at the round's first one or where a state left it."""
     network.train()
     if continuation.machine.compile:
         compile_groups(network)
-    optimiser, start, progress = make_optimiser(network, settings), continuation.start, _Progress()
+    optimiser = make_optimiser(network, settings)
     stepper = Stepper(network, optimiser, continuation.machine, divisible, continuation.adjust)
-    stepper.resume(start["stepper"] if start else {"scaler": continuation.scaler})
-    if continuation.optimiser:
-        load_state(optimiser, continuation.optimiser)
-    if start:
-        network.load_state_dict(start["network"])
-        load_state(optimiser, start["optimiser"])
-        progress = _Progress(**start["progress"])
-    return _Training(network, optimiser, stepper, progress)
+    stepper.resume(continuation.start or {"optimiser": continuation.optimiser, "scaler": continuation.scaler})
+    return stepper
 
 
 def _draw(network: nn.Module, objective: Objective, feed: Feed, positions: list[int], seed: int) -> PartLoss:

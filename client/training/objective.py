@@ -55,16 +55,12 @@ def pretraining(method: Method) -> Objective:
 
         return part_loss
 
-    def after_step(network: nn.ModuleDict) -> None:
-        if method.advance is not None:  # targets and queues move along
-            method.advance(network, latest)
-
     return Objective(
         usable=lambda record: True,
         masks=False,
         batch_loss=batch_loss,
         divisible=method.decomposes_per_sample,
-        after_step=after_step,
+        after_step=lambda network: method.advance(network, latest) if method.advance is not None else None,
         targets=method.targets,
     )
 

@@ -9,6 +9,7 @@ import torch
 from torch import Tensor, nn
 
 from prostafed.client.training.machine import Machine, choose_dtype, halve, say_once, sum_gradients, sum_over_ranks
+from prostafed.client.training.optimisers import load_state
 from prostafed.common.errors import DataError
 
 # A part of a batch -> its loss
@@ -36,7 +37,7 @@ class Stepper:
         if machine.micro_batch and not divisible:
             say_once("micro_batch is not used: this stage's loss compares the cases of a batch with each other.")
         assert divisible or machine.ranks == 1
-        self._network, self._optimiser, self._machine, self._adjust = network, optimiser, machine, adjust
+        self._network, self.optimiser, self._machine, self._adjust = network, optimiser, machine, adjust
         self._divisible, self._at_once = divisible, machine.micro_batch if divisible else 0  # 0: the whole batch
         self._device = next(network.parameters()).device
         self._dtype = choose_dtype(machine.precision, self._device)
@@ -63,7 +64,7 @@ class Stepper:
         """
         mine = split_evenly(0, count, self._machine.ranks)[self._machine.rank]
         while True:
-            self._optimiser.zero_grad(set_to_none=True)
+            self.optimiser.zero_grad(set_to_none=True)
             try:
                 loss = self._add_up(draw(), mine, count)
                 return sum_over_ranks(loss, self._machine, self._device)
@@ -96,20 +97,29 @@ class Stepper:
         """
         scale = self._scaler.get_scale()
         sum_gradients(self._network, self._machine)
-        self._scaler.unscale_(self._optimiser)
+        self._scaler.unscale_(self.optimiser)
         if self._adjust is not None:
             self._adjust(self._network)
         nn.utils.clip_grad_norm_(self._network.parameters(), max_norm=CLIP_NORM)
-        self._scaler.step(self._optimiser)
+        self._scaler.step(self.optimiser)
         self._scaler.update()
         return self._scaler.get_scale() >= scale
 
     def state(self) -> dict[str, Any]:
-        """Return what the steps so far have taught about the machine."""
-        return {"at_once": self._at_once, "scaler": self._scaler.state_dict()}
+        """Return what steps can be gone on with from; it holds the live tensors."""
+        return {
+            "network": self._network.state_dict(),
+            "optimiser": self.optimiser.state_dict()["state"],
+            "at_once": self._at_once,
+            "scaler": self._scaler.state_dict(),
+        }
 
     def resume(self, state: dict[str, Any]) -> None:
-        """Go on from a `state`, or from the loss scale in one."""
+        """Go on from a `state`, or from its optimiser and loss scale alone; the learning rates stay."""
+        if "network" in state:
+            self._network.load_state_dict(state["network"])
+        if state["optimiser"]:
+            load_state(self.optimiser, state["optimiser"])
         self._at_once = state.get("at_once", self._at_once)
         if state["scaler"] and self._scaler.is_enabled():
             self._scaler.load_state_dict(dict(state["scaler"]))

@@ -4,22 +4,20 @@ Two arms are made of it. "ensemble": every hospital's own model, exchanged once 
 "unseen": the hospitals of a federation, each with its own head on the shared encoder, at a hospital that took no part.
 """
 
-import json
 from collections.abc import Iterator, Sequence
-from dataclasses import asdict
 from pathlib import Path
 
 import numpy as np
 import numpy.typing as npt
 from torch import nn
 
+from prostafed.client.rounds.answer import write_predictions
 from prostafed.client.rounds.job import open_job
 from prostafed.client.rounds.starting import load_network
 from prostafed.client.rounds.workplace import Workplace, open_workplace
 from prostafed.client.training.evaluate import predict
 from prostafed.common.exchange.messages import Request
 from prostafed.common.metrics.predictions import CasePrediction
-from prostafed.common.shell.files import make_folder, write_text
 from prostafed.common.study import Finetune, Study
 from prostafed.common.tasks import build_task
 from prostafed.server.run.checkpoints import read_run_state
@@ -51,10 +49,8 @@ def write_consensus(study: Study, arms: Sequence[ArmRun], folder: Path) -> None:
 def _write(path: Path, study: Study, arms: Sequence[ArmRun], workplace: Workplace) -> None:
     if path.exists():
         return
-    make_folder(path.parent)
     networks = [network for arm in arms for network in _load_networks(arm)]
-    predictions = predict_together(study, networks, workplace)
-    write_text(path, "".join(json.dumps(asdict(each)) + "\n" for each in predictions))
+    write_predictions(path, predict_together(study, networks, workplace))
 
 
 def _load_networks(arm: ArmRun) -> Iterator[nn.ModuleDict]:

@@ -60,7 +60,8 @@ def test_a_site_that_never_trained_can_be_evaluated(site_file: Path, study: Stud
     request = Request("evaluate", "run", study.hash(), 1, 1, sent, ("test",))
     reply = work.answer(place, request)
     assert reply.metrics["test/n"] == len(place.splits["test"]) == 2
-    assert len(work.predictions_file(open_job(place, request), "test").read_text().splitlines()) == 2
+    kept = open_job(place, request).folder / "predictions-test.jsonl"
+    assert len(kept.read_text().splitlines()) == 2
     assert not reply.tensors
 
 

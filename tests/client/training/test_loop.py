@@ -175,8 +175,7 @@ def test_no_state_of_a_generator_is_handed_out() -> None:
     network, states = nn.Linear(1, 1), list[State]()
     learn(network, lambda *_: lambda part: network.weight.sum(), 6, SETTINGS,
           continuation=Continuation(on_state=states.append, every_s=0.0))  # fmt: skip
-    assert states[0].keys() == {"network", "optimiser", "stepper", "progress"}
-    assert states[0]["stepper"].keys() == {"at_once", "scaler"}
+    assert states[0].keys() == {"network", "optimiser", "at_once", "scaler", "progress"}
 
 
 @pytest.mark.parametrize(
