@@ -45,10 +45,8 @@ class Job:
     @cached_property
     def chosen(self) -> list[int]:
         """The indices of the training cases the stage uses."""
-        place = self.workplace
-        return choose_labelled(
-            place.cases.records, place.splits["train"], self.objective.usable, self.labels, place.study.seed
-        )
+        place, usable = self.workplace, self.objective.usable
+        return choose_labelled(place.cases.records, place.splits["train"], usable, self.labels, place.study.seed)
 
     @cached_property
     def machine(self) -> Machine:

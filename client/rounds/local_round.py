@@ -25,6 +25,8 @@ from prostafed.common.metrics.small_cells import is_small
 from prostafed.common.metrics.summary import LOSS, WITHHELD
 from prostafed.common.tensors import read_tensors
 
+FORM = 2  # of a round in the making: one that another release began is begun anew
+
 
 def train_round(job: Job, machine: Machine) -> Reply:
     """Train one round and return its answer; the first process keeps it in the stage's folder, and before it what does
@@ -41,7 +43,7 @@ def train_round(job: Job, machine: Machine) -> Reply:
 
 
 def _train_phases(job: Job, start: Start, machine: Machine) -> dict[str, TrainingRecord]:
-    asked = {"digest": job.digest, "study_hash": job.request.study_hash, "cases": len(job.chosen)}
+    asked = {"digest": job.digest, "study_hash": job.request.study_hash, "cases": len(job.chosen), "form": FORM}
     partial = find_partial(job.folder, job.request.round) or {}
     if {key: partial.get(key) for key in asked} != asked:
         partial = {}

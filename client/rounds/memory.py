@@ -106,8 +106,7 @@ def find_answer(folder: Path, request: Request, digest: str) -> Reply | None:
     if (metadata.get("study_hash"), metadata.get("digest")) != (request.study_hash, digest):
         return None
     about = json.loads(metadata["reply"])
-    asked = request.study_hash, request.stage, request.round
-    return Reply(about.pop("site"), *asked, tensors=tensors, **about)
+    return Reply(about.pop("site"), request.study_hash, request.stage, request.round, tensors=tensors, **about)
 
 
 def save_partial(folder: Path, round_number: int, partial: dict[str, Any]) -> None:

@@ -152,8 +152,7 @@ def _begin(network: nn.Module, divisible: bool, settings: Optimisation, continua
     network.train()
     if continuation.machine.compile:
         compile_groups(network)
-    optimiser = make_optimiser(network, settings)
-    stepper = Stepper(network, optimiser, continuation.machine, divisible, continuation.adjust)
+    stepper = Stepper(network, make_optimiser(network, settings), continuation.machine, divisible, continuation.adjust)
     stepper.resume(continuation.start or {"optimiser": continuation.optimiser, "scaler": continuation.scaler})
     return stepper
 

@@ -130,6 +130,20 @@ def test_other_tensors_or_another_round_do_not_go_on_from_what_was_begun(tmp_pat
         (folder_of(place) / "answer-00001.safetensors").unlink()
 
 
+def test_a_round_that_another_release_began_is_begun_anew(tmp_path: Path) -> None:
+    study = make_study(FINETUNE)
+    place = open_site(tmp_path, study, EVERY_STEP)
+    with watching(3), pytest.raises(InterruptedError):
+        work.answer(place, ask(study))
+    found = find_partial(folder_of(place), 1)
+    assert found is not None
+    older = {name: value for name, value in found.items() if name != "form"}
+    save_partial(folder_of(place), 1, {**older, "state": {"stepper": {}, "generator": torch.Generator().get_state()}})
+    with watching() as steps:
+        work.answer(place, ask(study))
+    assert [step.step for step in steps] == [1, 2, 3, 4]
+
+
 def test_a_lost_answer_is_given_again_without_training(tmp_path: Path) -> None:
     study = make_study(FINETUNE)
     place = open_site(tmp_path, study)
