@@ -1,4 +1,4 @@
-"""The site's ClientApp: the shell around `work.py`. It is installed at the site; a run brings a study, never code."""
+"""The site's ClientApp: the shell around `answer.py`. It is installed at the site; a run brings a study, never code."""
 
 import logging
 from contextlib import suppress
@@ -7,10 +7,11 @@ from pathlib import Path
 from flwr.app import Context, Message
 from flwr.clientapp import ClientApp
 
-from prostafed.client.gate.release import refuse
-from prostafed.client.rounds.answer import Workplace, evaluate, introduce, open_workplace, train
+from prostafed.client.gate.release import Released, refuse
+from prostafed.client.rounds.answer import answer
+from prostafed.client.rounds.workplace import open_workplace
 from prostafed.common.errors import ProstafedError, RequestError
-from prostafed.common.exchange.messages import Reply, Request
+from prostafed.common.exchange.messages import Refusal, Request
 from prostafed.common.exchange.wire import MESSAGE_TYPES, pack_reply, unpack_request
 from prostafed.common.shell.progress import Said, tell
 
@@ -32,7 +33,7 @@ class SiteApp(ClientApp):
             if isinstance(error, SystemExit) and not isinstance(error.code, str):
                 raise  # so does a signal, and neither says anything
             _note(error, context)
-            return pack_reply(refuse(error), message)
+            return _send(refuse(error), message)
 
 
 app = SiteApp()
@@ -41,11 +42,16 @@ app = SiteApp()
 @app.query("hello")
 @app.train("round")
 @app.evaluate("round")
-def answer(message: Message, context: Context) -> Message:
+def handle(message: Message, context: Context) -> Message:
     """Return the answer to one request."""
     request = _read(message)
     workplace = open_workplace(find_site_file(context), str(context.run_config["study"]))
-    return pack_reply(_answer(request, workplace), message)
+    return _send(answer(workplace, request), message)
+
+
+def _send(what: Released | Refusal, message: Message) -> Message:
+    """Return the message that leaves the site: an answer that was released, or a code of the list."""
+    return pack_reply(what, message)
 
 
 def _read(message: Message) -> Request:
@@ -55,16 +61,6 @@ def _read(message: Message) -> Request:
         raise
     except Exception as error:  # whatever comes by wire is not the site's failure
         raise RequestError("The coordinator sent a request that cannot be read.") from error
-
-
-def _answer(request: Request, workplace: Workplace) -> Reply:
-    match request.action:
-        case "train":
-            return train(workplace, request)
-        case "evaluate":
-            return evaluate(workplace, request)
-        case _:
-            return introduce(workplace)
 
 
 def _note(error: BaseException, context: Context) -> None:

@@ -96,6 +96,17 @@ def test_the_training_core_needs_torch_monai_and_numpy_only(folder: str) -> None
         assert not foreign, f"{relative} imports {foreign}"
 
 
+@pytest.mark.parametrize("path", sorted((ROOT / "client").rglob("*.py")), ids=lambda path: str(path.relative_to(ROOT)))
+def test_no_function_of_a_site_takes_more_than_six_parameters(path: Path) -> None:
+    """Commands are left out: their parameters are the options a user types."""
+    if path.parent.name == "commands":
+        return
+    for node in ast.walk(ast.parse(path.read_text(encoding="utf-8"))):
+        if isinstance(node, ast.FunctionDef):
+            given = node.args.posonlyargs + node.args.args + node.args.kwonlyargs
+            assert len([each for each in given if each.arg not in ("self", "cls")]) <= 6, f"{path.name}: {node.name}"
+
+
 # What writes to a disk, by the name that is called; `open` and `.open` with a mode that writes count, too.
 WRITERS = {
     "write_text", "write_bytes", "save_file", "WriteImage", "tofile", "to_csv", "memmap", "fdopen", "mkdir", "makedirs",

@@ -2,23 +2,22 @@
 
 import json
 from collections.abc import Sequence
-from dataclasses import asdict, replace
-from functools import lru_cache
+from dataclasses import asdict
 from pathlib import Path
 
-from prostafed.client.gate.release import list_payload, list_update, release
+from prostafed.client.gate.allowance import allow
+from prostafed.client.gate.release import Released, release
 from prostafed.client.gate.telling import describe, list_told_splits
 from prostafed.client.gate.told import tell_once
+from prostafed.client.rounds.job import Job, open_job
 from prostafed.client.rounds.local_round import train_round
-from prostafed.client.rounds.memory import find_answer, stage_folder, tidy
+from prostafed.client.rounds.memory import find_answer, tidy
 from prostafed.client.rounds.several_processes import train_together
 from prostafed.client.rounds.starting import load_network
-from prostafed.client.rounds.workplace import Workplace, open_workplace
-from prostafed.client.site.site_file import Site
+from prostafed.client.rounds.workplace import Workplace
 from prostafed.client.training.evaluate import assess
-from prostafed.client.training.machine import Machine, say_once
-from prostafed.common.aggregation import AGGREGATORS
-from prostafed.common.errors import CheckpointError, RequestError
+from prostafed.common.errors import RequestError
+from prostafed.common.exchange.arrays import NOTHING, Layout
 from prostafed.common.exchange.messages import Reply, Request
 from prostafed.common.exchange.released import COHORT
 from prostafed.common.imaging.folds import SPLITS
@@ -27,136 +26,93 @@ from prostafed.common.metrics.predictions import CasePrediction
 from prostafed.common.metrics.summary import N
 from prostafed.common.seeding import derive_seed
 from prostafed.common.shell.files import make_folder, write_text
-from prostafed.common.ssl import build_method
-from prostafed.common.study import Finetune, Pretrain, Study, parse_study
-from prostafed.common.study.network import build_stage_network, shared_names
-from prostafed.common.tasks import build_task
-from prostafed.common.tensors import hash_tensors, read_tensors
-
-__all__ = ["Workplace", "evaluate", "introduce", "load_network", "open_workplace", "predictions_file", "train"]
 
 
-def introduce(workplace: Workplace) -> Reply:
+def answer(workplace: Workplace, request: Request) -> Released:
+    """Return the site's answer to a request. It is the one exit: whatever is answered passes the gate here."""
+    reply, payload = _answer(workplace, request)
+    return release(reply, payload)
+
+
+def _answer(workplace: Workplace, request: Request) -> tuple[Reply, Layout]:
+    """Return the answer, and the tensors that may be in it."""
+    if request.action == "train":
+        job = open_job(workplace, request)
+        return _train(job), allow(workplace.study.canonical(), request.stage).payload
+    if request.action == "evaluate":
+        return _evaluate(open_job(workplace, request)), NOTHING
+    return _introduce(workplace), NOTHING
+
+
+def _introduce(workplace: Workplace) -> Reply:
     """Return the site's name and, where its site file says so, who its patients are."""
     site, study = workplace.site, workplace.study
     counts: dict[str, float] = {}
     if site.share_cohort:
         vendors = {f"scanner/{vendor}": 1.0 for vendor in site.scanners}
         counts = count_cohort(workplace.cases.records, site.minimum_cell) | vendors
-    told = {f"{COHORT}/{name}": count for name, count in counts.items()}
-    return release(Reply(site.name, study.hash(), metrics=told), ())
+    return Reply(site.name, study.hash(), metrics={f"{COHORT}/{name}": count for name, count in counts.items()})
 
 
-def train(workplace: Workplace, request: Request) -> Reply:
+def _train(job: Job) -> Reply:
     """Train one round; what does not travel is kept on the site's disk before anything is sent.
 
     A request that was answered before gets the same answer, without training; one whose training was interrupted goes
     on where the site's last checkpoint is.
     """
-    _check_request(workplace.study, request)
-    folder = make_folder(stage_folder(workplace.site.memory, request.run, request.stage))
-    asked = (request.stage, request.round, request.study_hash, hash_tensors(request.tensors))
-    reply = find_answer(folder, *asked)
+    make_folder(job.folder)
+    reply = find_answer(job.folder, job.request, job.digest)
     if reply is None:
-        tidy(folder, request.round)
-        machine = _describe_machine(workplace, request)
-        run = train_round if machine.ranks == 1 else train_together
-        reply = run(workplace, request, folder, asked[-1], machine)
-    return release(reply, _list_names(workplace.study.canonical(), request.stage))
+        tidy(job.folder, job.request.round)
+        reply = train_round(job, job.machine) if job.machine.ranks == 1 else train_together(job)
+    return reply
 
 
-def _describe_machine(workplace: Workplace, request: Request) -> Machine:
-    """Return how the site trains this stage: in one process where the loss cannot be divided."""
-    site, stage = workplace.site, workplace.study.stage[request.stage - 1]
-    divisible = not isinstance(stage, Pretrain)
-    if isinstance(stage, Pretrain):
-        divisible = build_method(stage.method, stage.method_parameters()).decomposes_per_sample
-    if site.processes > 1 and not divisible:
-        say_once("processes is not used: this stage's loss compares the cases of a batch with each other.")
-    return replace(workplace.machine, ranks=site.processes if divisible else 1)
-
-
-@lru_cache(maxsize=16)
-def _list_names(canonical: str, number: int) -> frozenset[str]:
-    """Return the names of what may leave in a stage, from the study alone."""
-    study = parse_study(canonical)
-    network, stage = build_stage_network(study, number), study.stage[number - 1]
-    layout = list_update(read_tensors(network), shared_names(network, stage), AGGREGATORS[stage.aggregate].rule)
-    return list_payload(layout, study.round.compress)
-
-
-def evaluate(workplace: Workplace, request: Request) -> Reply:
+def _evaluate(job: Job) -> Reply:
     """Evaluate what was sent, with the heads kept after this round; predictions stay at the site, their summary
     leaves. About the test patients one model is answered, and no other.
     """
-    _check_request(workplace.study, request)
-    if "test" not in request.splits:
-        return release(_evaluate(workplace, request), ())
-    digest = hash_tensors(request.tensors)
-    return release(tell_once(workplace.site.memory, request, digest, lambda: _evaluate(workplace, request)), ())
+    _check_splits(job)
+    if "test" not in job.request.splits:
+        return _assess_splits(job)
+    return tell_once(job.workplace.site.memory, job.request, job.digest, lambda: _assess_splits(job))
 
 
-def _evaluate(workplace: Workplace, request: Request) -> Reply:
-    study, site = workplace.study, workplace.site
-    stage = study.stage[request.stage - 1]
-    assert isinstance(stage, Finetune), "checked"
-    network = load_network(workplace, request, request.round)
-    task, metrics, cases = build_task(stage.task), dict[str, float](), 0
-    records, seed = workplace.cases.records, derive_seed(study.seed, request.stage, site.name, "bootstrap")
+def _assess_splits(job: Job) -> Reply:
+    workplace, request, site, task = job.workplace, job.request, job.workplace.site, job.task
+    assert task is not None, "checked"
+    network = load_network(job, request.round)
+    records, seed = workplace.cases.records, derive_seed(workplace.study.seed, request.stage, site.name, "bootstrap")
     telling = frozenset(SPLITS)  # of the diagnoses of whose patients the site tells
     if site.share_cohort:
         telling = list_told_splits(records, workplace.splits, task.usable, site.minimum_cell)
+    metrics, cases = dict[str, float](), 0
     for split in request.splits:
-        predictions = assess(
-            network,
-            task,
-            workplace.cases,
-            workplace.splits[split],
-            study.data.spacing_mm,
-            stage.batch_size,
-            workplace.device,
-            study.data.size,
-            workplace.machine,
-        )
-        _write_predictions(predictions_file(site, request, split), predictions)
+        feed = workplace.feed(workplace.splits[split])
+        predictions = assess(network, task, feed, job.stage.batch_size, workplace.machine)
+        write_predictions(job.folder / f"predictions-{split}.jsonl", predictions)
         told = describe(predictions, seed, site.minimum_cell, diagnoses=split in telling, histograms=split == "test")
         cases += int(told.get(N, 0))
         metrics |= {f"{split}/{name}": value for name, value in told.items()}
     return Reply(site.name, request.study_hash, request.stage, request.round, cases, metrics=metrics)
 
 
-def predictions_file(site: Site, request: Request, split: str) -> Path:
-    """Return where a site keeps its last predictions of a split."""
-    return stage_folder(site.memory, request.run, request.stage) / f"predictions-{split}.jsonl"
-
-
-def _write_predictions(path: Path, predictions: Sequence[CasePrediction]) -> None:
+def write_predictions(path: Path, predictions: Sequence[CasePrediction]) -> None:
+    """Write predictions, one JSON object a line."""
     make_folder(path.parent)  # a site that never trained in this stage has none
     write_text(path, "".join(json.dumps(asdict(prediction)) + "\n" for prediction in predictions))
 
 
-def _check_request(study: Study, request: Request) -> None:
-    """Raise CheckpointError for another study's request, RequestError for a stage, round or split the study has not.
-
-    Of the test patients nothing is told before a stage's last round.
+def _check_splits(job: Job) -> None:
+    """Raise RequestError for splits that are not judged: of the test patients nothing is told before a stage's last
+    round.
     """
-    if request.study_hash != study.hash():
-        raise CheckpointError(
-            "The request names another study than the one this run was started with. Start the run again."
-        )
-    if not 1 <= request.stage <= len(study.stage):
-        raise RequestError(f"The request names stage {request.stage}; the study has {len(study.stage)}.")
-    stage = study.stage[request.stage - 1]
-    if not 1 <= request.round <= stage.rounds:
-        raise RequestError(f"The request names round {request.round}; stage {request.stage} has {stage.rounds}.")
-    if request.action != "evaluate":
-        return
-    if not isinstance(stage, Finetune):
-        raise RequestError(f"Stage {request.stage} is self-supervised: there is nothing to evaluate.")
-    asked = list(request.splits)
+    stage, number, asked = job.request.stage, job.request.round, list(job.request.splits)
+    if job.task is None:
+        raise RequestError(f"Stage {stage} is self-supervised: there is nothing to evaluate.")
     if not asked or sorted(asked) != sorted(set(asked) & set(SPLITS)):
         raise RequestError(f"The request names the splits {asked}; they are among {list(SPLITS)}, each once.")
-    if "test" in asked and request.round != stage.rounds:
+    if "test" in asked and number != job.stage.rounds:
         raise RequestError(
-            f"The request asks for test patients in round {request.round}; they are for the last one, {stage.rounds}."
+            f"The request asks for test patients in round {number}; they are for the last one, {job.stage.rounds}."
         )

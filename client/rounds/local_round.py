@@ -2,70 +2,62 @@
 
 import functools
 from collections.abc import Mapping
-from pathlib import Path
 from typing import Any
 
 import numpy as np
 from torch import distributed
 
-from prostafed.client.gate.release import check_update, list_payload, list_update, release
+from prostafed.client.gate.allowance import allow
+from prostafed.client.gate.release import check_answer, check_update
 from prostafed.client.gate.telling import list_told_splits
+from prostafed.client.rounds.job import Job
 from prostafed.client.rounds.memory import Memory, find_partial, keep_answer, remember, save_partial, tidy
-from prostafed.client.rounds.phases import SHARED, choose_cases, list_phases, run_phase
+from prostafed.client.rounds.phases import SHARED, list_phases, run_phase
 from prostafed.client.rounds.starting import Start, begin_round
-from prostafed.client.rounds.workplace import Workplace
-from prostafed.client.training.loop import Continuation, TrainingRecord
+from prostafed.client.training.loop import Continuation, State, TrainingRecord
 from prostafed.client.training.machine import Machine
 from prostafed.client.training.optimisers import pack_states, unpack_state
 from prostafed.client.training.rules.rule import RoundResult
-from prostafed.common.aggregation import AGGREGATORS
 from prostafed.common.exchange.compression import encode
-from prostafed.common.exchange.messages import Reply, Request
+from prostafed.common.exchange.messages import Reply
 from prostafed.common.metrics.cohort import CSPCA, count_patients
 from prostafed.common.metrics.small_cells import is_small
 from prostafed.common.metrics.summary import LOSS, WITHHELD
-from prostafed.common.study import Finetune
-from prostafed.common.tasks import build_task
 from prostafed.common.tensors import read_tensors
 
-TAUGHT_CSPCA = ("classify", "lesion")  # tasks whose targets tell who has csPCa
+FORM = 2  # of a round in the making: one that another release began is begun anew
 
 
-def train_round(workplace: Workplace, request: Request, folder: Path, digest: str, machine: Machine) -> Reply:
-    """Train one round and return its answer; the first process keeps it in the stage's `folder`, and before it what
-    does not travel.
-
-    `digest` is that of the tensors sent: an interrupted round goes on only where it was asked for with the same ones.
+def train_round(job: Job, machine: Machine) -> Reply:
+    """Train one round and return its answer; the first process keeps it in the stage's folder, and before it what does
+    not travel. An interrupted round goes on only where it was asked for with the same tensors.
     """
-    start = begin_round(workplace, request)
-    records = _train_phases(workplace, request, start, folder, digest, machine)
-    reply, memory = _conclude(workplace, request, start, records)
+    start = begin_round(job)
+    records = _train_phases(job, start, machine)
+    reply, memory = _conclude(job, start, records)
     if machine.rank == 0:
-        remember(folder, request.round, memory, request.study_hash)
-        keep_answer(folder, reply, digest)
-        tidy(folder)
+        remember(job.folder, reply.round, memory, reply.study_hash)
+        keep_answer(job.folder, reply, job.digest)
+        tidy(job.folder)
     return reply
 
 
-def _train_phases(
-    workplace: Workplace, request: Request, start: Start, folder: Path, digest: str, machine: Machine
-) -> dict[str, TrainingRecord]:
-    stage, chosen = workplace.study.stage[request.stage - 1], choose_cases(workplace, request)
-    phases = list_phases(workplace, request, start)
-    asked = {"digest": digest, "study_hash": request.study_hash, "cases": len(chosen)}
-    partial = find_partial(folder, request.round) or {}
+def _train_phases(job: Job, start: Start, machine: Machine) -> dict[str, TrainingRecord]:
+    asked = {"digest": job.digest, "study_hash": job.request.study_hash, "cases": len(job.chosen), "form": FORM}
+    partial = find_partial(job.folder, job.request.round) or {}
     if {key: partial.get(key) for key in asked} != asked:
         partial = {}
     if machine.ranks > 1:
         distributed.barrier()  # all have read before one writes
     done: dict[str, Any] = partial.get("done", {})
     records: dict[str, TrainingRecord] = {}
-    every_s = 60 * workplace.site.checkpoint_minutes
+    every_s = 60 * job.workplace.site.checkpoint_minutes
 
-    def save(phase: str, state: Mapping[str, Any] | None) -> None:
+    def save(phase: str, state: State | None) -> None:
         if every_s and machine.rank == 0:
-            save_partial(folder, request.round, {**asked, "done": done, "phase": phase, "state": state})
+            save_partial(job.folder, job.request.round, {**asked, "done": done, "phase": phase, "state": state})
 
+    phases = list_phases(job, start)
     for phase in phases:
         if phase.name in done:
             phase.network.load_state_dict(done[phase.name]["network"])
@@ -74,7 +66,7 @@ def _train_phases(
         continuation = Continuation(
             machine=machine,
             adjust=phase.adjust,
-            optimiser=unpack_state(start.kept.optimiser, phase.name) if stage.keep_optimiser else None,
+            optimiser=unpack_state(start.kept.optimiser, phase.name) if job.stage.keep_optimiser else None,
             scaler={
                 key.removeprefix(f"{phase.name}/"): array.item()
                 for key, array in start.kept.scaler.items()
@@ -84,7 +76,7 @@ def _train_phases(
             on_state=functools.partial(save, phase.name) if every_s else None,
             every_s=every_s,
         )
-        records[phase.name] = run_phase(workplace, request, phase, chosen, continuation)
+        records[phase.name] = run_phase(job, phase, continuation)
         if phase is not phases[-1]:
             done[phase.name] = {
                 "network": {name: tensor.cpu().clone() for name, tensor in phase.network.state_dict().items()},
@@ -94,25 +86,24 @@ def _train_phases(
     return records
 
 
-def _conclude(
-    workplace: Workplace, request: Request, start: Start, records: Mapping[str, TrainingRecord]
-) -> tuple[Reply, Memory]:
-    """Let the rule conclude, compress, pass the gate; return the answer and what is to be kept."""
-    stage, section, record = workplace.study.stage[request.stage - 1], workplace.study.round, records[SHARED]
+def _conclude(job: Job, start: Start, records: Mapping[str, TrainingRecord]) -> tuple[Reply, Memory]:
+    """Let the rule conclude, compress; return the answer, held against what may leave, and what is to be kept."""
+    place, request, stage, record = job.workplace, job.request, job.stage, records[SHARED]
+    allowance, section = allow(place.study.canonical(), request.stage), place.study.round
     ended = read_tensors(start.network.to("cpu"))
     update = {name: ended[name] for name in start.shared}
     outcome = start.rule.end(start.given, RoundResult(start.begun, update, record.steps, record.rates))
     sent = {**update, **outcome.sent}
-    layout = list_update(ended, start.shared, AGGREGATORS[stage.aggregate].rule)
-    check_update(sent, layout)
+    check_update(sent, allowance.update)
     baseline = {**{name: np.zeros_like(array) for name, array in outcome.sent.items()}, **start.given.extra}
     payload, residual = encode(
         {**start.given.shared, **baseline}, sent, section.compress, section.top_fraction, start.kept.residual
     )
-    metrics = {"train/steps": float(record.steps), **_tell_loss(workplace, request, record.loss)}
-    if any(workplace.cases.records[index].generated for index in workplace.splits["train"]):
+    metrics = {"train/steps": float(record.steps), **_tell_loss(job, record.loss)}
+    if any(place.cases.records[index].generated for index in place.splits["train"]):
         metrics["train/generated"] = 1.0  # said wherever their results go: no report may take them for patients
-    reply = Reply(workplace.site.name, request.study_hash, request.stage, request.round, record.cases, payload, metrics)
+    reply = Reply(place.site.name, request.study_hash, request.stage, request.round, record.cases, payload, metrics)
+    check_answer(reply, allowance.payload)  # what may not leave is not kept as an answer either
     memory = Memory(
         tensors={name: array for name, array in ended.items() if name not in update},
         personal=read_tensors(start.personal.to("cpu")) if start.personal is not None else {},
@@ -123,21 +114,21 @@ def _conclude(
             f"{name}/{key}": np.array(value) for name, each in records.items() for key, value in each.scaler.items()
         },
     )
-    return release(reply, list_payload(layout, section.compress)), memory
+    return reply, memory
 
 
-def _tell_loss(workplace: Workplace, request: Request, loss: float) -> dict[str, float]:
+def _tell_loss(job: Job, loss: float) -> dict[str, float]:
     """Return the mean loss, or, of too few patients, that it is withheld; so it is where few of them have csPCa, or
     few have none: of a network that always says the same the loss counts them.
     """
-    site, records, chosen = workplace.site, workplace.cases.records, choose_cases(workplace, request)
-    counts, told = [len({records[index].patient_id for index in chosen})], True
-    stage = workplace.study.stage[request.stage - 1]
-    if isinstance(stage, Finetune) and stage.task in TAUGHT_CSPCA:
-        counts += count_patients([records[index] for index in chosen], CSPCA).values()
-        usable = build_task(stage.task).usable
+    site, records = job.workplace.site, job.workplace.cases.records
+    learnt = [records[index] for index in job.chosen]
+    counts, told = [len({record.patient_id for record in learnt})], True
+    if job.objective.teaches_cspca:
+        counts += count_patients(learnt, CSPCA).values()
         if site.share_cohort:
-            told = "train" in list_told_splits(records, workplace.splits, usable, site.minimum_cell)
+            splits = job.workplace.splits
+            told = "train" in list_told_splits(records, splits, job.objective.usable, site.minimum_cell)
     if is_small(counts, site.minimum_cell) or not told:
         return {f"train/{WITHHELD}/{LOSS}": float(site.minimum_cell)}
     return {f"train/{LOSS}": loss}

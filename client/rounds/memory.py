@@ -17,7 +17,7 @@ from typing import Any
 import torch
 
 from prostafed.common.errors import CheckpointError, ConfigurationError
-from prostafed.common.exchange.messages import Reply
+from prostafed.common.exchange.messages import Reply, Request
 from prostafed.common.models.checkpoint import read_checkpoint, save_checkpoint
 from prostafed.common.shell.files import make_folder, write_bytes
 from prostafed.common.study import RUN_NAME
@@ -97,16 +97,16 @@ def keep_answer(folder: Path, reply: Reply, digest: str) -> None:
         remembered[number].unlink()
 
 
-def find_answer(folder: Path, stage: int, round_number: int, study_hash: str, digest: str) -> Reply | None:
-    """Return the answer that was given to this very request, None if it was not answered yet."""
-    path = _answer_file(folder, round_number)
+def find_answer(folder: Path, request: Request, digest: str) -> Reply | None:
+    """Return the answer that was given to this very request, whose tensors have `digest`; None if there is none yet."""
+    path = _answer_file(folder, request.round)
     if not path.is_file():
         return None
     tensors, metadata = read_checkpoint(path)
-    if (metadata.get("study_hash"), metadata.get("digest")) != (study_hash, digest):
+    if (metadata.get("study_hash"), metadata.get("digest")) != (request.study_hash, digest):
         return None
     about = json.loads(metadata["reply"])
-    return Reply(about["site"], study_hash, stage, round_number, about["cases"], tensors, about["metrics"])
+    return Reply(about.pop("site"), request.study_hash, request.stage, request.round, tensors=tensors, **about)
 
 
 def save_partial(folder: Path, round_number: int, partial: dict[str, Any]) -> None:

@@ -9,18 +9,18 @@ import torch
 from torch import distributed
 from torch.multiprocessing.spawn import ProcessException, spawn
 
+from prostafed.client.rounds.job import Job, open_job
 from prostafed.client.rounds.local_round import train_round
 from prostafed.client.rounds.memory import find_answer
 from prostafed.client.rounds.workplace import Workplace
-from prostafed.client.training.machine import Machine
 from prostafed.common.errors import ConfigurationError, DataError, DivergedError, StorageError
 from prostafed.common.exchange.messages import Reply, Request
 from prostafed.common.shell.files import scratch_folder
 
 
-def train_together(workplace: Workplace, request: Request, folder: Path, digest: str, machine: Machine) -> Reply:
-    """Train one round in `machine.ranks` processes, each on a GPU the site file grants where it trains on GPUs; return
-    its answer.
+def train_together(job: Job) -> Reply:
+    """Train one round in as many processes as the site has, each on a GPU the site file grants where it trains on
+    GPUs; return its answer.
 
     Gradients are summed over the processes, so the round is the one a single process trains but for rounding. Each
     process reads and augments the whole batch and passes its part through the network: what is drawn at random is then
@@ -28,17 +28,18 @@ def train_together(workplace: Workplace, request: Request, folder: Path, digest:
     told step by step. Raises ConfigurationError for GPUs that are not there, DataError where a process fails,
     DivergedError, StorageError or MemoryError where that is why.
     """
-    devices = grant_devices(workplace, machine.ranks)
+    ranks = job.machine.ranks
+    devices = grant_devices(job.workplace, ranks)
     with scratch_folder() as scratch:
         meeting = scratch / "meeting"
         try:
-            spawn(_join, (workplace, request, folder, digest, machine, meeting, devices), machine.ranks)  # type: ignore[no-untyped-call]
+            spawn(_join, (job.workplace, job.request, meeting, devices), ranks)  # type: ignore[no-untyped-call]
         except ProcessException as error:
             reason = str(error).strip().splitlines()[-1]
             kinds = (DivergedError, StorageError, MemoryError)  # torch's, too, is named ...MemoryError
             kind = next((each for each in kinds if each.__name__ in reason), DataError)
-            raise kind(f"One of the site's {machine.ranks} training processes ended: {reason}") from error
-    reply = find_answer(folder, request.stage, request.round, request.study_hash, digest)
+            raise kind(f"One of the site's {ranks} training processes ended: {reason}") from error
+    reply = find_answer(job.folder, job.request, job.digest)
     assert reply is not None
     return reply
 
@@ -61,18 +62,11 @@ def grant_devices(workplace: Workplace, ranks: int) -> tuple[torch.device, ...]:
     return devices
 
 
-def _join(
-    rank: int,
-    workplace: Workplace,
-    request: Request,
-    folder: Path,
-    digest: str,
-    machine: Machine,
-    meeting: Path,
-    devices: Sequence[torch.device],
-) -> None:
+def _join(rank: int, workplace: Workplace, request: Request, meeting: Path, devices: Sequence[torch.device]) -> None:
+    """Train a rank's part; what a job holds beside the request is opened anew, since functions cross no process."""
     os.environ |= {"GLOO_SOCKET_IFNAME": "lo", "NCCL_SOCKET_IFNAME": "lo"}
-    device, threads = devices[rank], workplace.site.threads or max(1, (os.cpu_count() or 1) // machine.ranks)
+    device, threads = devices[rank], workplace.site.threads or max(1, (os.cpu_count() or 1) // len(devices))
+    job = open_job(replace(workplace, device=device), request)
     torch.set_num_threads(threads)
     if device.type == "cuda":
         torch.cuda.set_device(device)
@@ -80,9 +74,9 @@ def _join(
         "nccl" if device.type == "cuda" else "gloo",
         init_method=meeting.as_uri(),
         rank=rank,
-        world_size=machine.ranks,
+        world_size=len(devices),
     )
     try:
-        train_round(replace(workplace, device=device), request, folder, digest, replace(machine, rank=rank))
+        train_round(job, replace(job.machine, rank=rank))
     finally:
         distributed.destroy_process_group()

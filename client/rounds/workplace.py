@@ -10,6 +10,7 @@ import torch
 
 from prostafed.client.gate.admission import admit_cases
 from prostafed.client.site.site_file import Site, open_site
+from prostafed.client.training.feed import Feed
 from prostafed.client.training.machine import Machine
 from prostafed.common.errors import DataError
 from prostafed.common.imaging.case_folder import CaseFolder, open_case_folder
@@ -34,6 +35,11 @@ class Workplace:
     def machine(self) -> Machine:
         """How the site's networks run, in one process."""
         return Machine(self.site.precision, self.site.micro_batch, self.site.compile)
+
+    def feed(self, chosen: Sequence[int]) -> Feed:
+        """Return what the site's networks see of the `chosen` cases."""
+        hideable = [self.study.data.sequences.index(name) for name in self.study.data.allow_missing]
+        return Feed(self.cases, chosen, self.cases.grid, self.device, hideable)
 
 
 @lru_cache(maxsize=64)

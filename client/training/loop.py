@@ -1,28 +1,23 @@
-"""The one training loop of a site: epochs over batches; pretraining and fine-tuning give it a batch loss.
+"""The one training loop of a site: epochs over the batches of a feed, towards an objective.
 
-Everything random derives from the round's seed, and that from (study seed, stage, round, site): no state of a random
-generator is carried from round to round. Inside a round the generator is part of the state that can be handed out.
+Everything random derives from the round's seed, and that from (study seed, stage, round, site): the order of an epoch
+from its number, what is drawn for a batch from epoch and step. No state of a random generator is carried anywhere.
 """
 
 import math
 import time
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Mapping
 from dataclasses import asdict, dataclass, field
-from typing import Any, Literal
+from functools import partial
+from typing import Any
 
-import torch
 from torch import Generator, nn
 
-from prostafed.client.training.feed import split_batches
+from prostafed.client.training.feed import Feed, plan_epoch
 from prostafed.client.training.machine import Machine, compile_groups
-from prostafed.client.training.optimisers import (
-    OptimiserState,
-    ParameterGroup,
-    load_state,
-    make_optimiser,
-    read_rates,
-)
-from prostafed.client.training.step import Adjust, BatchLoss, Stepper
+from prostafed.client.training.objective import Objective
+from prostafed.client.training.optimisers import Optimisation, OptimiserState, make_optimiser, read_rates
+from prostafed.client.training.step import Adjust, PartLoss, Stepper
 from prostafed.common.errors import DataError, DivergedError
 from prostafed.common.seeding import derive_seed
 
@@ -31,18 +26,6 @@ OnStep = Callable[[int, int, float], None]
 # Of a round in the making, as torch.save and torch.load(weights_only=True) take it. It holds the live tensors: whoever
 # is handed one writes it before going on.
 State = dict[str, Any]
-
-
-@dataclass(frozen=True)
-class Optimisation:
-    """How a round trains."""
-
-    epochs: int
-    batch_size: int
-    learning_rate: float
-    weight_decay: float
-    seed: int
-    optimiser: Literal["adamw", "sgd"] = "adamw"  # sgd without momentum
 
 
 @dataclass(frozen=True)
@@ -80,7 +63,7 @@ class TrainingRecord:
 
 
 @dataclass
-class _LoopState:
+class _Progress:
     """How far a round is: epochs finished, batches done of the next, steps and seconds in all, losses of the epoch."""
 
     epoch: int = 0
@@ -89,6 +72,29 @@ class _LoopState:
     seconds: float = 0.0
     losses: list[float] = field(default_factory=list)  # one per case
     first: float | None = None  # loss of the first step
+
+    @property
+    def mean(self) -> float:
+        """The mean loss of the epoch so far."""
+        return sum(self.losses) / len(self.losses)
+
+    def count(self, loss: float, cases: int) -> None:
+        """Count a step; raises DivergedError for a loss that is not finite."""
+        if not math.isfinite(loss):
+            raise DivergedError(f"The loss became {loss} at step {self.steps + 1}. Lower the stage's learning_rate.")
+        self.first = loss if self.first is None else self.first
+        self.steps, self.done = self.steps + 1, self.done + 1
+        self.losses += [loss] * cases
+
+    def close_epoch(self) -> None:
+        """Go on to the next epoch; raises DivergedError where the mean loss of this one ran away."""
+        first = self.first or 0.0
+        if self.mean > DIVERGED * max(1.0, first):
+            raise DivergedError(
+                f"The loss rose from {first:.3g} at the round's first step to {self.mean:.3g} in epoch "
+                f"{self.epoch + 1}: training diverged, and nothing is sent. Lower the stage's learning_rate."
+            )
+        self.epoch, self.done = self.epoch + 1, 0
 
 
 def decayed(learning_rate: float, round_number: int, rounds: int) -> float:
@@ -99,97 +105,59 @@ def decayed(learning_rate: float, round_number: int, rounds: int) -> float:
 
 def optimise(
     network: nn.Module,
-    batch_loss: BatchLoss,
-    case_count: int,
+    objective: Objective,
+    feed: Feed,
     settings: Optimisation,
-    on_step: OnStep,
-    groups: Sequence[ParameterGroup] | None = None,
-    divisible: bool = False,
     continuation: Continuation = PLAIN,
+    on_step: OnStep = lambda *_: None,
 ) -> TrainingRecord:
-    """Train `network` in place and return its record.
+    """Train `network` in place on the cases of `feed` that the objective can use, and return its record.
 
     Raises DataError where no case can be used or a batch does not fit into the GPU's memory, DivergedError where the
     loss is not finite, or an epoch's mean is more than DIVERGED times the larger of 1 and that of the first step.
 
-    `groups`: parameters with learning rates of their own; by default all of the network's with that of `settings`.
-    `divisible`: the loss is (nearly) a mean over cases, so that a batch may pass in parts whose gradients are added up.
     A round that goes on from a state ends, on a CPU, with the bytes of one that was never interrupted.
     """
-    if case_count == 0:
+    feed = feed.choose(objective.usable)
+    if not feed.chosen:
         raise DataError("The site has no case to train on in this stage. Check its labels and its split.")
+    network.to(feed.device)
+    stepper = _begin(network, objective.divisible, settings, continuation)
+    progress = _Progress(**continuation.start["progress"]) if continuation.start else _Progress()
+    handed_out, count = time.monotonic(), len(feed.chosen)
+    while progress.epoch < settings.epochs:
+        if not progress.done:
+            progress.losses = []
+        plan = plan_epoch(count, settings.batch_size, derive_seed(settings.seed, progress.epoch))
+        for positions, seed in plan[progress.done :]:
+            began = time.monotonic()
+            loss = stepper.step(len(positions), partial(_draw, network, objective, feed, positions, seed))
+            progress.count(loss, len(positions))
+            objective.after_step(network)
+            on_step(progress.steps, settings.epochs * len(plan), progress.mean)
+            now = time.monotonic()
+            progress.seconds += now - began
+            if continuation.on_state is not None and now - handed_out >= continuation.every_s:
+                continuation.on_state({**stepper.state(), "progress": asdict(progress)})
+                handed_out = time.monotonic()
+        progress.close_epoch()
+    rates, state = read_rates(network, stepper.optimiser), stepper.state()
+    return TrainingRecord(
+        progress.mean, count, progress.steps, progress.seconds, rates, state["optimiser"], state["scaler"]
+    )
+
+
+def _begin(network: nn.Module, divisible: bool, settings: Optimisation, continuation: Continuation) -> Stepper:
+    """Return what takes the steps, at the round's first one or where a state left it."""
     network.train()
     if continuation.machine.compile:
         compile_groups(network)
-    optimiser = make_optimiser(network, settings.optimiser, settings.learning_rate, settings.weight_decay, groups)
-    stepper = Stepper(
-        network,
-        optimiser,
-        continuation.machine,
-        settings.batch_size,
-        divisible,
-        continuation.adjust,
-        continuation.scaler,
-    )
-    progress, generator = _LoopState(), Generator()
-    if continuation.optimiser:
-        load_state(optimiser, continuation.optimiser)
-    if continuation.start:
-        network.load_state_dict(continuation.start["network"])
-        load_state(optimiser, continuation.start["optimiser"])
-        stepper.resume(continuation.start["stepper"])
-        progress = _LoopState(**continuation.start["progress"])
-    ticked = handed_out = time.monotonic()
-    total = settings.epochs * math.ceil(case_count / settings.batch_size)
-    while progress.epoch < settings.epochs:
-        generator.manual_seed(derive_seed(settings.seed, progress.epoch))
-        batches = list(split_batches(case_count, settings.batch_size, generator))
-        if progress.done and continuation.start:
-            generator.set_state(continuation.start["generator"])
-        else:
-            progress.losses = []
-        for batch in batches[progress.done :]:
-            loss = stepper.step(batch, batch_loss, generator)
-            if not math.isfinite(loss):
-                raise DivergedError(
-                    f"The loss became {loss} at step {progress.steps + 1}. Lower the stage's learning_rate."
-                )
-            progress.first = loss if progress.first is None else progress.first
-            progress.steps, progress.done = progress.steps + 1, progress.done + 1
-            progress.losses += [loss] * len(batch)
-            on_step(progress.steps, total, sum(progress.losses) / len(progress.losses))
-            now = time.monotonic()
-            progress.seconds, ticked = progress.seconds + now - ticked, now
-            if continuation.on_state is not None and now - handed_out >= continuation.every_s:
-                continuation.on_state(_describe(network, optimiser, stepper, generator, progress))
-                handed_out = time.monotonic()
-        _check_loss(progress)
-        progress.epoch, progress.done = progress.epoch + 1, 0
-    loss = sum(progress.losses) / len(progress.losses)
-    rates, state = read_rates(network, optimiser), optimiser.state_dict()["state"]
-    return TrainingRecord(loss, case_count, progress.steps, progress.seconds, rates, state, stepper.state()["scaler"])
+    stepper = Stepper(network, make_optimiser(network, settings), continuation.machine, divisible, continuation.adjust)
+    stepper.resume(continuation.start or {"optimiser": continuation.optimiser, "scaler": continuation.scaler})
+    return stepper
 
 
-def _check_loss(progress: _LoopState) -> None:
-    mean, first = sum(progress.losses) / len(progress.losses), progress.first or 0.0
-    if mean > DIVERGED * max(1.0, first):
-        raise DivergedError(
-            f"The loss rose from {first:.3g} at the round's first step to {mean:.3g} in epoch {progress.epoch + 1}: "
-            "training diverged, and nothing is sent. Lower the stage's learning_rate."
-        )
-
-
-def _describe(
-    network: nn.Module,
-    optimiser: torch.optim.Optimizer,
-    stepper: Stepper,
-    generator: Generator,
-    progress: _LoopState,
-) -> State:
-    return {
-        "network": network.state_dict(),
-        "optimiser": optimiser.state_dict()["state"],
-        "stepper": stepper.state(),
-        "generator": generator.get_state(),
-        "progress": asdict(progress),
-    }
+def _draw(network: nn.Module, objective: Objective, feed: Feed, positions: list[int], seed: int) -> PartLoss:
+    """Read a batch, draw for it, and return the loss of any part of it."""
+    generator = Generator().manual_seed(seed)
+    return objective.batch_loss(network, feed.draw(positions, objective.masks, generator), generator)

@@ -1,7 +1,8 @@
-"""A site's optimisers: how they are made, what of them is kept from round to round."""
+"""A site's optimisers: how they are made, what they train, what of them is kept from round to round."""
 
-from collections.abc import Mapping, Sequence
-from typing import Any
+from collections.abc import Mapping
+from dataclasses import dataclass
+from typing import Any, Literal
 
 import numpy as np
 import torch
@@ -14,16 +15,58 @@ ParameterGroup = dict[str, Any]
 OptimiserState = dict[int, dict[str, Tensor]]  # as torch's: number of the parameter -> name -> tensor
 
 
-def make_optimiser(
-    network: nn.Module,
-    name: str,
-    learning_rate: float,
-    weight_decay: float,
-    groups: Sequence[ParameterGroup] | None = None,
-) -> torch.optim.Optimizer:
-    """Return "adamw", or "sgd" without momentum, over `groups`, by default one of all parameters."""
-    build: type[torch.optim.AdamW | torch.optim.SGD] = {"adamw": torch.optim.AdamW, "sgd": torch.optim.SGD}[name]
-    return build(groups or network.parameters(), lr=learning_rate, weight_decay=weight_decay, foreach=True)
+@dataclass(frozen=True)
+class Tuning:
+    """How much of a network a round changes."""
+
+    frozen: bool = False  # the encoder stays as it is: a linear probe, or the first rounds of a gradual thaw
+    frozen_heads: bool = False  # all but the encoder stays as it is
+    layer_decay: float = 1.0  # in (0, 1]: factor on the learning rate from each stage of the encoder to the one before
+
+
+@dataclass(frozen=True)
+class Optimisation:
+    """How a round trains."""
+
+    epochs: int
+    batch_size: int
+    learning_rate: float
+    weight_decay: float
+    seed: int
+    optimiser: Literal["adamw", "sgd"] = "adamw"  # sgd without momentum
+    tuning: Tuning = Tuning()
+
+
+def make_optimiser(network: nn.Module, settings: Optimisation) -> torch.optim.Optimizer:
+    """Open what is tuned of a network to training, close the rest, and return the optimiser of it; what is closed
+    keeps every bit.
+    """
+    rate, tuning = settings.learning_rate, settings.tuning
+    for name, group in network.named_children():
+        group.requires_grad_(not (tuning.frozen if name == "encoder" else tuning.frozen_heads))
+    build: type[torch.optim.AdamW | torch.optim.SGD]
+    build = {"adamw": torch.optim.AdamW, "sgd": torch.optim.SGD}[settings.optimiser]
+    groups = decay_layers(network, rate, tuning.layer_decay) if tuning.layer_decay < 1 else network.parameters()
+    return build(groups, lr=rate, weight_decay=settings.weight_decay, foreach=True)
+
+
+def decay_layers(network: nn.Module, learning_rate: float, decay: float) -> list[ParameterGroup]:
+    """Return the optimiser's parameter groups: heads at `learning_rate`, the encoder's deepest stage at `decay` times
+    it, the one before it at decay^2, and so on.
+
+    Layer-wise learning-rate decay, after Clark et al. 2020 (ELECTRA), per stage instead of per layer.
+    """
+    groups = dict(network.named_children())
+    encoder = groups.pop("encoder")
+    assert isinstance(encoder.stages, nn.ModuleList)
+    assert isinstance(encoder.absence, nn.ModuleList)
+    stages, shifts = list(encoder.stages), list(encoder.absence)
+    heads = [parameter for group in groups.values() for parameter in group.parameters()]
+    decayed: list[ParameterGroup] = [{"params": heads, "lr": learning_rate}]
+    for number, stage in enumerate(stages):
+        parts = nn.ModuleList([stage, *shifts[number : number + 1]])
+        decayed.append({"params": list(parts.parameters()), "lr": learning_rate * decay ** (len(stages) - number)})
+    return decayed
 
 
 def load_state(optimiser: torch.optim.Optimizer, state: OptimiserState) -> None:

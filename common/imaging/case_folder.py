@@ -34,6 +34,12 @@ class CaseFolder:
         with _opened(case_path(self.folder, self.records[index].case_id)) as file:
             return file.get_tensor("image"), file.get_tensor("masks")
 
+    def load_image(self, index: int) -> Image:
+        """Return the image alone, as `load` does; the bytes of the masks are not read."""
+        with _opened(case_path(self.folder, self.records[index].case_id)) as file:
+            image: Image = file.get_tensor("image")
+            return image
+
 
 def case_path(folder: Path, case_id: str) -> Path:
     """Return the file of a case."""

@@ -62,6 +62,9 @@ class Cases(Protocol):
     def load(self, index: int) -> tuple[Image, Masks]:
         """Return the image and masks of `records[index]`."""
 
+    def load_image(self, index: int) -> Image:
+        """Return the image of `records[index]`; its masks are not read."""
+
 
 @dataclass(frozen=True)
 class CasesInMemory:
@@ -73,3 +76,7 @@ class CasesInMemory:
     def load(self, index: int) -> tuple[Image, Masks]:
         """Return the image and masks of `records[index]`."""
         return self.arrays[index]
+
+    def load_image(self, index: int) -> Image:
+        """Return the image of `records[index]`."""
+        return self.arrays[index][0]

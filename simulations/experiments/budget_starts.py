@@ -3,8 +3,10 @@
 from dataclasses import dataclass
 from pathlib import Path
 
-from prostafed.client.training.loop import Optimisation, decayed
-from prostafed.client.training.pretrain import pretrain
+from prostafed.client.training.feed import Feed
+from prostafed.client.training.loop import decayed, optimise
+from prostafed.client.training.objective import pretraining
+from prostafed.client.training.optimisers import Optimisation
 from prostafed.common.aggregation import AGGREGATORS
 from prostafed.common.imaging.cases import CasesInMemory
 from prostafed.common.models.checkpoint import read_checkpoint, read_weights, save_checkpoint
@@ -85,8 +87,8 @@ def pretrain_together(method_name: str, seed: int, pool: CasesInMemory, paramete
                 derive_seed(seed, method_name, number, site),
             )
             chosen = range(site, len(pool.records), len(SITES))  # the cases of a pool come from the sites in turn
-            spacing_mm = parameters.grid.spacing_mm
-            record = pretrain(network, method, pool, chosen, spacing_mm, settings, find_device(), lambda *_: None)
+            feed = Feed(pool, chosen, parameters.grid, find_device())
+            record = optimise(network, pretraining(method), feed, settings)
             sent = select_groups(read_tensors(network), shared)
             state = aggregator.add(state, Update(SITES[site][0], record.cases, record.steps, sent))
         outcome = aggregator.finish(state)

@@ -23,8 +23,10 @@ import torch
 from torch import nn
 
 from prostafed.client.training.evaluate import assess
-from prostafed.client.training.finetune import finetune
-from prostafed.client.training.loop import Optimisation, decayed
+from prostafed.client.training.feed import Feed
+from prostafed.client.training.loop import decayed, optimise
+from prostafed.client.training.objective import finetuning
+from prostafed.client.training.optimisers import Optimisation
 from prostafed.common.imaging.cases import CasesInMemory, Grid
 from prostafed.common.metrics.ranking import auroc_rows
 from prostafed.common.models.network import GroupBuilder, build_network
@@ -119,7 +121,7 @@ def train(
         settings = Optimisation(
             epochs, batch_size, decayed(LEARNING_RATE, number, ROUNDS), WEIGHT_DECAY, derive_seed(seed, "round", number)
         )
-        finetune(network, task, pool, chosen, grid.spacing_mm, settings, find_device(), lambda *_: None, hideable)
+        optimise(network, finetuning(task), Feed(pool, chosen, grid, find_device(), hideable), settings)
     return network
 
 
@@ -144,7 +146,7 @@ def make_network(
 
 def score(network: nn.ModuleDict, test: CasesInMemory, grid: Grid = GRID) -> float:
     """Return the AUROC of csPCa on all cases of `test`."""
-    found = assess(network, build_task("classify"), test, range(len(test.records)), grid.spacing_mm, 32, find_device())
+    found = assess(network, build_task("classify"), Feed(test, range(len(test.records)), grid, find_device()), 32)
     labels, scores = np.array([each.label for each in found]), np.array([each.score for each in found])
     return float(auroc_rows(labels, scores, np.ones((1, len(found))))[0])
 

@@ -4,20 +4,20 @@ Two arms are made of it. "ensemble": every hospital's own model, exchanged once 
 "unseen": the hospitals of a federation, each with its own head on the shared encoder, at a hospital that took no part.
 """
 
-import json
 from collections.abc import Iterator, Sequence
-from dataclasses import asdict
 from pathlib import Path
 
 import numpy as np
 import numpy.typing as npt
 from torch import nn
 
-from prostafed.client.rounds.answer import Workplace, load_network, open_workplace
+from prostafed.client.rounds.answer import write_predictions
+from prostafed.client.rounds.job import open_job
+from prostafed.client.rounds.starting import load_network
+from prostafed.client.rounds.workplace import Workplace, open_workplace
 from prostafed.client.training.evaluate import predict
 from prostafed.common.exchange.messages import Request
 from prostafed.common.metrics.predictions import CasePrediction
-from prostafed.common.shell.files import make_folder, write_text
 from prostafed.common.study import Finetune, Study
 from prostafed.common.tasks import build_task
 from prostafed.server.run.checkpoints import read_run_state
@@ -49,10 +49,8 @@ def write_consensus(study: Study, arms: Sequence[ArmRun], folder: Path) -> None:
 def _write(path: Path, study: Study, arms: Sequence[ArmRun], workplace: Workplace) -> None:
     if path.exists():
         return
-    make_folder(path.parent)
     networks = [network for arm in arms for network in _load_networks(arm)]
-    predictions = predict_together(study, networks, workplace)
-    write_text(path, "".join(json.dumps(asdict(each)) + "\n" for each in predictions))
+    write_predictions(path, predict_together(study, networks, workplace))
 
 
 def _load_networks(arm: ArmRun) -> Iterator[nn.ModuleDict]:
@@ -61,22 +59,20 @@ def _load_networks(arm: ArmRun) -> Iterator[nn.ModuleDict]:
     tensors = read_run_state(arm.folder, arm.study.hash()).tensors  # all that is sent; the model is what was trained
     request = Request("evaluate", arm.run, arm.study.hash(), number, stage.rounds, tensors)
     for site_file in arm.site_files:
-        yield load_network(open_workplace(site_file, arm.study.canonical()), request, stage.rounds)
+        yield load_network(open_job(open_workplace(site_file, arm.study.canonical()), request), stage.rounds)
 
 
 def predict_together(study: Study, networks: Sequence[nn.ModuleDict], workplace: Workplace) -> list[CasePrediction]:
     """Return what the mean of the networks' predictions is worth on the test patients of `workplace`."""
-    stage, data = study.stage[-1], study.data
+    stage = study.stage[-1]
     assert isinstance(stage, Finetune)
     task, cases = build_task(stage.task), workplace.cases
-    chosen = [index for index in workplace.splits["test"] if task.usable(cases.records[index])]
+    feed = workplace.feed(workplace.splits["test"]).choose(task.usable)
     sums: dict[int, npt.NDArray[np.float64]] = {}
     for network in networks:
-        for index, found in predict(
-            network, task, cases, chosen, stage.batch_size, workplace.device, data.size, workplace.machine
-        ):
+        for index, found in predict(network, task, feed, stage.batch_size, workplace.machine):
             sums[index] = sums.get(index, 0.0) + found.astype(np.float64)
     return [
-        task.assess(mean.astype(np.float32), cases.records[index], cases.load(index)[1], data.spacing_mm)
-        for index, mean in ((index, sums[index] / len(networks)) for index in chosen)
+        task.assess(mean.astype(np.float32), cases.records[index], cases.load(index)[1], study.data.spacing_mm)
+        for index, mean in ((index, sums[index] / len(networks)) for index in feed.chosen)
     ]

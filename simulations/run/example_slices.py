@@ -10,7 +10,9 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
-from prostafed.client.rounds.answer import Workplace, load_network, open_workplace
+from prostafed.client.rounds.job import open_job
+from prostafed.client.rounds.starting import load_network
+from prostafed.client.rounds.workplace import Workplace, open_workplace
 from prostafed.client.training.evaluate import predict
 from prostafed.common.exchange.messages import Request
 from prostafed.common.imaging.cases import MASKS, Masks
@@ -84,9 +86,8 @@ def _detect(study: Study, arm: ArmRun, workplace: Workplace, index: int) -> npt.
         return None
     tensors = read_run_state(arm.folder, arm.study.hash()).tensors  # all that is sent; the model is what was trained
     request = Request("evaluate", arm.run, study.hash(), number, stage.rounds, tensors)
-    network = load_network(workplace, request, stage.rounds)
-    cases, machine = workplace.cases, workplace.machine
-    _, prediction = next(iter(predict(network, task, cases, [index], 1, workplace.device, machine=machine)))
+    network = load_network(open_job(workplace, request), stage.rounds)
+    _, prediction = next(predict(network, task, workplace.feed([index]), 1, workplace.machine))
     return prediction
 
 

@@ -18,9 +18,10 @@ from pathlib import Path
 
 os.environ.setdefault("OMP_WAIT_POLICY", "PASSIVE")
 
-from prostafed.client.rounds.answer import open_workplace
-from prostafed.client.training.loop import Optimisation
-from prostafed.client.training.pretrain import pretrain
+from prostafed.client.rounds.workplace import open_workplace
+from prostafed.client.training.loop import optimise
+from prostafed.client.training.objective import pretraining
+from prostafed.client.training.optimisers import Optimisation
 from prostafed.common.ssl import build_method
 from prostafed.common.study import Pretrain, Study, parse_study
 from prostafed.common.study.network import build_stage_network
@@ -103,8 +104,7 @@ def train_only(study: Study, files: list[Path]) -> int:
         workplace, network = open_workplace(file, study.canonical()), build_stage_network(study, 1)
         for number in range(stage.rounds):
             settings = Optimisation(stage.epochs, stage.batch_size, stage.learning_rate, stage.weight_decay, number)
-            chosen, spacing_mm = workplace.splits["train"], study.data.spacing_mm
-            pretrain(network, method, workplace.cases, chosen, spacing_mm, settings, workplace.device, lambda *_: None)
+            optimise(network, pretraining(method), workplace.feed(workplace.splits["train"]), settings)
     return 0
 
 

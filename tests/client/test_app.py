@@ -75,7 +75,7 @@ STEPS = {
     "prostafed.client.app.find_site_file": "hello",
     "prostafed.client.app.open_workplace": "hello",
     "prostafed.client.rounds.workplace.read_splits": "hello",
-    "prostafed.client.app.introduce": "hello",
+    "prostafed.client.rounds.answer._introduce": "hello",
     "prostafed.client.rounds.answer.train_round": "train",
     "prostafed.client.rounds.local_round.begin_round": "train",
     "prostafed.client.rounds.local_round.run_phase": "train",
@@ -135,7 +135,7 @@ def failing(error: BaseException) -> Callable[..., object]:
     return fail
 
 
-EVERY_ERROR = [("prostafed.client.app.introduce", error, code) for error, code in RAISED]
+EVERY_ERROR = [("prostafed.client.rounds.answer._introduce", error, code) for error, code in RAISED]
 EVERY_STEP = [(step, error, code) for step in STEPS for error, code in (RAISED[0], RAISED[4], RAISED[13])]
 
 
@@ -164,7 +164,9 @@ def test_a_file_that_is_really_missing_is_not_named(folder: Path, study: Study) 
 def test_the_sentence_and_the_traceback_stay_at_the_site(
     folder: Path, study: Study, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
 ) -> None:
-    monkeypatch.setattr("prostafed.client.app.introduce", failing(OSError(errno.ENOSPC, "No space left", PATH)))
+    monkeypatch.setattr(
+        "prostafed.client.rounds.answer._introduce", failing(OSError(errno.ENOSPC, "No space left", PATH))
+    )
     told: list[Event] = []
     with caplog.at_level(logging.ERROR, "prostafed.site"), listening(told.append):
         exchange(folder / "site.toml", study, action="hello")
@@ -177,7 +179,7 @@ def test_the_sentence_and_the_traceback_stay_at_the_site(
 def test_a_site_that_is_told_to_stop_stops(
     folder: Path, study: Study, monkeypatch: pytest.MonkeyPatch, error: BaseException
 ) -> None:
-    monkeypatch.setattr("prostafed.client.app.introduce", failing(error))
+    monkeypatch.setattr("prostafed.client.rounds.answer._introduce", failing(error))
     with pytest.raises(type(error)):
         exchange(folder / "site.toml", study, action="hello")
 

@@ -16,16 +16,18 @@ import torch
 from torch import Tensor, nn
 
 from prostafed.client.training import step as stepper
-from prostafed.client.training.finetune import finetune
-from prostafed.client.training.loop import Continuation, Optimisation
+from prostafed.client.training.feed import Feed
+from prostafed.client.training.loop import Continuation, optimise
 from prostafed.client.training.machine import Machine
+from prostafed.client.training.objective import finetuning
+from prostafed.client.training.optimisers import Optimisation
 from prostafed.common.bundle.card import describe_output, describe_use, list_limits
 from prostafed.common.bundle.monai_files import make_metadata
 from prostafed.common.bundle.network import Forward, check_answers, make_rule
 from prostafed.common.bundle.record import Thresholds, describe
 from prostafed.common.errors import ConfigurationError
 from prostafed.common.exchange.released import is_released
-from prostafed.common.imaging.cases import MASKS, CaseRecord, CasesInMemory
+from prostafed.common.imaging.cases import MASKS, CaseRecord, CasesInMemory, Grid
 from prostafed.common.metrics.summary import summarise
 from prostafed.common.models.network import build_network
 from prostafed.common.tasks import TASKS, TaskEntry, build_task, list_measures
@@ -95,8 +97,8 @@ def step(name: str, machine: Machine, monkeypatch: pytest.MonkeyPatch) -> tuple[
     monkeypatch.setattr(stepper, "sum_over_ranks", lambda value, *_: value)
     task, network = in_float64(build_task(name))
     settings = Optimisation(1, COUNT, 1e-3, 0.0, 1, "sgd")
-    record = finetune(network, task, make_cases(), range(COUNT), SPACING, settings, torch.device("cpu"),
-                      lambda *_: None, continuation=Continuation(machine))  # fmt: skip
+    feed = Feed(make_cases(), range(COUNT), Grid(SPACING, SIZE), torch.device("cpu"))
+    record = optimise(network, finetuning(task), feed, settings, Continuation(machine))
     return found, record.loss
 
 

@@ -18,6 +18,7 @@ from pydicom.datadict import DicomDictionary, keyword_for_tag
 from pydicom.dataset import Dataset
 
 from prostafed.client.rounds import answer as work
+from prostafed.client.rounds.workplace import open_workplace
 from prostafed.common.exchange.messages import Request
 from prostafed.common.shell.configuration import parse
 from prostafed.common.study import Study
@@ -181,8 +182,8 @@ def test_no_file_holds_it(site: tuple[Path, dict[str, str]]) -> None:
 def test_no_message_holds_it(site: tuple[Path, dict[str, str]]) -> None:
     north, _ = site
     study = parse(tomllib.loads(STUDY), Study, "test")
-    place = work.open_workplace(north / "site.toml", study.canonical())
-    reply = work.train(place, Request("train", "run", study.hash(), 1, 1))
+    place = open_workplace(north / "site.toml", study.canonical())
+    reply = work.answer(place, Request("train", "run", study.hash(), 1, 1))
     sent = repr(reply).encode() + b"".join(np.ascontiguousarray(each).tobytes() for each in reply.tensors.values())
     assert not find_planted(sent)
     for record in place.cases.records:

@@ -8,10 +8,10 @@ import numpy as np
 import pytest
 from safetensors.numpy import load_file
 
-from prostafed.client import app
-from prostafed.client.rounds.answer import Workplace
+from prostafed.client.rounds import answer
+from prostafed.client.rounds.job import Job
 from prostafed.common.errors import DataError
-from prostafed.common.exchange.messages import Reply, Request
+from prostafed.common.exchange.messages import Reply
 from prostafed.common.study import Study, parse_study
 from prostafed.server.records.ledger import read_ledger
 from prostafed.server.records.read import list_missing, read_evaluations, read_rounds
@@ -112,16 +112,16 @@ def test_the_same_trouble_gives_the_same_run_again(tiny_federation: TinyFederati
 def test_a_site_that_fails_the_last_evaluation_is_asked_again_and_by_a_resumed_run(
     tiny_federation: TinyFederation, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    failures, evaluate = 3, app.evaluate
+    failures, evaluate = 3, answer._evaluate
 
-    def failing(workplace: Workplace, request: Request) -> Reply:
+    def failing(job: Job) -> Reply:
         nonlocal failures
-        if workplace.site.name == "south" and failures:
+        if job.workplace.site.name == "south" and failures:
             failures -= 1
             raise DataError("out of memory")
-        return evaluate(workplace, request)
+        return evaluate(job)
 
-    monkeypatch.setattr(app, "evaluate", failing)
+    monkeypatch.setattr(answer, "_evaluate", failing)
     values = json.loads(tiny_federation.study.canonical())
     study = parse_study(json.dumps({**values, "round": {"quorum": 1, "retries": 1}}))
     sites = tiny_federation.write_sites(tmp_path / "sites")

@@ -8,10 +8,10 @@ import numpy as np
 
 from prostafed.client.training.rules.rule import RoundInput, RoundResult, Rule, RuleOutput, add_constant
 from prostafed.client.training.step import Adjust
-from prostafed.common.aggregation import ScaffoldParameters
+from prostafed.common.aggregation import AGGREGATORS, ScaffoldParameters
 from prostafed.common.tensors import Tensors
 
-PREFIX = "control."
+PREFIX = AGGREGATORS["scaffold"].sends
 
 
 def build(parameters: ScaffoldParameters) -> Rule:

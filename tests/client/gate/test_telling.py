@@ -12,8 +12,10 @@ from hypothesis import strategies as st
 from prostafed.client.gate.release import release
 from prostafed.client.gate.telling import describe, list_told_splits
 from prostafed.client.rounds import answer as work
+from prostafed.client.rounds.workplace import open_workplace
 from prostafed.client.site.site_file import Site
-from prostafed.common.exchange.messages import Reply
+from prostafed.common.exchange.arrays import NOTHING
+from prostafed.common.exchange.messages import Reply, Request
 from prostafed.common.imaging.case_folder import write_case
 from prostafed.common.imaging.cases import CaseRecord
 from prostafed.common.metrics.cohort import count_cohort
@@ -91,7 +93,7 @@ def test_what_rests_on_few_patients_is_withheld_with_a_word(
     assert {
         name.removesuffix("_low").removesuffix("_high") for name in told if name.endswith(("_low", "_high"))
     } <= expected
-    release(Reply("north", metrics={f"test/{name}": value for name, value in told.items()}), ())
+    release(Reply("north", metrics={f"test/{name}": value for name, value in told.items()}), NOTHING)
 
 
 def test_a_measure_is_told_of_those_who_have_it() -> None:
@@ -211,9 +213,9 @@ def test_who_tells_of_the_cohort_tells_less_of_a_split(tmp_path: Path, cohort: b
     keys = f"minimum_cell = {HOSPITAL}\nsplits = 'splits.csv'\nshare_cohort = {str(cohort).lower()}"
     lines = [f"case{number},{'test' if number < 24 else 'train'}" for number in range(30)]
     (tmp_path / "splits.csv").write_text("\n".join(["case_id,split", *lines]))
-    place = work.open_workplace(write_site(tmp_path, keys, cases=30), study.canonical())
-    assert work.introduce(place).metrics.get("cohort/csPCa/yes") == (15.0 if cohort else None)
-    told = work.evaluate(place, replace(ask(study, 3, initial(study)), action="evaluate", splits=("test",))).metrics
+    place = open_workplace(write_site(tmp_path, keys, cases=30), study.canonical())
+    assert work.answer(place, Request("hello")).metrics.get("cohort/csPCa/yes") == (15.0 if cohort else None)
+    told = work.answer(place, replace(ask(study, 3, initial(study)), action="evaluate", splits=("test",))).metrics
     assert ("test/withheld/positives" in told) == cohort
     assert ("test/positives" in told) != cohort
     assert told["test/n"] == 24.0
@@ -236,15 +238,15 @@ def test_a_small_test_split_says_nothing_of_a_score_or_label(hospital: Path, tes
     (hospital.parent / "splits.csv").write_text("\n".join(["case_id,split", *lines]))
     answers = []
     for turned in (False, True):
-        work.open_workplace.cache_clear()
+        open_workplace.cache_clear()
         if turned:
             for name in names[: 2 * tested]:
                 turn(hospital.parent / "cases", name)
             for told in (hospital.parent / "memory" / "told").iterdir():
                 told.unlink()
-        place = work.open_workplace(hospital, study.canonical())
+        place = open_workplace(hospital, study.canonical())
         request = replace(ask(study, 3, initial(study)), action="evaluate", splits=("validation", "test"))
-        answers.append(work.evaluate(place, request))
+        answers.append(work.answer(place, request))
     for answer in answers:
         assert answer.metrics == {"validation/withheld/n": 10.0, "test/withheld/n": 10.0}
         assert answer.cases == 0
@@ -261,7 +263,7 @@ def test_the_loss_over_few_patients_is_withheld(tmp_path: Path, stage: dict[str,
     study = make_study(stage)
     for cases, told in ((11, "train/withheld/loss"), (32, "train/loss")):  # 9 and 26 to train with
         site_file = write_site(tmp_path / str(cases), f"minimum_cell = {HOSPITAL}", cases)
-        reply = work.train(work.open_workplace(site_file, study.canonical()), ask(study))
+        reply = work.answer(open_workplace(site_file, study.canonical()), ask(study))
         assert set(reply.metrics) == {"train/steps", told}
 
 
@@ -288,5 +290,5 @@ def test_the_loss_of_a_constant_network_counts_nobody(tmp_path: Path, positives:
     lines = [f"case{number},{'train' if number < 36 else 'test'}" for number in range(40)]
     (tmp_path / "splits.csv").write_text("\n".join(["case_id,split", *lines]))
     zeros = {name: np.zeros_like(array) for name, array in initial(study).items()}
-    reply = work.train(work.open_workplace(site_file, study.canonical()), ask(study, tensors=zeros))
+    reply = work.answer(open_workplace(site_file, study.canonical()), ask(study, tensors=zeros))
     assert set(reply.metrics) == {"train/steps", told}

@@ -38,7 +38,7 @@ def test_five_models_get_one_answer(tmp_path: Path, study: Study) -> None:
     place, answered = open_site(tmp_path, study, "share_cohort = true"), []
     for number in range(5):
         with suppress(AlreadyToldError):
-            answered.append(work.evaluate(place, ask_test(study, shifted(initial(study), number))))
+            answered.append(work.answer(place, ask_test(study, shifted(initial(study), number))))
     assert len(answered) == 1
     assert "test/brier" in answered[0].metrics, "a control: it was answered"
 
@@ -47,20 +47,20 @@ def test_the_same_request_gets_the_same_answer_from_the_disk(
     tmp_path: Path, study: Study, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     place, request = open_site(tmp_path, study), ask_test(study, initial(study))
-    first = work.evaluate(place, request)
+    first = work.answer(place, request)
     monkeypatch.setattr(work, "assess", lambda *_: pytest.fail("it was evaluated again"))
-    again = work.evaluate(place, request)
+    again = work.answer(place, request)
     assert (again, list(again.metrics)) == (first, list(first.metrics))
 
 
 def test_another_name_for_the_run_opens_nothing_and_another_study_is_another(tmp_path: Path, study: Study) -> None:
     place, model = open_site(tmp_path, study), initial(study)
-    first = work.evaluate(place, ask_test(study, model))
+    first = work.answer(place, ask_test(study, model))
     with pytest.raises(AlreadyToldError, match="in the run run, which was answered"):
-        work.evaluate(place, ask_test(study, shifted(model, 1), run="again"))
-    assert work.evaluate(place, ask_test(study, model, run="again")) == first
+        work.answer(place, ask_test(study, shifted(model, 1), run="again"))
+    assert work.answer(place, ask_test(study, model, run="again")) == first
     other = make_study(FINETUNE, seed=8)
-    assert work.evaluate(open_site(tmp_path / "other", other), ask_test(other, shifted(model, 1))).metrics
+    assert work.answer(open_site(tmp_path / "other", other), ask_test(other, shifted(model, 1))).metrics
 
 
 def test_validation_is_told_in_every_round_and_stages_are_told_of_apart(tmp_path: Path) -> None:
@@ -68,9 +68,9 @@ def test_validation_is_told_in_every_round_and_stages_are_told_of_apart(tmp_path
     place, model = open_site(tmp_path, study), initial(study)
     for number in (1, 2, LAST):
         request = replace(ask_test(study, shifted(model, number)), round=number, splits=("validation",))
-        assert "validation/n" in work.evaluate(place, request).metrics
+        assert "validation/n" in work.answer(place, request).metrics
     for stage in (1, 2):
-        reply = work.evaluate(place, ask_test(study, model, stage=stage))
+        reply = work.answer(place, ask_test(study, model, stage=stage))
         assert (reply.stage, "test/pirads_rps" in reply.metrics) == (stage, stage == 2)
 
 

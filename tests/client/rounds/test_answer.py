@@ -10,6 +10,9 @@ from torch import Tensor, nn
 
 from prostafed.client.gate.release import ReleaseError
 from prostafed.client.rounds import answer as work
+from prostafed.client.rounds import job as jobs
+from prostafed.client.rounds.job import open_job
+from prostafed.client.rounds.workplace import open_workplace
 from prostafed.common.exchange.messages import Reply, Request
 from prostafed.common.imaging.case_folder import write_case
 from prostafed.common.imaging.cases import CaseRecord, Grid
@@ -52,12 +55,13 @@ def site_file(tmp_path: Path) -> Path:
 
 
 def test_a_site_that_never_trained_can_be_evaluated(site_file: Path, study: Study) -> None:
-    place = work.open_workplace(site_file, study.canonical())
+    place = open_workplace(site_file, study.canonical())
     sent = select_groups(read_tensors(build_stage_network(study, 1)), ["encoder"])
     request = Request("evaluate", "run", study.hash(), 1, 1, sent, ("test",))
-    reply = work.evaluate(place, request)
+    reply = work.answer(place, request)
     assert reply.metrics["test/n"] == len(place.splits["test"]) == 2
-    assert len(work.predictions_file(place.site, request, "test").read_text().splitlines()) == 2
+    kept = open_job(place, request).folder / "predictions-test.jsonl"
+    assert len(kept.read_text().splitlines()) == 2
     assert not reply.tensors
 
 
@@ -65,8 +69,8 @@ def test_an_evaluation_runs_as_the_site_file_says(
     site_file: Path, study: Study, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     site_file.write_text('name = "north"\nmicro_batch = 1\nprecision = "bf16"\n')
-    place, seen = work.open_workplace(site_file, study.canonical()), []
-    build = work.build_task
+    place, seen = open_workplace(site_file, study.canonical()), []
+    build = jobs.build_task
 
     def build_watched(name: str) -> Task:
         task = build(name)
@@ -78,25 +82,30 @@ def test_an_evaluation_runs_as_the_site_file_says(
 
         return replace(task, outputs=outputs)
 
-    monkeypatch.setattr(work, "build_task", build_watched)
+    monkeypatch.setattr(jobs, "build_task", build_watched)
     sent = select_groups(read_tensors(build_stage_network(study, 1)), ["encoder"])
-    work.evaluate(place, Request("evaluate", "run", study.hash(), 1, 1, sent, ("test",)))
+    work.answer(place, Request("evaluate", "run", study.hash(), 1, 1, sent, ("test",)))
     assert seen == [(1, torch.bfloat16)] * 2
 
 
-@pytest.mark.parametrize("leak", ["hello", "evaluate", "train", "train's tensors"])
+@pytest.mark.parametrize("leak", ["hello", "evaluate", "train", "train's tensors", "train's shapes", "train's dtypes"])
 def test_whatever_a_site_answers_passes_the_gate(
     leak: str, site_file: Path, study: Study, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     site_file.write_text('name = "north"\nshare_cohort = true\n')
-    place = work.open_workplace(site_file, study.canonical())
+    place = open_workplace(site_file, study.canonical())
     sent = select_groups(read_tensors(build_stage_network(study, 1)), ["encoder"])
-    request = Request("train", "run", study.hash(), 1, 1, sent, ("test",))
-    reply = Reply("north", study.hash(), 1, 1, 1, {**sent, "head.weight": np.zeros(1)} if "tensors" in leak else sent,
-                  {} if "tensors" in leak else {"train/patient": 7.0})  # fmt: skip
+    request = Request(leak.partition("'")[0], "run", study.hash(), 1, 1, sent, ("test",))
+    name = min(sent)
+    changed = {
+        "train's tensors": {"head.weight": np.zeros(1)},
+        "train's shapes": {name: np.zeros((999, *sent[name].shape), np.float32)},
+        "train's dtypes": {name: sent[name].astype(np.float64)},
+    }
+    metrics = {} if leak in changed else {"train/patient": 7.0}
+    reply = Reply("north", study.hash(), 1, 1, 1, {**sent, **changed.get(leak, {})}, metrics)
     monkeypatch.setattr(work, "count_cohort", lambda *_: {"patient": 7.0})
     monkeypatch.setattr(work, "describe", lambda *_, **__: {"patient": 7.0})
     monkeypatch.setattr(work, "train_round", lambda *_: reply)
-    ask = {"hello": lambda: work.introduce(place), "evaluate": lambda: work.evaluate(place, request)}
     with pytest.raises(ReleaseError, match="Nothing was sent"):
-        ask.get(leak, lambda: work.train(place, request))()
+        work.answer(place, request)

@@ -14,13 +14,14 @@ import torch
 from prostafed.client.gate.release import ReleaseError
 from prostafed.client.rounds import answer as work
 from prostafed.client.rounds import local_round
+from prostafed.client.rounds.job import open_job
 from prostafed.client.rounds.memory import find_partial, recall, save_partial, stage_folder
 from prostafed.client.rounds.phases import list_phases
-from prostafed.client.rounds.starting import Start, begin_round
+from prostafed.client.rounds.starting import Start, begin_round, load_network
+from prostafed.client.rounds.workplace import Workplace
 from prostafed.client.training import step as stepper
-from prostafed.client.training.finetune import Tuning
 from prostafed.client.training.loop import TrainingRecord
-from prostafed.client.training.optimisers import pack_states
+from prostafed.client.training.optimisers import Tuning, pack_states
 from prostafed.client.training.rules.rule import RuleOutput
 from prostafed.common.exchange.compression import decode
 from prostafed.common.study import Study
@@ -33,7 +34,7 @@ DITTO = {**FINETUNE, "aggregate": "ditto", "epochs": 1}
 SCAFFOLD = {**FINETUNE, "aggregate": "scaffold", "optimiser": "sgd", "epochs": 1}
 
 
-def folder_of(place: work.Workplace) -> Path:
+def folder_of(place: Workplace) -> Path:
     return stage_folder(place.site.memory, "run", 1)
 
 
@@ -64,11 +65,11 @@ def test_an_interrupted_round_ends_with_the_bytes_of_one_that_was_not(
     whole = open_site(tmp_path / "whole", study)
     broken = open_site(tmp_path / "broken", study, EVERY_STEP)
     for number in (1, 2):
-        expected = work.train(whole, ask(study, number))
+        expected = work.answer(whole, ask(study, number))
         with watching(stop_at), pytest.raises(InterruptedError):
-            work.train(broken, ask(study, number))
+            work.answer(broken, ask(study, number))
         with watching() as steps:
-            reply = work.train(broken, ask(study, number))
+            reply = work.answer(broken, ask(study, number))
         assert [step.step for step in steps] == again, "it goes on where it stopped"
         assert same(reply.tensors, expected.tensors)
     assert read_files(folder_of(broken)) == read_files(folder_of(whole))
@@ -78,7 +79,7 @@ KILLED = """
 import os, signal, sys
 from pathlib import Path
 from prostafed.client.rounds import answer as work
-from prostafed.client.gate.release import ReleaseError
+from prostafed.client.rounds.workplace import open_workplace
 from tests.client.tiny_site import FINETUNE, ask, make_study
 from prostafed.common.shell.progress import listening
 study = make_study(FINETUNE)
@@ -86,7 +87,7 @@ def kill(step):
     if step.step == 3:
         os.kill(os.getpid(), signal.SIGKILL)
 with listening(kill):
-    work.train(work.open_workplace(Path(sys.argv[1]), study.canonical()), ask(study))
+    work.answer(open_workplace(Path(sys.argv[1]), study.canonical()), ask(study))
 """
 
 
@@ -99,9 +100,9 @@ def test_a_killed_site_goes_on(tmp_path: Path) -> None:
     assert [path.name for path in folder.iterdir()] == ["partial-00001.pt"]
     (folder / ".round-00001.safetensors.abc.part").write_bytes(b"half")
     with watching() as steps:
-        work.train(killed, ask(study))
+        work.answer(killed, ask(study))
     assert [step.step for step in steps] == [3, 4]
-    work.train(whole, ask(study))
+    work.answer(whole, ask(study))
     assert read_files(folder) == read_files(folder_of(whole))
 
 
@@ -109,10 +110,10 @@ def test_without_checkpoints_a_round_begins_again(tmp_path: Path) -> None:
     study = make_study(ALTERNATE)
     place = open_site(tmp_path, study, "checkpoint_minutes = 0")
     with watching(4), pytest.raises(InterruptedError):
-        work.train(place, ask(study))
+        work.answer(place, ask(study))
     assert not list(folder_of(place).iterdir())
     with watching() as steps:
-        work.train(place, ask(study))
+        work.answer(place, ask(study))
     assert len(steps) == 6
 
 
@@ -121,27 +122,41 @@ def test_other_tensors_or_another_round_do_not_go_on_from_what_was_begun(tmp_pat
     place = open_site(tmp_path, study, EVERY_STEP)
     for request in (ask(study, 2), ask(study, 1, {name: array + 1 for name, array in initial(study).items()})):
         with watching(3), pytest.raises(InterruptedError):
-            work.train(place, request)
+            work.answer(place, request)
         with watching() as steps:
-            work.train(place, ask(study))
+            work.answer(place, ask(study))
         assert len(steps) == 4
         assert not list(folder_of(place).glob("partial-*"))
         (folder_of(place) / "answer-00001.safetensors").unlink()
 
 
+def test_a_round_that_another_release_began_is_begun_anew(tmp_path: Path) -> None:
+    study = make_study(FINETUNE)
+    place = open_site(tmp_path, study, EVERY_STEP)
+    with watching(3), pytest.raises(InterruptedError):
+        work.answer(place, ask(study))
+    found = find_partial(folder_of(place), 1)
+    assert found is not None
+    older = {name: value for name, value in found.items() if name != "form"}
+    save_partial(folder_of(place), 1, {**older, "state": {"stepper": {}, "generator": torch.Generator().get_state()}})
+    with watching() as steps:
+        work.answer(place, ask(study))
+    assert [step.step for step in steps] == [1, 2, 3, 4]
+
+
 def test_a_lost_answer_is_given_again_without_training(tmp_path: Path) -> None:
     study = make_study(FINETUNE)
     place = open_site(tmp_path, study)
-    first = work.train(place, ask(study))
+    first = work.answer(place, ask(study))
     before = read_files(folder_of(place))
     with watching() as steps:
-        again = work.train(place, ask(study))
+        again = work.answer(place, ask(study))
     assert not steps
     assert same(again.tensors, first.tensors)
     assert replace(again, tensors={}) == replace(first, tensors={})
     assert read_files(folder_of(place)) == before
     with watching() as steps:
-        other = work.train(place, ask(study, 1, {name: array + 1 for name, array in initial(study).items()}))
+        other = work.answer(place, ask(study, 1, {name: array + 1 for name, array in initial(study).items()}))
     assert len(steps) == 4
     assert not same(other.tensors, first.tensors)
 
@@ -159,12 +174,12 @@ def test_a_site_that_ends_between_memory_and_answer_gives_the_same_answer(
         raise InterruptedError
 
     for number in ROUNDS_ASKED:
-        work.train(whole, ask(study, number))
+        work.answer(whole, ask(study, number))
         with monkeypatch.context() as patched:
             patched.setattr(local_round, "keep_answer", end)
             with pytest.raises(InterruptedError):
-                work.train(broken, ask(study, number))
-        work.train(broken, ask(study, number))
+                work.answer(broken, ask(study, number))
+        work.answer(broken, ask(study, number))
         assert read_files(folder_of(broken)) == read_files(folder_of(whole))
 
 
@@ -173,25 +188,25 @@ def test_a_round_after_a_gap_can_be_asked_for_again_with_other_tensors(tmp_path:
     whole, again = open_site(tmp_path / "whole", study), open_site(tmp_path / "again", study)
     other = {name: array + 1e-3 for name, array in initial(study).items()}
     for place in (whole, again):
-        work.train(place, ask(study, 1))
-    work.train(again, ask(study, 4))
-    assert same(work.train(again, ask(study, 4, other)).tensors, work.train(whole, ask(study, 4, other)).tensors)
+        work.answer(place, ask(study, 1))
+    work.answer(again, ask(study, 4))
+    assert same(work.answer(again, ask(study, 4, other)).tensors, work.answer(whole, ask(study, 4, other)).tensors)
 
 
 def test_steps_and_loss_are_told_to_the_server(tmp_path: Path) -> None:
     study = make_study(ALTERNATE)
-    metrics = work.train(open_site(tmp_path, study), ask(study)).metrics
+    metrics = work.answer(open_site(tmp_path, study), ask(study)).metrics
     assert metrics.keys() == {"train/loss", "train/steps"}
     assert metrics["train/steps"] == 4, "of what is shared: not the heads' own epoch"
 
 
-def run_two(stage: dict[str, Any], folder: Path, **sections: Any) -> tuple[Study, work.Workplace, list[Tensors]]:
+def run_two(stage: dict[str, Any], folder: Path, **sections: Any) -> tuple[Study, Workplace, list[Tensors]]:
     """Two rounds of one site, whose update becomes the global model."""
     study = make_study(stage, **sections)
     place, tensors, answers = open_site(folder, study), initial(study), []
     extra: Tensors = {}
     for number in (1, 2):
-        reply = work.train(place, ask(study, number, {**tensors, **extra}))
+        reply = work.answer(place, ask(study, number, {**tensors, **extra}))
         answers.append(reply.tensors)
         sent = {**tensors, **{name: np.zeros_like(tensors[name.partition(".")[2]]) for name in reply.tensors
                               if name.startswith("control.")}, **extra}  # fmt: skip
@@ -204,9 +219,9 @@ def run_two(stage: dict[str, Any], folder: Path, **sections: Any) -> tuple[Study
 @pytest.mark.parametrize("rule", ["float16", "topk"])
 def test_a_compressed_answer_stands_for_the_update_and_what_is_left_out_is_kept(rule: str, tmp_path: Path) -> None:
     study = make_study(FINETUNE, round={"compress": rule, "top_fraction": 0.2})
-    plain = work.train(open_site(tmp_path / "plain", make_study(FINETUNE)), ask(make_study(FINETUNE)))
+    plain = work.answer(open_site(tmp_path / "plain", make_study(FINETUNE)), ask(make_study(FINETUNE)))
     place = open_site(tmp_path / "site", study)
-    reply = work.train(place, ask(study))
+    reply = work.answer(place, ask(study))
     found = decode(initial(study), reply.tensors, rule)
     kept = recall(folder_of(place), 1, study.hash())
     assert kept is not None
@@ -234,7 +249,7 @@ def test_a_personal_network_is_kept_predicts_and_leaves_the_shared_one_alone(tmp
     assert all(same(one, other) for one, other in zip(answers, plain, strict=True))
     kept = recall(folder_of(place), 2, study.hash())
     assert kept is not None
-    predicting = read_tensors(work.load_network(place, ask(study, 2, answers[-1]), 2))
+    predicting = read_tensors(load_network(open_job(place, ask(study, 2, answers[-1])), 2))
     assert same(predicting, kept.personal)
     assert not same({name: predicting[name] for name in answers[-1]}, answers[-1])
 
@@ -263,19 +278,19 @@ def test_rules_of_predictors_keep_their_state_and_targets_stay(aggregate: str, t
 def test_fedema_starts_the_second_round_from_the_mean(tmp_path: Path) -> None:
     study = make_study({**BYOL, "aggregate": "fedema", "aggregate_parameters": {"tau": 0.25}})
     place = open_site(tmp_path, study)
-    own = work.train(place, ask(study)).tensors
+    own = work.answer(place, ask(study)).tensors
     others = {name: array + 1 for name, array in own.items()}
-    start = begin_round(place, ask(study, 2, others))
+    start = begin_round(open_job(place, ask(study, 2, others)))
     for name, array in own.items():
         np.testing.assert_allclose(start.begun[name], 0.25 * array + 0.75 * others[name], rtol=1e-5, atol=1e-6)
 
 
 def test_the_heads_come_first_then_the_encoder_alone(tmp_path: Path) -> None:
     study = make_study(ALTERNATE)
-    place = open_site(tmp_path, study)
-    heads, shared = list_phases(place, ask(study), begin_round(place, ask(study)))
-    assert (heads.name, heads.settings.epochs, heads.tuning) == ("heads", 1, Tuning(frozen=True))
-    assert (shared.name, shared.settings.epochs, shared.tuning) == ("shared", 2, Tuning(frozen_heads=True))
+    job = open_job(open_site(tmp_path, study), ask(study))
+    heads, shared = list_phases(job, begin_round(job))
+    assert (heads.name, heads.settings.epochs, heads.settings.tuning) == ("heads", 1, Tuning(frozen=True))
+    assert (shared.name, shared.settings.epochs, shared.settings.tuning) == ("shared", 2, Tuning(frozen_heads=True))
     assert heads.network is shared.network
     assert heads.settings.seed != shared.settings.seed
 
@@ -284,14 +299,14 @@ def test_an_optimiser_is_kept_where_the_study_says_so(tmp_path: Path) -> None:
     for keep in (False, True):
         study = make_study({**FINETUNE, "keep_optimiser": keep})
         place = open_site(tmp_path / str(keep), study)
-        work.train(place, ask(study))
+        work.answer(place, ask(study))
         kept = recall(folder_of(place), 1, study.hash())
         assert kept is not None
         assert bool(kept.optimiser) == keep
         if keep:
             assert kept.optimiser["shared/0/step"].shape == ()
             assert kept.optimiser["shared/0/step"] == 4
-            work.train(place, ask(study, 2))
+            work.answer(place, ask(study, 2))
             later = recall(folder_of(place), 2, study.hash())
             assert later is not None
             assert later.optimiser["shared/0/step"] == 8
@@ -302,11 +317,11 @@ def test_the_loss_scale_of_float16_is_kept_for_the_next_round(tmp_path: Path, mo
     study, scaled = make_study(DITTO), []
     place = open_site(tmp_path, study)
     monkeypatch.setattr(torch.amp.GradScaler, "load_state_dict", lambda self, state: scaled.append(state))
-    work.train(place, ask(study))
+    work.answer(place, ask(study))
     kept = recall(folder_of(place), 1, study.hash())
     assert kept is not None
     assert not scaled
-    work.train(place, ask(study, 2))
+    work.answer(place, ask(study, 2))
     names = ("scale", "growth_factor", "backoff_factor", "growth_interval", "_growth_tracker")
     assert set(kept.scaler) == {f"{phase}/{name}" for phase in ("shared", "personal") for name in names}
     assert scaled == [{name: kept.scaler[f"{phase}/{name}"] for name in names} for phase in ("shared", "personal")]
@@ -324,7 +339,7 @@ def test_what_must_not_leave_is_neither_answered_nor_kept_as_an_answer(
     place = open_site(tmp_path, study)
     monkeypatch.setattr(local_round, "run_phase", leak)
     with pytest.raises(ReleaseError):
-        work.train(place, ask(study))
+        work.answer(place, ask(study))
     assert not list(folder_of(place).glob("answer-*"))
 
 
@@ -339,7 +354,7 @@ def test_a_rule_that_sends_what_the_study_does_not_is_stopped(tmp_path: Path, mo
 
     monkeypatch.setattr(local_round, "begin_round", begin_oddly)
     with pytest.raises(ReleaseError, match="Nothing was sent"):
-        work.train(open_site(tmp_path, study), ask(study))
+        work.answer(open_site(tmp_path, study), ask(study))
 
 
 def test_no_answer_is_kept_before_the_memory(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -350,7 +365,7 @@ def test_no_answer_is_kept_before_the_memory(tmp_path: Path, monkeypatch: pytest
     place = open_site(tmp_path, study)
     monkeypatch.setattr(local_round, "remember", end)
     with pytest.raises(InterruptedError):
-        work.train(place, ask(study))
+        work.answer(place, ask(study))
     assert not list(folder_of(place).glob("answer-*"))
 
 
@@ -361,11 +376,9 @@ def test_a_round_begins_with_the_moments_and_the_residual_of_the_one_before(
     place, given, owed = open_site(tmp_path, study), [], []
     run, pack = local_round.run_phase, local_round.encode
 
-    def run_watched(
-        workplace: work.Workplace, request: Any, phase: Any, chosen: Any, continuation: Any
-    ) -> TrainingRecord:
-        given.append({} if request.round == 1 else pack_states({phase.name: continuation.optimiser}))
-        return run(workplace, request, phase, chosen, continuation)
+    def run_watched(job: Any, phase: Any, continuation: Any) -> TrainingRecord:
+        given.append({} if job.request.round == 1 else pack_states({phase.name: continuation.optimiser}))
+        return run(job, phase, continuation)
 
     def encode_watched(*arguments: Any) -> Any:
         owed.append(dict(arguments[-1]))
@@ -373,10 +386,10 @@ def test_a_round_begins_with_the_moments_and_the_residual_of_the_one_before(
 
     monkeypatch.setattr(local_round, "run_phase", run_watched)
     monkeypatch.setattr(local_round, "encode", encode_watched)
-    work.train(place, ask(study))
+    work.answer(place, ask(study))
     kept = recall(folder_of(place), 1, study.hash())
     assert kept is not None
-    work.train(place, ask(study, 2))
+    work.answer(place, ask(study, 2))
     assert same(kept.optimiser, {**given[2], **given[3]})
     assert not same(kept.residual, {})
     assert same(kept.residual, owed[1])
@@ -393,9 +406,9 @@ def test_generated_cases_are_said(tmp_path: Path) -> None:
     study = make_study(FINETUNE)
     place = open_site(tmp_path, study)
     made = tuple(replace(record, source="phantom") for record in place.cases.records)
-    metrics = work.train(replace(place, cases=replace(place.cases, records=made)), ask(study)).metrics
+    metrics = work.answer(replace(place, cases=replace(place.cases, records=made)), ask(study)).metrics
     assert metrics["train/generated"] == 1.0, "that, and not how many: a count could be a small one"
-    assert "train/generated" not in work.train(open_site(tmp_path / "patients", study), ask(study)).metrics
+    assert "train/generated" not in work.answer(open_site(tmp_path / "patients", study), ask(study)).metrics
 
 
 def test_a_round_in_the_making_that_holds_code_is_not_read(tmp_path: Path) -> None:

@@ -18,7 +18,7 @@ from prostafed.client.rounds.memory import (
     tidy,
 )
 from prostafed.common.errors import CheckpointError, ConfigurationError
-from prostafed.common.exchange.messages import Reply
+from prostafed.common.exchange.messages import Reply, Request
 
 
 def keep(folder: Path, round_number: int, study: str = "abc") -> None:
@@ -55,7 +55,7 @@ def test_each_part_comes_back_as_it_was_kept(tmp_path: Path) -> None:
 
 def test_nothing_kept_is_nothing_recalled(tmp_path: Path) -> None:
     assert recall(tmp_path / "absent", 3, "abc") is None
-    assert find_answer(tmp_path / "absent", 1, 3, "abc", "digest") is None
+    assert find_answer(tmp_path / "absent", Request("train", "run", "abc", 1, 3), "digest") is None
     assert find_partial(tmp_path / "absent", 3) is None
 
 
@@ -74,14 +74,15 @@ def test_a_run_name_from_the_wire_cannot_leave_the_folder(tmp_path: Path, run: s
 def test_an_answer_is_found_for_the_same_request_only(tmp_path: Path) -> None:
     given = Reply("north", "abc", 2, 3, 7, {"encoder.weight": np.arange(2.0)}, {"train/loss": 0.1})
     keep_answer(tmp_path, given, "digest")
-    found = find_answer(tmp_path, 2, 3, "abc", "digest")
+    request = Request("train", "run", "abc", 2, 3)
+    found = find_answer(tmp_path, request, "digest")
     assert found is not None
     assert (found.site, found.stage, found.round, found.cases, found.metrics) == ("north", 2, 3, 7, {"train/loss": 0.1})
     assert np.array_equal(found.tensors["encoder.weight"], given.tensors["encoder.weight"])
     for study, digest, number in (("xyz", "digest", 3), ("abc", "other", 3), ("abc", "digest", 2)):
-        assert find_answer(tmp_path, 2, number, study, digest) is None
+        assert find_answer(tmp_path, Request("train", "run", study, 2, number), digest) is None
     keep_answer(tmp_path, Reply("north", "abc", 2, 4), "digest")
-    assert find_answer(tmp_path, 2, 3, "abc", "digest") is None, "the last answer is kept, no others"
+    assert find_answer(tmp_path, request, "digest") is None, "the last answer is kept, no others"
 
 
 def test_a_round_in_the_making_comes_back_and_a_broken_one_does_not(

@@ -3,9 +3,11 @@
 from dataclasses import replace
 from pathlib import Path
 
+from prostafed.client.rounds.job import open_job
 from prostafed.client.rounds.phases import list_phases
 from prostafed.client.rounds.starting import begin_round
-from prostafed.client.training.loop import Optimisation, decayed
+from prostafed.client.training.loop import decayed
+from prostafed.client.training.optimisers import Optimisation, Tuning
 from tests.client.tiny_site import FINETUNE, ask, make_study, open_site
 
 ALTERNATE = {**FINETUNE, "mode": "alternate", "head_epochs": 1}
@@ -20,20 +22,20 @@ def test_every_study_site_stage_round_and_phase_has_a_seed_of_its_own(tmp_path: 
             named = replace(place, site=place.site.model_copy(update={"name": name}))
             for stage in (1, 2):
                 for round_number in (1, 2):
-                    request = ask(study, round_number, stage=stage)
-                    seeds += [each.settings.seed for each in list_phases(named, request, begin_round(named, request))]
+                    job = open_job(named, ask(study, round_number, stage=stage))
+                    seeds += [each.settings.seed for each in list_phases(job, begin_round(job))]
     assert len(seeds) == len(set(seeds)) == 2 * 2 * 2 * 2 * 2
 
 
 def test_a_phase_trains_as_the_study_says_at_the_rate_of_its_round(tmp_path: Path) -> None:
     said = {"epochs": 3, "batch_size": 7, "learning_rate": 0.5, "weight_decay": 0.25, "optimiser": "sgd"}
     study = make_study({**ALTERNATE, **said, "layer_decay": 0.5})
-    place, request = open_site(tmp_path, study), ask(study, 2)
-    for phase, epochs in zip(list_phases(place, request, begin_round(place, request)), (1, 3), strict=True):
-        expected = Optimisation(epochs, 7, decayed(0.5, 2, 3), 0.25, phase.settings.seed, "sgd")
+    job = open_job(open_site(tmp_path, study), ask(study, 2))
+    tuned = (Tuning(frozen=True), Tuning(frozen_heads=True, layer_decay=0.5))
+    for phase, epochs, tuning in zip(list_phases(job, begin_round(job)), (1, 3), tuned, strict=True):
+        expected = Optimisation(epochs, 7, decayed(0.5, 2, 3), 0.25, phase.settings.seed, "sgd", tuning)
         assert phase.settings == expected
         assert phase.settings.learning_rate < 0.5
-        assert phase.tuning.layer_decay == (0.5 if phase.name == "shared" else 1.0)
 
 
 def test_a_rule_adjusts_the_network_it_is_for(tmp_path: Path) -> None:
@@ -45,6 +47,6 @@ def test_a_rule_adjusts_the_network_it_is_for(tmp_path: Path) -> None:
         ]
     ):
         study = make_study(stage)
-        place = open_site(tmp_path / str(number), study)
-        phases = list_phases(place, ask(study), begin_round(place, ask(study)))
+        job = open_job(open_site(tmp_path / str(number), study), ask(study))
+        phases = list_phases(job, begin_round(job))
         assert {phase.name: phase.adjust is not None for phase in phases} == adjusted

@@ -10,8 +10,9 @@ from torch.multiprocessing.spawn import ProcessRaisedException
 
 from prostafed.client.rounds import answer as work
 from prostafed.client.rounds import several_processes as together
+from prostafed.client.rounds.job import open_job
 from prostafed.client.rounds.memory import recall, stage_folder
-from prostafed.client.training.machine import Machine, say_once
+from prostafed.client.training.machine import say_once
 from prostafed.common.errors import ConfigurationError, DataError, DivergedError, StorageError
 from tests.client.tiny_site import BYOL, FINETUNE, ask, make_study, open_site
 
@@ -23,7 +24,7 @@ SGD = {"optimiser": "sgd", "learning_rate": 0.1}  # AdamW divides by gradients n
 def test_two_processes_train_what_one_trains(stage: dict[str, Any], tmp_path: Path) -> None:
     study = make_study(stage)
     one, two = open_site(tmp_path / "one", study), open_site(tmp_path / "two", study, "processes = 2")
-    alone, shared = work.train(one, ask(study)), work.train(two, ask(study))
+    alone, shared = work.answer(one, ask(study)), work.answer(two, ask(study))
     for name, array in alone.tensors.items():
         np.testing.assert_allclose(shared.tensors[name], array, atol=1e-5, err_msg=name)
     assert shared.cases == alone.cases
@@ -42,7 +43,7 @@ def test_a_loss_that_compares_cases_is_trained_by_one_process_and_that_is_said(
     say_once.cache_clear()
     monkeypatch.setattr(work, "train_together", lambda *_: pytest.fail("it was divided"))
     study = make_study({"kind": "pretrain", "method": "simclr", "rounds": 1, "batch_size": 5})
-    work.train(open_site(tmp_path, study, "processes = 2"), ask(study))
+    work.answer(open_site(tmp_path, study, "processes = 2"), ask(study))
     assert "processes is not used" in caplog.text
 
 
@@ -54,7 +55,7 @@ def test_what_ended_a_process_is_said(kind: type[Exception], tmp_path: Path, mon
     monkeypatch.setattr(together, "spawn", fail)
     said = f"One of the site's 2 training processes ended: {kind.__name__}: The loss became nan"
     with pytest.raises(kind, match=said):
-        work.train(open_site(tmp_path, make_study(FINETUNE), "processes = 2"), ask(make_study(FINETUNE)))
+        work.answer(open_site(tmp_path, make_study(FINETUNE), "processes = 2"), ask(make_study(FINETUNE)))
 
 
 @pytest.mark.parametrize(
@@ -79,7 +80,7 @@ def test_processes_take_the_gpus_that_the_site_grants_and_no_others(
     monkeypatch.setattr(together, "spawn", lambda _, arguments, ranks: given.extend([*arguments[-1], ranks]))
     if isinstance(expected, str):
         with pytest.raises(ConfigurationError, match=expected):
-            together.train_together(place, ask(study), tmp_path, "digest", Machine(ranks=2))
+            together.train_together(open_job(place, ask(study)))
     else:
-        together.train_together(place, ask(study), tmp_path, "digest", Machine(ranks=2))
+        together.train_together(open_job(place, ask(study)))
         assert given == [*map(torch.device, expected), 2]

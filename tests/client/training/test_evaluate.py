@@ -1,5 +1,6 @@
 """Predictions, also for volumes larger than what the network was trained on."""
 
+from collections.abc import Sequence
 from dataclasses import replace
 
 import numpy as np
@@ -8,9 +9,10 @@ import torch
 from torch import Tensor, nn
 
 from prostafed.client.training.evaluate import assess, predict
+from prostafed.client.training.feed import Feed
 from prostafed.client.training.machine import Machine
 from prostafed.common.errors import DataError
-from prostafed.common.imaging.cases import CaseRecord, CasesInMemory
+from prostafed.common.imaging.cases import CaseRecord, CasesInMemory, Grid
 from prostafed.common.metrics.predictions import CasePrediction
 from prostafed.common.models.network import build_network
 from prostafed.common.tasks import TASKS, build_task
@@ -25,6 +27,10 @@ def make_cases(size: tuple[int, int, int], count: int = 3) -> CasesInMemory:
     records = tuple(CaseRecord(f"c{i}", f"p{i}", cspca=bool(i % 2), masks=("lesion", "gland")) for i in range(count))
     arrays = ((rng.normal(size=(3, *size)).astype(np.float16), np.zeros((3, *size), np.uint8)) for _ in records)
     return CasesInMemory(records, tuple(arrays))
+
+
+def feed(cases: CasesInMemory, chosen: Sequence[int], window: tuple[int, int, int] = WINDOW) -> Feed:
+    return Feed(cases, chosen, Grid((3.0, 1.0, 1.0), window), CPU)
 
 
 @pytest.mark.parametrize("name", ["anatomy", "classify", "lesion"])
@@ -49,8 +55,8 @@ def test_a_map_is_as_large_as_its_volume(name: str, size: tuple[int, int, int]) 
         return built.outputs(network, images)
 
     cases, task = make_cases(size), replace(built, outputs=outputs)
-    found = dict(predict(network, task, cases, [2, 0], 2, CPU, WINDOW))
-    said = assess(network, task, cases, range(3), (3.0, 1.0, 1.0), 2, CPU, WINDOW)
+    found = dict(predict(network, task, feed(cases, [2, 0]), 2))
+    said = assess(network, task, feed(cases, range(3)), 2)
     assert list(found) == [2, 0]
     if built.maps:
         assert set(seen) == {WINDOW}, "the network sees what it was trained on"
@@ -64,8 +70,8 @@ def test_windows_agree_with_the_whole_where_each_voxel_is_judged_alone() -> None
     """A network of one voxel's view: averaging over windows changes nothing."""
     task = replace(build_task("lesion"), outputs=lambda network, images: images[:, :1] * 2 - 1)
     network, cases = nn.ModuleDict({"encoder": nn.Identity()}), make_cases(LARGE)
-    whole = dict(predict(network, task, cases, range(3), 2, CPU))
-    parts = dict(predict(network, task, cases, range(3), 2, CPU, WINDOW))
+    whole = dict(predict(network, task, feed(cases, range(3), LARGE), 2))
+    parts = dict(predict(network, task, feed(cases, range(3)), 2))
     for index, expected in whole.items():
         np.testing.assert_allclose(parts[index], expected, atol=1e-5)
 
@@ -74,7 +80,7 @@ def test_windows_overlap_by_half_and_their_middles_count_more_than_their_edges()
     said = iter([4.0, 4.0, -4.0])  # logits of the windows of x 0 to 15, 8 to 23, 16 to 31
     task = replace(build_task("lesion"), outputs=lambda network, images: torch.full_like(images[:, :1], next(said)))
     network, cases = nn.ModuleDict({"encoder": nn.Identity()}), make_cases((4, 16, 32), 1)
-    ((_, found),) = predict(network, task, cases, [0], 1, CPU, WINDOW)
+    ((_, found),) = predict(network, task, feed(cases, [0]), 1)
     assert next(said, None) is None
     along = found[2, 8]
     assert (along[:16] > 0.9).all()
@@ -91,7 +97,7 @@ def test_cases_without_truth_are_left_out() -> None:
         outputs=lambda network, images: torch.zeros(len(images)),
         assess=lambda prediction, record, masks, spacing: CasePrediction(record.case_id, "", True, float(prediction)),
     )
-    said = assess(nn.ModuleDict(), task, unknown, range(3), (3.0, 1.0, 1.0), 2, CPU)
+    said = assess(nn.ModuleDict(), task, feed(unknown, range(3)), 2)
     assert [(case.case_id, case.score) for case in said] == [("c1", 0.5), ("c2", 0.5)]
 
 
@@ -115,7 +121,7 @@ def score(machine: Machine, room: int = 9) -> tuple[list[int], set[torch.dtype],
     sizes: list[int] = []
     dtypes: list[torch.dtype] = []
     cases, network = make_cases(WINDOW, 7), nn.ModuleDict({"head": nn.Linear(3, 1)})
-    found = dict(predict(network, watch(sizes, dtypes, room), cases, range(7), 6, CPU, machine=machine))
+    found = dict(predict(network, watch(sizes, dtypes, room), feed(cases, range(7)), 6, machine))
     return sizes, set(dtypes), {index: float(prediction) for index, prediction in found.items()}
 
 

@@ -7,10 +7,11 @@ import pytest
 import torch
 from torch import Generator, nn
 
-from prostafed.client.training.loop import DIVERGED, Continuation, Optimisation, State, decayed, optimise
-from prostafed.client.training.optimisers import pack_states, unpack_state
+from prostafed.client.training.loop import DIVERGED, Continuation, State, decayed
+from prostafed.client.training.optimisers import Optimisation, pack_states, unpack_state
 from prostafed.client.training.step import PartLoss
 from prostafed.common.errors import DataError, DivergedError
+from tests.client.training.learn import learn
 
 SETTINGS = Optimisation(epochs=2, batch_size=4, learning_rate=1e-2, weight_decay=0.0, seed=1)
 
@@ -29,7 +30,7 @@ def test_the_record_counts_steps_and_averages_the_last_epoch() -> None:
     def batch_loss(batch: list[int], generator: Generator) -> PartLoss:
         return lambda part: network.weight.sum() * 0 + float(len(seen))
 
-    record = optimise(network, batch_loss, 6, SETTINGS, lambda *said: seen.append(said))
+    record = learn(network, batch_loss, 6, SETTINGS, on_step=lambda *said: seen.append(said))
     assert [said[:2] for said in seen] == [(1, 4), (2, 4), (3, 4), (4, 4)]
     assert [said[2] for said in seen] == [0, 0.5, 2, 2.5], "the mean of the epoch so far"
     assert (record.cases, record.steps) == (6, 4)
@@ -46,7 +47,7 @@ def test_same_seed_trains_the_same_and_another_does_not() -> None:
             seen = data[batch] + torch.randn(len(batch), 3, generator=generator)
             return lambda part: (network(seen[part]) ** 2).mean()
 
-        optimise(network, batch_loss, 8, Optimisation(2, 4, 1e-2, 0.0, seed), lambda *_: None)
+        learn(network, batch_loss, 8, Optimisation(2, 4, 1e-2, 0.0, seed))
         return float(network.weight.detach().sum())
 
     assert train(1) == train(1)
@@ -60,7 +61,7 @@ def test_a_network_that_was_evaluated_is_trained_as_one_in_training() -> None:
         modes.append(network.training)
         return lambda part: network.weight.sum()
 
-    optimise(network, batch_loss, 2, SETTINGS, lambda *_: None)
+    learn(network, batch_loss, 2, SETTINGS)
     assert all(modes), "dropout and the like are on"
 
 
@@ -74,9 +75,9 @@ def test_what_is_taken_up_of_a_kept_optimiser_leaves_what_was_kept_as_it_is() ->
 def test_no_case_and_a_loss_that_is_not_finite_are_said() -> None:
     network = nn.Linear(1, 1)
     with pytest.raises(DataError, match="no case"):
-        optimise(network, lambda *_: lambda part: torch.zeros(()), 0, SETTINGS, lambda *_: None)
+        learn(network, lambda *_: lambda part: torch.zeros(()), 0, SETTINGS)
     with pytest.raises(DataError, match="Lower the stage's learning_rate"):
-        optimise(network, lambda *_: lambda part: network.weight.sum() * math.nan, 2, SETTINGS, lambda *_: None)
+        learn(network, lambda *_: lambda part: network.weight.sum() * math.nan, 2, SETTINGS)
 
 
 @pytest.mark.parametrize("begins", [0.5, 40.0, -3.0])
@@ -89,7 +90,7 @@ def test_a_loss_that_runs_away_is_said_and_a_rough_patch_is_not(begins: float) -
             loss = losses[next(passes)]
             return lambda part: network.weight.sum() * 0 + loss
 
-        return optimise(network, batch_loss, 6, SETTINGS, lambda *_: None).loss
+        return learn(network, batch_loss, 6, SETTINGS).loss
 
     bound = DIVERGED * max(1.0, begins)  # of the mean of an epoch, here of two steps
     assert run(1.9 * bound, at=3) > begins
@@ -105,8 +106,7 @@ def test_a_learning_rate_far_too_high_is_said() -> None:
     network, data = nn.Linear(3, 1), torch.randn(8, 3)
     settings = Optimisation(8, 4, 10.0, 0.0, 1, "sgd")
     with pytest.raises(DivergedError, match="Lower the stage's learning_rate"):
-        optimise(network, lambda batch, _: lambda part: (network(data[batch][part]) ** 2).mean(), 8, settings,
-                 lambda *_: None)  # fmt: skip
+        learn(network, lambda batch, _: lambda part: (network(data[batch][part]) ** 2).mean(), 8, settings)  # fmt: skip
 
 
 def train_in_little_memory(room: int, divisible: bool) -> tuple[nn.Linear, list[int], float]:
@@ -126,7 +126,7 @@ def train_in_little_memory(room: int, divisible: bool) -> tuple[nn.Linear, list[
         return part_loss
 
     settings = Optimisation(epochs=2, batch_size=7, learning_rate=1e-2, weight_decay=0.0, seed=1)
-    record = optimise(network, batch_loss, 7, settings, lambda *_: None, divisible=divisible)
+    record = learn(network, batch_loss, 7, settings, divisible=divisible)
     return network, tried, record.loss
 
 
@@ -151,8 +151,31 @@ def test_a_step_that_is_taken_again_draws_the_same() -> None:
             raise torch.OutOfMemoryError("CUDA out of memory")
         return lambda part: network.weight.sum()
 
-    optimise(network, batch_loss, 2, Optimisation(2, 2, 1e-2, 0.0, 1), lambda *_: None, divisible=True)
+    learn(network, batch_loss, 2, Optimisation(2, 2, 1e-2, 0.0, 1), divisible=True)
     assert drawn[0] == drawn[1] != drawn[2]
+
+
+def test_what_a_batch_draws_does_not_depend_on_what_another_drew() -> None:
+    def train(wasteful: bool) -> list[float]:
+        network, drawn = nn.Linear(1, 1), []
+
+        def batch_loss(batch: list[int], generator: Generator) -> PartLoss:
+            drawn.append(torch.rand(1, generator=generator).item())
+            torch.rand(len(drawn) if wasteful else 1, generator=generator)
+            return lambda part: network.weight.sum()
+
+        learn(network, batch_loss, 6, SETTINGS)
+        return drawn
+
+    assert train(wasteful=True) == train(wasteful=False)
+    assert len(set(train(wasteful=False))) == 4
+
+
+def test_no_state_of_a_generator_is_handed_out() -> None:
+    network, states = nn.Linear(1, 1), list[State]()
+    learn(network, lambda *_: lambda part: network.weight.sum(), 6, SETTINGS,
+          continuation=Continuation(on_state=states.append, every_s=0.0))  # fmt: skip
+    assert states[0].keys() == {"network", "optimiser", "at_once", "scaler", "progress"}
 
 
 @pytest.mark.parametrize(
@@ -177,7 +200,7 @@ def train_interrupted(stop_after: int | None, optimiser: str) -> tuple[list[byte
             return lambda part: (network(seen[part]) ** 2).mean()
 
         settings = Optimisation(3, 2, 1e-2, 1e-2, 1, optimiser)  # type: ignore[arg-type]
-        record = optimise(network, batch_loss, 7, settings, lambda *_: None, continuation=continuation)
+        record = learn(network, batch_loss, 7, settings, continuation=continuation)
         assert record.steps == 12
         return [tensor.numpy().tobytes() for tensor in network.state_dict().values()], record.loss
 
@@ -204,12 +227,11 @@ def test_no_state_is_handed_out_before_its_time() -> None:
     for every_s, expected in ((math.inf, 0), (3600.0, 0), (0.0, 4)):
         states: list[State] = []
         continuation = Continuation(on_state=states.append, every_s=every_s)
-        optimise(
+        learn(
             network,
             lambda *_: lambda part: network.weight.sum(),
             6,
             SETTINGS,
-            lambda *_: None,
             continuation=continuation,
         )
         assert len(states) == expected
@@ -223,7 +245,7 @@ def test_a_kept_optimiser_goes_on_with_this_rounds_learning_rate() -> None:
         network, state = nn.Linear(3, 1), None
         for number in range(rounds):
             settings = Optimisation(epochs, 4, second_rate if number else 1e-2, 0.0, 1)
-            record = optimise(network, lambda *_: lambda part: (network.weight**3).sum(), 4, settings, lambda *_: None,
+            record = learn(network, lambda *_: lambda part: (network.weight**3).sum(), 4, settings,
                               continuation=Continuation(optimiser=state))  # fmt: skip
             state = record.optimiser if keep else None
         return network.weight.detach().flatten().tolist()
@@ -237,6 +259,6 @@ def test_sgd_is_plain() -> None:
     network = nn.Linear(2, 1, bias=False)
     nn.init.zeros_(network.weight)
     settings = Optimisation(3, 1, 0.1, 0.0, 1, "sgd")
-    record = optimise(network, lambda *_: lambda part: 0.5 * network.weight.sum(), 1, settings, lambda *_: None)
+    record = learn(network, lambda *_: lambda part: 0.5 * network.weight.sum(), 1, settings)
     assert torch.allclose(network.weight, torch.full((1, 2), -3 * 0.1 * 0.5))
     assert record.rates == {"weight": 0.1}

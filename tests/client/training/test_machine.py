@@ -4,9 +4,11 @@ import pytest
 import torch
 from torch import nn
 
-from prostafed.client.training.loop import Continuation, Optimisation, optimise
+from prostafed.client.training.loop import Continuation
 from prostafed.client.training.machine import Machine, choose_dtype, compile_groups, say_once
+from prostafed.client.training.optimisers import Optimisation
 from prostafed.common.errors import ConfigurationError
+from tests.client.training.learn import learn
 
 CPU, GPU = torch.device("cpu"), torch.device("cuda")
 
@@ -39,12 +41,11 @@ def test_forward_passes_are_in_the_precision_asked_for() -> None:
 
     for precision in ("float32", "bf16"):
         continuation = Continuation(Machine(precision=precision))  # type: ignore[arg-type]
-        optimise(
+        learn(
             network,
             lambda *_: part_loss,
             2,
             Optimisation(1, 2, 1e-2, 0.0, 1),
-            lambda *_: None,
             continuation=continuation,
         )
     assert seen == [torch.float32, torch.bfloat16]
@@ -62,7 +63,7 @@ def test_every_group_is_compiled_and_only_where_asked(monkeypatch: pytest.Monkey
     for flag in (False, True):
         continuation = Continuation(Machine(compile=flag))
         settings = Optimisation(1, 2, 1e-2, 0.0, 1)
-        optimise(network, lambda *_: lambda part: network["head"].weight.sum(), 2, settings, lambda *_: None,
+        learn(network, lambda *_: lambda part: network["head"].weight.sum(), 2, settings,
                  continuation=continuation)  # fmt: skip
         assert compiled == ([network["encoder"], network["head"]] if flag else [])
 

@@ -10,9 +10,11 @@ from torch import Tensor, nn
 
 from prostafed.client.rounds import answer as work
 from prostafed.client.rounds import phases
-from prostafed.client.training.finetune import finetune
-from prostafed.client.training.loop import Continuation, Optimisation, TrainingRecord
-from prostafed.client.training.pretrain import pretrain
+from prostafed.client.rounds.workplace import open_workplace
+from prostafed.client.training.feed import Feed
+from prostafed.client.training.loop import TrainingRecord, optimise
+from prostafed.client.training.objective import finetuning, pretraining
+from prostafed.client.training.optimisers import Optimisation
 from prostafed.common.exchange.messages import Request
 from prostafed.common.imaging.augment import find_present
 from prostafed.common.imaging.case_folder import write_case
@@ -47,16 +49,17 @@ def test_what_the_network_sees(cases: CasesInMemory, kind: str, hideable: tuple[
         scale: Tensor = network["encoder"](torch.ones(len(images), 1))
         return scale[:, 0]
 
-    arguments = (cases, range(32), SPACING, SETTINGS, CPU, lambda *_: None, hideable)
+    feed = Feed(cases, range(32), Grid(SPACING, SIZE), CPU, hideable)
     if kind == "pretrain":
         method = replace(
             build_method("conditional", ConditionalParameters()),
             outputs=lambda network, views: (outputs(network, views[0]),),
             loss=lambda compared, records: compared[0].sum(),
         )
-        pretrain(network, method, *arguments)
+        learnt = pretraining(method)
     else:
-        finetune(network, replace(build_task("classify"), outputs=outputs), *arguments)
+        learnt = finetuning(replace(build_task("classify"), outputs=outputs))
+    optimise(network, learnt, feed, SETTINGS)
     present = torch.cat(seen)
     assert present[:, :2].all()
     assert present[:, 2].all() == (not hideable)
@@ -83,12 +86,12 @@ def test_the_study_says_which_sequences_are_hidden(tmp_path: Path, monkeypatch: 
     )
     asked: list[object] = []
 
-    def remember(*arguments: object, continuation: Continuation) -> TrainingRecord:
-        asked.append(arguments[-1])
+    def remember(network: object, learnt: object, feed: Feed, *_: object) -> TrainingRecord:
+        asked.append(feed.hideable)
         return TrainingRecord(0.0, 1, 1, 0.0)
 
-    monkeypatch.setattr(phases, "pretrain", remember)
-    place = work.open_workplace(tmp_path / "site.toml", study.canonical())
-    reply = work.train(place, Request("train", "run", study.hash(), 1, 1))
+    monkeypatch.setattr(phases, "optimise", remember)
+    place = open_workplace(tmp_path / "site.toml", study.canonical())
+    reply = work.answer(place, Request("train", "run", study.hash(), 1, 1))
     assert asked == [[2]]
     assert "encoder.absence.0.weight" in reply.tensors, "what the encoder learns of missing sequences travels with it"

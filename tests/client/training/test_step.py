@@ -12,10 +12,12 @@ from hypothesis import strategies as st
 from torch import Generator, Tensor, nn
 
 from prostafed.client.training import step as stepping
-from prostafed.client.training.loop import PLAIN, Continuation, Optimisation, State, TrainingRecord, optimise
+from prostafed.client.training.loop import PLAIN, Continuation, State, TrainingRecord
 from prostafed.client.training.machine import Machine, say_once
+from prostafed.client.training.optimisers import Optimisation
 from prostafed.client.training.step import PartLoss, Stepper, split_evenly
 from prostafed.common.errors import DataError
+from tests.client.training.learn import learn
 
 
 @given(start=st.integers(0, 5), count=st.integers(0, 40), parts=st.integers(1, 9))
@@ -27,12 +29,10 @@ def test_parts_are_those_of_tensor_split(start: int, count: int, parts: int) -> 
 def make_gradients(micro_batch: int, divisible: bool, sizes: list[int]) -> tuple[Tensor, float]:
     torch.manual_seed(0)
     network, data = nn.Linear(3, 1), torch.randn(7, 3)
-    stepper = Stepper(
-        network, torch.optim.SGD(network.parameters()), Machine(micro_batch=micro_batch), 7, divisible, None
-    )
+    stepper = Stepper(network, torch.optim.SGD(network.parameters()), Machine(micro_batch=micro_batch), divisible, None)
 
-    def batch_loss(batch: list[int], generator: Generator) -> PartLoss:
-        seen = data[batch] + torch.randn(7, 3, generator=generator)
+    def draw() -> PartLoss:
+        seen = data + torch.randn(7, 3, generator=Generator().manual_seed(3))
 
         def part_loss(part: slice) -> Tensor:
             sizes.append(part.stop - part.start)
@@ -40,7 +40,7 @@ def make_gradients(micro_batch: int, divisible: bool, sizes: list[int]) -> tuple
 
         return part_loss
 
-    loss = stepper.backward(list(range(7)), batch_loss, Generator().manual_seed(3))
+    loss = stepper.backward(7, draw)
     assert network.weight.grad is not None
     return network.weight.grad, loss
 
@@ -74,8 +74,8 @@ def test_what_a_rule_adds_is_clipped_too() -> None:
             parameter.grad += by
 
     optimiser = torch.optim.SGD(network.parameters(), lr=1.0)
-    stepper = Stepper(network, optimiser, Machine(), 1, True, partial(adjust, by=30.0))
-    stepper.backward([0], lambda *_: lambda part: 10 * network.weight.sum(), Generator())
+    stepper = Stepper(network, optimiser, Machine(), True, partial(adjust, by=30.0))
+    stepper.backward(1, lambda: lambda part: 10 * network.weight.sum())
     stepper.update()
     assert torch.allclose(network.weight.norm(), torch.tensor(5.0), rtol=1e-5)
 
@@ -110,7 +110,7 @@ def train_steeply(limit: float, continuation: Continuation = PLAIN) -> tuple[Ten
         return lambda part: Overflow.apply((seen[part] @ network.weight.T).mean(), limit)  # type: ignore[no-untyped-call, no-any-return]
 
     settings = Optimisation(3, 2, 1e-2, 0.0, 1, "sgd")
-    record = optimise(network, batch_loss, 2, settings, lambda *_: None, divisible=True, continuation=continuation)
+    record = learn(network, batch_loss, 2, settings, divisible=True, continuation=continuation)
     return network.weight.detach(), record, drawn
 
 
@@ -157,6 +157,6 @@ def test_a_process_without_a_case_takes_the_step_too(monkeypatch: pytest.MonkeyP
     network = nn.Linear(2, 1, bias=False)
     nn.init.zeros_(network.weight)
     optimiser = torch.optim.SGD(network.parameters(), lr=0.5)
-    stepper = Stepper(network, optimiser, Machine(rank=1, ranks=2), 1, True, None)
-    assert stepper.step([0], lambda *_: lambda part: pytest.fail("it has no case"), Generator()) == 0
+    stepper = Stepper(network, optimiser, Machine(rank=1, ranks=2), True, None)
+    assert stepper.step(1, lambda: lambda part: pytest.fail("it has no case")) == 0
     assert network.weight.tolist() == [[-0.5, -0.5]]

@@ -2,7 +2,7 @@
 
 from pathlib import Path
 
-from prostafed.client.rounds.answer import open_workplace
+from prostafed.client.rounds.workplace import open_workplace
 from prostafed.common.study import Study
 from prostafed.simulations.comparison.cells import vary
 from prostafed.simulations.comparison.page import write_page

@@ -8,7 +8,7 @@ import numpy as np
 import pytest
 from torch import Tensor, nn
 
-from prostafed.client.rounds.answer import open_workplace
+from prostafed.client.rounds.workplace import open_workplace
 from prostafed.client.training import evaluate
 from prostafed.common.errors import ConfigurationError
 from prostafed.common.imaging.case_folder import open_case_folder

@@ -5,10 +5,12 @@ import pytest
 import torch
 from torch import nn
 
-from prostafed.client.training.loop import Continuation, Optimisation, optimise
+from prostafed.client.training.loop import Continuation
+from prostafed.client.training.optimisers import Optimisation
 from prostafed.client.training.rules import build_rule
 from prostafed.client.training.rules.rule import RoundInput, pull_towards
 from prostafed.common.aggregation import ProxParameters
+from tests.client.training.learn import learn
 
 ANCHOR = {"weight": np.array([[1.0, 2.0, 3.0]], np.float32)}
 
@@ -52,8 +54,8 @@ def test_mu_0_is_no_rule(mu: float, same: bool) -> None:
     def train(continuation: Continuation) -> torch.Tensor:
         network, data = make_network(), torch.arange(12.0).view(4, 3) / 10
         settings = Optimisation(3, 2, 1e-2, 0.0, 1)
-        optimise(network, lambda batch, _: lambda part: (network(data[batch][part]) ** 2).mean(), 4, settings,
-                 lambda *_: None, continuation=continuation)  # fmt: skip
+        learn(network, lambda batch, _: lambda part: (network(data[batch][part]) ** 2).mean(), 4, settings,
+              continuation=continuation)  # fmt: skip
         return network.weight.detach()
 
     assert torch.equal(train(Continuation()), train(Continuation(adjust=pull_towards(ANCHOR, mu)))) == same

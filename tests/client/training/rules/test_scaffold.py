@@ -5,11 +5,13 @@ import pytest
 import torch
 from torch import nn
 
-from prostafed.client.training.loop import Continuation, Optimisation, optimise
+from prostafed.client.training.loop import Continuation
+from prostafed.client.training.optimisers import Optimisation
 from prostafed.client.training.rules import build_rule
 from prostafed.client.training.rules.rule import RoundInput, RoundResult, RuleOutput
 from prostafed.common.aggregation import ScaffoldParameters
 from prostafed.common.tensors import Tensors
+from tests.client.training.learn import learn
 
 RULE = build_rule("scaffold", ScaffoldParameters())
 SETTINGS = Optimisation(epochs=3, batch_size=1, learning_rate=0.1, weight_decay=0.0, seed=1, optimiser="sgd")
@@ -23,7 +25,7 @@ def train(network: nn.Linear, slope: float, given: RoundInput) -> tuple[Tensors,
     """Three steps of a loss whose gradient is `slope` everywhere."""
     begun = {"weight": network.weight.detach().numpy().copy()}
     adjust = RULE.adjust(given)
-    record = optimise(network, lambda *_: lambda part: slope * network.weight.sum(), 1, SETTINGS, lambda *_: None,
+    record = learn(network, lambda *_: lambda part: slope * network.weight.sum(), 1, SETTINGS,
                       continuation=Continuation(adjust=adjust))  # fmt: skip
     ended = {"weight": network.weight.detach().numpy().copy()}
     return ended, RULE.end(given, RoundResult(begun, ended, record.steps, record.rates))
@@ -47,7 +49,7 @@ def test_zero_controls_change_no_bit_of_sgd() -> None:
     zero = {"control.weight": np.zeros((1, 2), np.float32)}
     corrected, _ = train(make_network(), 0.5, RoundInput({"weight": np.zeros((1, 2), np.float32)}, zero))
     network = make_network()
-    optimise(network, lambda *_: lambda part: 0.5 * network.weight.sum(), 1, SETTINGS, lambda *_: None)
+    learn(network, lambda *_: lambda part: 0.5 * network.weight.sum(), 1, SETTINGS)
     assert corrected["weight"].tobytes() == network.weight.detach().numpy().tobytes()
 
 

@@ -11,9 +11,14 @@ from torch import Tensor, nn
 
 from prostafed.client.rounds import answer as work
 from prostafed.client.rounds import phases
-from prostafed.client.training import finetune as finetuning
-from prostafed.client.training.finetune import Tuning, decay_layers, finetune
-from prostafed.client.training.loop import Continuation, Optimisation, TrainingRecord
+from prostafed.client.rounds.job import open_job
+from prostafed.client.rounds.starting import load_network
+from prostafed.client.rounds.workplace import open_workplace
+from prostafed.client.training import objective
+from prostafed.client.training.feed import Feed
+from prostafed.client.training.loop import TrainingRecord, optimise
+from prostafed.client.training.objective import finetuning
+from prostafed.client.training.optimisers import Optimisation, Tuning, decay_layers
 from prostafed.common.aggregation import NoParameters
 from prostafed.common.exchange.messages import Request
 from prostafed.common.imaging.augment import Augmentation, apply_augmentation, apply_geometry, draw_augmentation
@@ -32,6 +37,7 @@ SIZE, SPACING = (4, 16, 16), (3.0, 1.0, 1.0)
 SEQUENCES = ("t2w", "adc", "hbv")
 SETTINGS = Optimisation(epochs=2, batch_size=4, learning_rate=1e-2, weight_decay=1e-2, seed=1)
 CPU = torch.device("cpu")
+LEARNT = finetuning(build_task("classify"))
 
 
 def make_case(index: int) -> tuple[CaseRecord, np.ndarray, np.ndarray]:
@@ -67,7 +73,7 @@ def make_network(tolerant: bool = False) -> nn.ModuleDict:
 def train(cases: CasesInMemory, tuning: Tuning, settings: Optimisation = SETTINGS) -> tuple[Tensors, Tensors]:
     network = make_network()
     before = read_tensors(network)
-    finetune(network, build_task("classify"), cases, range(8), SPACING, settings, CPU, lambda *_: None, tuning=tuning)
+    optimise(network, LEARNT, Feed(cases, range(8), Grid(SPACING, SIZE), CPU), replace(settings, tuning=tuning))
     return before, read_tensors(network)
 
 
@@ -87,10 +93,11 @@ def test_frozen_heads_keep_every_bit_and_the_encoder_learns(cases: CasesInMemory
 
 
 def test_a_thawed_encoder_learns_again(cases: CasesInMemory) -> None:
-    network, task = make_network(), build_task("classify")
+    network = make_network()
     for frozen in (True, False):
         before = read_tensors(network)["encoder.stages.0.conv.unit0.conv.weight"]
-        finetune(network, task, cases, range(8), SPACING, SETTINGS, CPU, lambda *_: None, tuning=Tuning(frozen=frozen))
+        tuned = replace(SETTINGS, tuning=Tuning(frozen=frozen))
+        optimise(network, LEARNT, Feed(cases, range(8), Grid(SPACING, SIZE), CPU), tuned)
         after = read_tensors(network)["encoder.stages.0.conv.unit0.conv.weight"]
         assert np.array_equal(before, after) == frozen
 
@@ -151,10 +158,11 @@ def test_images_are_augmented_anew_in_every_epoch_and_masks_move_along(monkeypat
         learnt.append(masks)
         return masks
 
-    monkeypatch.setattr(finetuning, "draw_augmentation", draw)
+    monkeypatch.setattr(objective, "draw_augmentation", draw)
     task = replace(build_task("lesion"), outputs=outputs, targets=targets, loss=lambda logits, _: logits.mean()[None])
     network = nn.ModuleDict({"encoder": nn.Identity(), "head": nn.Linear(1, 1)})
-    finetune(network, task, cases, [0], SPACING, replace(SETTINGS, epochs=3), CPU, lambda *_: None)
+    feed = Feed(cases, [0], Grid(SPACING, SIZE), CPU)
+    optimise(network, finetuning(task), feed, replace(SETTINGS, epochs=3))
     given, whole = torch.from_numpy(image)[None].float(), torch.from_numpy(masks)[None].float()
     assert len(drawn) == 3
     assert len({tuple(images.flatten().tolist()) for images in [given, *seen]}) == 4
@@ -201,18 +209,12 @@ def run_rounds(study: Study, sites: list[Path], rounds: int) -> list[tuple[Tenso
         aggregator = build_aggregator("fedavg", NoParameters())
         state = aggregator.init(tensors, {})
         for site in sites:
-            place = work.open_workplace(site, study.canonical())
-            reply = work.train(place, Request("train", "run", study.hash(), 1, number, tensors))
+            place = open_workplace(site, study.canonical())
+            reply = work.answer(place, Request("train", "run", study.hash(), 1, number, tensors))
             state = aggregator.add(state, Update(reply.site, reply.cases, 1, reply.tensors))
         tensors = aggregator.finish(state).tensors
-        kept = [
-            work.load_network(
-                work.open_workplace(site, study.canonical()),
-                Request("evaluate", "run", study.hash(), 1, number, tensors),
-                number,
-            )
-            for site in sites
-        ]
+        asked = Request("evaluate", "run", study.hash(), 1, number, tensors)
+        kept = [load_network(open_job(open_workplace(site, study.canonical()), asked), number) for site in sites]
         done.append((tensors, [select_groups(read_tensors(network), ("head",)) for network in kept]))
     return done
 
@@ -252,23 +254,15 @@ def test_the_study_says_how_many_labels_a_site_uses(
     asked: list[list[int]] = []
     tuned: list[object] = []
 
-    def remember(
-        network: object,
-        task: object,
-        cases: object,
-        chosen: list[int],
-        *rest: object,
-        tuning: Tuning,
-        continuation: Continuation,
-    ) -> TrainingRecord:
-        asked.append(list(chosen))
-        tuned.append(tuning)
-        return TrainingRecord(0.0, len(chosen), 1, 0.0)
+    def remember(network: object, learnt: object, feed: Feed, settings: Optimisation, *_: object) -> TrainingRecord:
+        asked.append(list(feed.chosen))
+        tuned.append(settings.tuning)
+        return TrainingRecord(0.0, len(feed.chosen), 1, 0.0)
 
-    monkeypatch.setattr(phases, "finetune", remember)
+    monkeypatch.setattr(phases, "optimise", remember)
     study = make_study(labels=share, layer_decay=0.5)
-    place = work.open_workplace(sites[0], study.canonical())
-    reply = work.train(place, Request("train", "run", study.hash(), 1, 1))
+    place = open_workplace(sites[0], study.canonical())
+    reply = work.answer(place, Request("train", "run", study.hash(), 1, 1))
     assert reply.cases == len(asked[0]) == expected, "the site weighs as much as it has labels"
     assert set(asked[0]) <= set(place.splits["train"])
     assert {place.cases.records[index].cspca for index in asked[0]} == {True, False}
@@ -280,11 +274,11 @@ def test_a_task_that_does_not_judge_cancer_counts_none(sites: list[Path], task: 
     study = make_study(task=task, rounds=1)
     tensors = select_groups(read_tensors(build_stage_network(study, 1)), ("encoder",))
     place, request = (
-        work.open_workplace(sites[0], study.canonical()),
+        open_workplace(sites[0], study.canonical()),
         Request("train", "run", study.hash(), 1, 1, tensors),
     )
-    work.train(place, request)
-    reply = work.evaluate(place, replace(request, action="evaluate", splits=("test",)))
+    work.answer(place, request)
+    reply = work.answer(place, replace(request, action="evaluate", splits=("test",)))
     assert reply.metrics["test/n"] == 2
     assert ("test/positives" in reply.metrics) == counted
     assert ("test/gland_dice" in reply.metrics) != counted

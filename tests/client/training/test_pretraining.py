@@ -9,9 +9,14 @@ import pytest
 import torch
 
 from prostafed.client.rounds import answer as work
-from prostafed.client.training.loop import Continuation, Optimisation, TrainingRecord
+from prostafed.client.rounds.job import open_job
+from prostafed.client.rounds.starting import load_network
+from prostafed.client.rounds.workplace import Workplace, open_workplace
+from prostafed.client.training.feed import Feed
+from prostafed.client.training.loop import Continuation, TrainingRecord, optimise
 from prostafed.client.training.machine import Machine
-from prostafed.client.training.pretrain import pretrain
+from prostafed.client.training.objective import pretraining
+from prostafed.client.training.optimisers import Optimisation
 from prostafed.common.exchange.messages import Request
 from prostafed.common.imaging.case_folder import write_case
 from prostafed.common.imaging.cases import MASKS, CaseRecord, CasesInMemory, Grid
@@ -43,6 +48,10 @@ def make_cases(count: int) -> CasesInMemory:
     return CasesInMemory(records, tuple((image, masks) for image in images))
 
 
+def feed_cases(count: int) -> Feed:
+    return Feed(make_cases(count), range(count), Grid(SPACING, SIZE), torch.device("cpu"))
+
+
 def make_network(method: Method) -> torch.nn.ModuleDict:
     network = build_network(
         sequences=2,
@@ -65,15 +74,8 @@ def train_round(name: str, parameters: object, cases: int = 4) -> Round:
     before = {name: tensor.clone() for name, tensor in network.state_dict().items()}
     steps: list[int] = []
     settings = Optimisation(epochs=1, batch_size=2, learning_rate=1e-2, weight_decay=0.0, seed=1)
-    record = pretrain(
-        network,
-        method,
-        make_cases(cases),
-        range(cases),
-        SPACING,
-        settings,
-        torch.device("cpu"),
-        lambda step, total, loss: steps.append(step),
+    record = optimise(
+        network, pretraining(method), feed_cases(cases), settings, on_step=lambda step, *_: steps.append(step)
     )
     return Round(network, record, steps, before)
 
@@ -118,13 +120,13 @@ def test_distances_are_measured_with_all_digits_whatever_the_precision_of_the_ne
         return built.loss(compared, records)
 
     settings = Optimisation(epochs=1, batch_size=2, learning_rate=1e-2, weight_decay=0.0, seed=1)
-    pretrain(network, replace(built, outputs=outputs, loss=loss), make_cases(2), range(2), SPACING, settings,
-             torch.device("cpu"), lambda *_: None, continuation=Continuation(Machine(precision="bf16")))  # fmt: skip
+    learnt = pretraining(replace(built, outputs=outputs, loss=loss))
+    optimise(network, learnt, feed_cases(2), settings, Continuation(Machine(precision="bf16")))
     assert seen == [True, False]
 
 
 @pytest.fixture
-def workplace(tmp_path: Path) -> work.Workplace:
+def workplace(tmp_path: Path) -> Workplace:
     cases, sequences = make_cases(4), ("t2w", "adc")
     (tmp_path / "cases").mkdir()
     for record, (image, masks) in zip(cases.records, cases.arrays, strict=True):
@@ -137,22 +139,22 @@ def workplace(tmp_path: Path) -> work.Workplace:
         "model": {"width": 4, "resolutions": 2},
         "stage": [{"kind": "pretrain", "rounds": 3, "method": "byol"}],
     }
-    return work.open_workplace(tmp_path / "site.toml", parse(study, Study, "test").canonical())
+    return open_workplace(tmp_path / "site.toml", parse(study, Study, "test").canonical())
 
 
-def test_targets_start_as_what_was_sent_then_stay_at_the_site(workplace: work.Workplace) -> None:
+def test_targets_start_as_what_was_sent_then_stay_at_the_site(workplace: Workplace) -> None:
     study = workplace.study
-    first = work.train(workplace, Request("train", "run", study.hash(), 1, 1))
+    first = work.answer(workplace, Request("train", "run", study.hash(), 1, 1))
     assert {group_of(name) for name in first.tensors} == {"encoder", "projection"}
     averaged = {name: array + 1 for name, array in first.tensors.items()}  # what other sites made of it
     asked = Request("train", "run", study.hash(), 1, 2, averaged)
     name = "encoder.stages.0.conv.unit0.conv.weight"
 
-    kept = work.load_network(workplace, asked, memory_round=1).state_dict()
+    kept = load_network(open_job(workplace, asked), memory_round=1).state_dict()
     assert np.array_equal(kept[name].numpy(), averaged[name])
     assert not np.array_equal(kept[f"target_{name}"].numpy(), averaged[name])
     assert np.allclose(kept[f"target_{name}"].numpy(), first.tensors[name], atol=0.05)
 
-    new = work.load_network(workplace, asked, memory_round=0).state_dict()  # a site that joins now
+    new = load_network(open_job(workplace, asked), memory_round=0).state_dict()  # a site that joins now
     for tensor, array in averaged.items():
         assert np.array_equal(new[f"target_{tensor}"].numpy(), array)

@@ -1,0 +1,54 @@
+"""What may leave a site in a stage: worked out from the study alone, before and apart from all that is trained."""
+
+from collections.abc import Iterable, Mapping
+from dataclasses import dataclass
+from functools import lru_cache
+from typing import Any
+
+import numpy as np
+import numpy.typing as npt
+import torch
+
+from prostafed.common.aggregation import AGGREGATORS
+from prostafed.common.exchange.arrays import Layout
+from prostafed.common.exchange.compression import list_slots
+from prostafed.common.study import parse_study
+from prostafed.common.study.network import build_stage_network, shared_names
+from prostafed.common.tensors import Tensors
+
+
+@dataclass(frozen=True)
+class Allowance:
+    """What may leave in a stage."""
+
+    update: Tensors  # what an update has to look like before compression; the arrays hold nothing
+    payload: Layout  # the names, dtypes and shapes it travels in
+
+
+@lru_cache(maxsize=16)
+def allow(canonical: str, number: int) -> Allowance:
+    """Return what may leave in a stage of the study whose canonical form is `canonical`.
+
+    The network is built on torch's "meta" device: names, shapes and dtypes, and no weights.
+    """
+    study = parse_study(canonical)
+    stage = study.stage[number - 1]
+    with torch.device("meta"):
+        network = build_stage_network(study, number)
+    tensors = {name: _outline(tensor) for name, tensor in network.state_dict().items()}
+    update = list_update(tensors, shared_names(network, stage), AGGREGATORS[stage.aggregate].sends)
+    return Allowance(update, list_slots(update, study.round.compress, study.round.top_fraction))
+
+
+def list_update(network: Mapping[str, npt.NDArray[Any]], shared: Iterable[str], sends: str) -> Tensors:
+    """Return what an update has to look like: the shared tensors of a network and, where `sends` is the prefix of what
+    is sent beside them, as many of their kind under it as are floating.
+    """
+    layout = {name: network[name] for name in shared}
+    floating = [name for name, array in layout.items() if np.issubdtype(array.dtype, np.floating)]
+    return layout | ({sends + name: layout[name] for name in floating} if sends else {})
+
+
+def _outline(tensor: torch.Tensor) -> npt.NDArray[Any]:
+    """Return an array of a tensor's shape and dtype that takes no memory."""
+    return np.broadcast_to(torch.empty((), dtype=tensor.dtype, device="cpu").numpy(), tuple(tensor.shape))
