@@ -11,7 +11,7 @@ from typing import Annotated
 import typer
 
 from prostafed.common.errors import ConfigurationError, ProstafedError, nearest
-from prostafed.common.shell.command import TYPER, print_json, run_command
+from prostafed.common.shell.command import TYPER, print_json, run_command, say_command
 from prostafed.common.shell.configuration import parse
 from prostafed.common.study import read_study
 from prostafed.server.cli import print_report
@@ -67,13 +67,11 @@ def run(
     if resume and out is None:
         raise ConfigurationError("--resume needs --out: the folder of the run to continue.")
     from prostafed.simulations.federation.federation_file import read_federation
-    from prostafed.simulations.run.engine import ENGINES
 
-    if engine not in ENGINES:
-        raise ConfigurationError(f"--engine is '{engine}', expected one of {', '.join(ENGINES)}.")
     federation = read_federation(federation_file)
     folder = out or Path("runs") / f"{study.name}-{datetime.now(UTC):%Y%m%d-%H%M%S}"
 
+    from prostafed.simulations.run.export import list_next
     from prostafed.simulations.run.show import showing
     from prostafed.simulations.run.simulation import Simulation, run_simulation
 
@@ -84,10 +82,13 @@ def run(
         with showing(study) as watchers:
             written = run_simulation(simulation, resume, watchers)
     except KeyboardInterrupt as error:
-        again = shlex.join(["prostafed-sim", "run", str(study_file), str(federation_file), "--out", str(folder)])
+        again = say_command("prostafed-sim", "run", study_file, federation_file, "--out", folder)
         again += f" --initial {shlex.quote(str(initial))}" if initial else ""
-        raise ProstafedError(f"Interrupted; finished rounds are kept. To go on: {again} --resume") from error
+        raise ProstafedError(f"Interrupted; finished rounds are kept. To continue: {again} --resume") from error
     print_report(folder, written, as_json)
+    if not as_json and (following := list_next(folder)):
+        print("Next: a bundle of the model, a generated DICOM export, and what the model finds in it.")
+        print("\n".join(f"  {each}" for each in following))
 
 
 @app.command()
@@ -190,6 +191,35 @@ def report(
     from prostafed.server.report import write_report
 
     print_report(folder, write_report(folder), as_json)
+
+
+@app.command()
+def export(
+    folder: Annotated[Path, typer.Argument(metavar="RUN", help="The folder of a finished run.")],
+    site: Annotated[
+        str, typer.Option("--site", metavar="NAME", help="The site whose heads complete the model, if they stayed.")
+    ] = "",
+    out: Annotated[
+        Path | None,
+        typer.Option("--out", metavar="BUNDLE", help="New folder for the bundle; else RUN/bundle or RUN/bundle-NAME."),
+    ] = None,
+    min_confidence: Annotated[
+        float | None,
+        typer.Option("--min-confidence", min=0, max=1, help="Show candidates from this confidence on; else 0.1."),
+    ] = None,
+    as_json: Json = False,
+) -> None:
+    """Write the federation's model as a bundle that `prostafed-site predict` reads."""
+    from prostafed.simulations.run.export import export_simulation
+
+    made = export_simulation(folder, site, out, min_confidence)
+    if as_json:
+        print_json(made)
+        return
+    owner = f"It holds the heads of {made['site']}." if made["site"] else "It is the federation's whole model."
+    print(f"Bundle: {made['bundle']}\n{owner} Read its docs/README.md before you pass it on.")
+    if made["generated"]:
+        print("It learnt from generated images. Show it no patient.")
 
 
 def main() -> None:
