@@ -1,7 +1,8 @@
 """index, qc and find: from a PACS export to cases, and a look at them."""
 
+from dataclasses import replace
 from pathlib import Path
-from typing import Annotated
+from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
@@ -17,6 +18,11 @@ from prostafed.client.commands.options import (
 )
 from prostafed.common.errors import ConfigurationError
 from prostafed.common.shell.command import print_json
+
+if TYPE_CHECKING:
+    from prostafed.client.ingest.index import IndexRequest
+    from prostafed.client.site.site_file import Site
+    from prostafed.common.study import Data
 
 
 def index(
@@ -35,33 +41,15 @@ def index(
 ) -> None:
     """Turn a PACS export into cases, or say what to export again. Exit 0 all studies usable, 1 some refused."""
     from prostafed.client.commands.show import list_findings, show_index, showing
-    from prostafed.client.ingest.index import IndexRequest, index_site
-    from prostafed.client.manifest import read_manifest
-    from prostafed.client.manifest.rows import STUDIES
-    from prostafed.client.site.identity import read_secret
+    from prostafed.client.ingest.index import index_site
     from prostafed.client.site.site_file import read_site_file
-    from prostafed.common.imaging.cases import Grid
 
-    settings, data = read_site_file(site_file), read_data(study_file)
-    secret = read_secret(settings.secret)
-    has_manifest = (settings.manifest / STUDIES).is_file()
-    if not has_manifest:
+    settings = read_site_file(site_file)
+    request = plan_index(settings, read_data(study_file), dicom)
+    if request.manifest is None:
         typer.echo("No manifest: cases get no labels. Make one: prostafed-site manifest init.", err=True)
-    export = None if has_manifest and not (dicom or settings.dicom) else find_dicom(settings, dicom)
-    request = IndexRequest(
-        dicom=export,
-        out=out or settings.cases,
-        secret=secret,
-        grid=Grid(data.spacing_mm, data.size),
-        sequences=data.sequences,
-        allow_missing=data.allow_missing,
-        manifest=read_manifest(settings.manifest) if has_manifest else None,
-        manifest_folder=settings.manifest if has_manifest else None,
-        series_map=series_map,
-        center=settings.center,
-        dry_run=dry_run,
-        workers=workers,
-    )
+    options: dict[str, Any] = {"series_map": series_map, "dry_run": dry_run, "workers": workers}
+    request = replace(request, out=out or settings.cases, **options)
     with showing("Indexing") as on_study:
         found = index_site(request, on_study)
     if as_json:
@@ -70,6 +58,31 @@ def index(
         print(show_index(found, dry_run=dry_run))
     if any(each["severity"] == "F" for each in list_findings(found)):
         raise typer.Exit(1)
+
+
+def plan_index(site: "Site", data: "Data", dicom: Path | None) -> "IndexRequest":
+    """Return what is indexed for a study with `data`: the export `dicom`, else the site file's, with the manifest where
+    there is one. Raises ConfigurationError where the secret, the export or the manifest is wrong.
+    """
+    from prostafed.client.ingest.index import IndexRequest
+    from prostafed.client.manifest import read_manifest
+    from prostafed.client.manifest.rows import STUDIES
+    from prostafed.client.site.identity import read_secret
+    from prostafed.common.imaging.cases import Grid
+
+    secret = read_secret(site.secret)
+    has_manifest = (site.manifest / STUDIES).is_file()
+    return IndexRequest(
+        dicom=None if has_manifest and not (dicom or site.dicom) else find_dicom(site, dicom),
+        out=site.cases,
+        secret=secret,
+        grid=Grid(data.spacing_mm, data.size),
+        sequences=data.sequences,
+        allow_missing=data.allow_missing,
+        manifest=read_manifest(site.manifest) if has_manifest else None,
+        manifest_folder=site.manifest if has_manifest else None,
+        center=site.center,
+    )
 
 
 def qc(

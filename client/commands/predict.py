@@ -5,7 +5,7 @@ from typing import Annotated, Any
 
 import typer
 
-from prostafed.client.commands.options import DEFAULT_SITE, Dicom, Json, SiteFile, find_dicom
+from prostafed.client.commands.options import DEFAULT_SITE, Dicom, Json, SiteFile
 from prostafed.common.shell.command import print_json
 
 
@@ -20,21 +20,13 @@ def predict(
     as_json: Json = False,
 ) -> None:
     """Show a model the studies of a PACS export: candidates, heat map and report as DICOM. Exit 1 some refused."""
+    from prostafed.client import predict_studies
     from prostafed.client.commands.show import showing
-    from prostafed.client.ingest.index import SERIES_MAP
-    from prostafed.client.ingest.series_map import read_uses
-    from prostafed.client.site.identity import read_secret
     from prostafed.client.site.site_file import read_site_file
-    from prostafed.common.bundle.record import read_bundle
 
     settings = read_site_file(site_file)
-    secret, folder, bundle = read_secret(settings.secret), find_dicom(settings, dicom), read_bundle(model)
-    map_path = series_map or settings.cases / SERIES_MAP
-    uses = read_uses(map_path) if series_map or map_path.is_file() else {}
-    from prostafed.client.predict.run import PredictRequest, predict_site
-
     with showing("Predicting") as on_study:
-        found = predict_site(PredictRequest(folder, out, bundle, secret, settings.devices[0], uses), on_study)
+        found = predict_studies(settings, model, out, dicom, series_map, on_study)
     print_json(found) if as_json else print(show_predictions(found, out))
     said = [*found["findings"], *(each for study in found["studies"] for each in study["findings"])]
     if any(each["severity"] == "F" for each in said):

@@ -53,8 +53,8 @@ def export_simulation(
     it needs to predict with the bundle. Raises DataError where the run is not finished, ConfigurationError where it is
     no simulation, does not end with fine-tuning, or the site is not known.
     """
-    from prostafed.client.ingest.identity import create_secret
     from prostafed.client.predict.own_model import export_own
+    from prostafed.client.site.identity import create_secret
     from prostafed.client.site.site_file import read_site_file
     from prostafed.common.bundle.record import Thresholds, describe, read_bundle
     from prostafed.server.export import export_run

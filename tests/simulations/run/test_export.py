@@ -7,7 +7,7 @@ from pathlib import Path
 import pytest
 from safetensors.numpy import load_file
 
-from prostafed.client.ingest.identity import read_secret
+from prostafed.client.site.identity import read_secret
 from prostafed.client.site.site_file import read_site_file
 from prostafed.common.bundle.record import WEIGHTS, read_bundle
 from prostafed.common.errors import ConfigurationError, DataError
