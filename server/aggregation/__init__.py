@@ -1,5 +1,6 @@
 """The server's half of the AGGREGATORS table: how sites are combined. What there is stands in common/aggregation.py."""
 
+import sys
 from importlib import import_module
 from typing import cast
 
@@ -12,5 +13,6 @@ __all__ = ["Aggregator", "Outcome", "Update", "build_aggregator"]
 
 def build_aggregator(name: str, parameters: Settings) -> Aggregator:
     """Return the aggregator that AGGREGATORS lists under `name`, with `parameters` of the class the table names."""
-    module = import_module(f"prostafed.server.aggregation.{AGGREGATORS[name].module}")
+    place = AGGREGATORS[name].module
+    module = import_module(place if place in sys.modules else f"prostafed.server.aggregation.{place}")
     return cast(Aggregator, module.build(name, parameters))
