@@ -28,18 +28,19 @@ if TYPE_CHECKING:
 def index(
     dicom: Dicom = None,
     out: Annotated[
-        Path | None, typer.Option("--out", metavar="CASES", help="Folder for the cases; else `cases` of the site file.")
+        Path | None,
+        typer.Option("--out", metavar="CASES", help="Folder for the cases. By default `cases` of the site file."),
     ] = None,
     site_file: SiteFile = DEFAULT_SITE,
     study_file: StudyFile = None,
     series_map: Annotated[
-        Path | None, typer.Option("--series-map", metavar="CSV", help="Which series to use; else CASES/series_map.csv.")
+        Path | None, typer.Option("--series-map", metavar="CSV", help="Series to use. By default CASES/series_map.csv.")
     ] = None,
     as_json: Json = False,
     dry_run: Annotated[bool, typer.Option("--dry-run", help="Say what would be done; write nothing.")] = False,
-    workers: Annotated[int | None, typer.Option("--workers", min=1, help="Processes; by default one a core.")] = None,
+    workers: Annotated[int | None, typer.Option("--workers", min=1, help="Processes. By default one a core.")] = None,
 ) -> None:
-    """Turn a PACS export into cases, or say what to export again. Exit 0 all studies usable, 1 some refused."""
+    """Turn a PACS export into cases, or say what to export again. Exit 0: all studies are usable; 1: some are not."""
     from prostafed.client.commands.show import list_findings, show_index, showing
     from prostafed.client.ingest.index import index_site
     from prostafed.client.site.site_file import read_site_file
@@ -87,16 +88,17 @@ def plan_index(site: "Site", data: "Data", dicom: Path | None) -> "IndexRequest"
 
 def qc(
     out: Annotated[
-        Path, typer.Option("--out", metavar="REPORT.html", help="The report to write; its figures as JSON.")
+        Path, typer.Option("--out", metavar="REPORT.html", help="The report to write. A JSON file goes beside it.")
     ],
     cases: Annotated[
-        Path | None, typer.Option("--cases", metavar="CASES", help="Indexed folder; else `cases` of the site file.")
+        Path | None,
+        typer.Option("--cases", metavar="CASES", help="Folder of indexed cases. By default `cases` of the site file."),
     ] = None,
     pictures: Annotated[int, typer.Option("--pictures", min=0, help="Cases to show, those with warnings first.")] = 60,
     site_file: SiteFile = DEFAULT_SITE,
     as_json: Json = False,
 ) -> None:
-    """Write a report on the quality of the indexed cases, with pictures: for this hospital, not to be passed on."""
+    """Write a report with pictures on the quality of the indexed cases. It must stay at this hospital."""
     from prostafed.client.commands.show import showing
     from prostafed.client.ingest.quality import write_quality_report
     from prostafed.client.site.site_file import read_site_file
@@ -111,12 +113,12 @@ def qc(
 
 
 def find(
-    case_id: Annotated[str, typer.Argument(metavar="CASE", help="A case id as findings and reports show it.")],
+    case_id: Annotated[str, typer.Argument(metavar="CASE", help="The case id that a finding or a report shows.")],
     dicom: Dicom = None,
     site_file: SiteFile = DEFAULT_SITE,
     as_json: Json = False,
 ) -> None:
-    """Print which folder, or line of studies.csv, is behind a pseudonym. Printed here, written nowhere."""
+    """Print which folder, or which line of studies.csv, a pseudonym stands for. Nothing is written."""
     from prostafed.client.commands.show import show_series
     from prostafed.client.ingest.series_map import name_series
     from prostafed.client.manifest import check_manifest
