@@ -24,7 +24,7 @@ def build(parameters: PairParameters) -> Method:
     return pair_method(parameters.projection_size, lambda z1, z2, records: spectral_loss(z1, z2))
 
 
-METHODS["spectral"] = MethodEntry(__name__, PairParameters, "contrastive", shared=("encoder", "projection"))
+METHODS["spectral"] = MethodEntry(__name__, PairParameters, shared=("encoder", "projection"))
 if __name__ == "__main__":
     stages = [{"kind": "pretrain", "method": "spectral", "rounds": 2}, *STUDY["stage"][1:]]
     print(f"Report: {simulate(STUDY | {'stage': stages}, {'site': HOSPITALS}, 'runs/own_method').report}")

@@ -90,9 +90,7 @@ def run(
     name: Annotated[
         str | None, typer.Option("--name", help="Name of the run. By default the study's name and hash.")
     ] = None,
-    initial: Annotated[
-        Path | None, typer.Option("--initial", help="The file of weights that the study names.")
-    ] = None,
+    initial: Annotated[Path | None, typer.Option("--initial", help="The file of weights that the study names.")] = None,
     as_json: Json = False,
 ) -> None:
     """Run a study with the connected sites, or continue the run of that name."""

@@ -23,9 +23,7 @@ Cache = Annotated[
 Engine = Annotated[
     str, typer.Option("--engine", help="Where sites run: local (this process) or flower (Flower on Ray).")
 ]
-Initial = Annotated[
-    Path | None, typer.Option("--initial", help="The file of weights that the study names.")
-]
+Initial = Annotated[Path | None, typer.Option("--initial", help="The file of weights that the study names.")]
 
 
 def compare(
