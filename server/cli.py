@@ -19,10 +19,10 @@ app = typer.Typer(help="Coordinate a federation of hospitals.", no_args_is_help=
 Home = Annotated[
     Path,
     typer.Option(
-        "--home", help="The coordinator's folder: keys, enrolled sites, runs.", envvar="PROSTAFED_SERVER_HOME"
+        "--home", help="The coordinator's folder: it holds keys, sites and runs.", envvar="PROSTAFED_SERVER_HOME"
     ),
 ]
-Json = Annotated[bool, typer.Option("--json", help="Print one JSON object on stdout; progress stays on stderr.")]
+Json = Annotated[bool, typer.Option("--json", help="Print the result as one JSON object on stdout.")]
 DEFAULT_HOME = Path("coordinator")
 
 
@@ -30,11 +30,11 @@ DEFAULT_HOME = Path("coordinator")
 def init(
     home: Home = DEFAULT_HOME,
     host: Annotated[
-        list[str] | None, typer.Option("--host", help="Name or address sites will use; repeatable.")
+        list[str] | None, typer.Option("--host", help="Name or address that the sites use to reach you. Repeatable.")
     ] = None,
     as_json: Json = False,
 ) -> None:
-    """Make a coordinator's home, with a certificate authority of its own."""
+    """Make the coordinator's folder, with a certificate authority of its own."""
     from prostafed.server.link.link import create_home
 
     certificate = create_home(home, tuple(host or ())).ca_certificate
@@ -51,7 +51,7 @@ def enrol(
     home: Home = DEFAULT_HOME,
     as_json: Json = False,
 ) -> None:
-    """Let a site take part."""
+    """Let a site take part from now on."""
     from prostafed.server.link.link import enrol_site
 
     enrol_site(home, name, public_key)
@@ -68,10 +68,10 @@ def start(
     port: Annotated[int, typer.Option("--port", help="Port to listen on.", min=1, max=65535)] = 8000,
     as_json: Json = False,
 ) -> None:
-    """Run the link the sites connect to, until Ctrl-C.
+    """Run the link that the sites connect to, until Ctrl-C.
 
-    Anyone who reaches this port and holds ca.crt could submit runs: until a reverse proxy stands before it, keep it on
-    loopback or a network you trust.
+    Anyone who reaches this port and holds ca.crt can submit runs. Keep the port on loopback or in a network you trust,
+    unless a reverse proxy guards it.
     """
     from prostafed.server.link.link import start_link
 
@@ -85,16 +85,16 @@ def start(
 
 @app.command()
 def run(
-    study_file: Annotated[Path, typer.Argument(metavar="STUDY.toml", help="What is learnt, and how.")],
-    sites: Annotated[int, typer.Option("--sites", help="How many sites to wait for.", min=1)],
+    study_file: Annotated[Path, typer.Argument(metavar="STUDY.toml", help="The study file: what is learnt, and how.")],
+    sites: Annotated[int, typer.Option("--sites", help="How many sites to wait for before the run starts.", min=1)],
     home: Home = DEFAULT_HOME,
-    name: Annotated[str | None, typer.Option("--name", help="Name of the run; by default study name and hash.")] = None,
-    initial: Annotated[
-        Path | None, typer.Option("--initial", help="The file whose SHA-256 the study's [initial] names.")
+    name: Annotated[
+        str | None, typer.Option("--name", help="Name of the run. By default the study's name and hash.")
     ] = None,
+    initial: Annotated[Path | None, typer.Option("--initial", help="The file of weights that the study names.")] = None,
     as_json: Json = False,
 ) -> None:
-    """Run a study with the sites that are connected; the same name again continues a run that ended early."""
+    """Run a study with the connected sites, or continue the run of that name."""
     study = read_study(study_file)
     run_name = name or f"{study.name}-{study.hash()[:12]}"
     if not RUN_NAME.fullmatch(run_name):
@@ -112,7 +112,7 @@ def resume(
     home: Home = DEFAULT_HOME,
     as_json: Json = False,
 ) -> None:
-    """Take a run up where it stands: after a crash, a stop, or a round that too few sites answered."""
+    """Continue a run that crashed, was stopped, or lacked answers from the sites."""
     from prostafed.server.link.submission import read_submission
 
     _run(home, read_submission(home, name), as_json)
@@ -122,7 +122,7 @@ def resume(
 def watch(
     name: Annotated[str, typer.Argument(help="Name of the run.")], home: Home = DEFAULT_HOME, as_json: Json = False
 ) -> None:
-    """Show the rounds of a run that goes on, from its first; leaving does not stop it."""
+    """Show all rounds of a run while it goes on. Ctrl-C ends the watching, not the run."""
     from prostafed.server.link.submission import follow_run
 
     follow_run(home, name, _show_round)
@@ -134,7 +134,7 @@ def watch(
 def stop(
     name: Annotated[str, typer.Argument(help="Name of the run.")], home: Home = DEFAULT_HOME, as_json: Json = False
 ) -> None:
-    """End a run; `run` with the same name continues it. Sites may compute for some seconds more."""
+    """Stop a run. `resume` continues it. The sites may compute for some seconds more."""
     from prostafed.server.link.submission import stop_run
 
     stop_run(home, name)
@@ -149,7 +149,7 @@ def report(
     folder: Annotated[Path, typer.Argument(metavar="RUN", help="A run folder.")],
     as_json: Json = False,
 ) -> None:
-    """Write RUN/report.html again, from the run folder alone."""
+    """Write the report of a run again, from its folder alone."""
     from prostafed.server.report import write_report
 
     print_report(folder, write_report(folder), as_json)
@@ -159,15 +159,15 @@ def report(
 def export(
     folder: Annotated[Path, typer.Argument(metavar="RUN", help="A run folder.")],
     out: Annotated[
-        Path | None, typer.Option("--out", metavar="BUNDLE", help="New folder for the bundle; else RUN/bundle.")
+        Path | None, typer.Option("--out", metavar="BUNDLE", help="New folder for the bundle. By default RUN/bundle.")
     ] = None,
     min_confidence: Annotated[
         float | None,
-        typer.Option("--min-confidence", min=0, max=1, help="Confidence from which candidates are shown; 0.1."),
+        typer.Option("--min-confidence", min=0, max=1, help="Show candidates from this confidence on. By default 0.1."),
     ] = None,
     as_json: Json = False,
 ) -> None:
-    """Write the model of a finished run as a bundle a hospital can use, with its model card."""
+    """Write the model of a finished run as a bundle that a hospital can use, with a model card."""
     from prostafed.server.export import export_run
 
     made = export_run(folder, out, min_confidence)

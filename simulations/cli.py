@@ -11,69 +11,65 @@ from typing import Annotated
 import typer
 
 from prostafed.common.errors import ConfigurationError, ProstafedError, nearest
-from prostafed.common.shell.command import TYPER, print_json, run_command
+from prostafed.common.shell.command import TYPER, print_json, run_command, say_command
 from prostafed.common.shell.configuration import parse
 from prostafed.common.study import read_study
 from prostafed.server.cli import print_report
-from prostafed.simulations.comparison.cli import compare, sweep
+from prostafed.simulations.comparison.cli import (
+    Cache,
+    Engine,
+    FederationFile,
+    Initial,
+    Json,
+    StudyFile,
+    compare,
+    sweep,
+)
 from prostafed.simulations.datasets import DATASETS, load_dataset
-from prostafed.simulations.run.places import CACHE_VARIABLE, DEFAULT_CACHE
+from prostafed.simulations.run.places import DEFAULT_CACHE
 
 app = typer.Typer(help="Emulate a federation of hospitals on this machine.", no_args_is_help=True, **TYPER)
 app.command()(compare)
 app.command()(sweep)
 
-Json = Annotated[bool, typer.Option("--json", help="Print one JSON object on stdout; progress stays on stderr.")]
-Out = Annotated[Path | None, typer.Option("--out", help="Run folder; by default a new one in runs/.")]
-Cache = Annotated[
-    Path, typer.Option("--cache", help="Where prepared cases are kept between runs.", envvar=CACHE_VARIABLE)
-]
-Engine = Annotated[
-    str, typer.Option("--engine", help="local (in this process) or flower (Flower's simulation runtime on Ray).")
-]
+Out = Annotated[Path | None, typer.Option("--out", help="Folder of the run. By default a new one in runs/.")]
 
 
 @app.command()
 def demo(out: Out = None, cache: Cache = DEFAULT_CACHE, as_json: Json = False) -> None:
-    """Three emulated hospitals pretrain and fine-tune together, on generated images, beside local and
-    pooled training.
-    """
+    """Train a model at three emulated hospitals, on generated images, and compare it with local and pooled training."""
     studies = Path(__file__).parent / "experiments"
     run(studies / "demo.toml", studies / "demo-federation.toml", out=out, cache=cache, as_json=as_json)
 
 
 @app.command()
 def run(
-    study_file: Annotated[Path, typer.Argument(metavar="STUDY.toml", help="What is learnt, and how.")],
-    federation_file: Annotated[Path, typer.Argument(metavar="FEDERATION.toml", help="Who takes part.")],
+    study_file: StudyFile,
+    federation_file: FederationFile,
     out: Out = None,
     engine: Engine = "local",
-    resume: Annotated[bool, typer.Option("--resume", help="Continue the run that --out holds.")] = False,
-    cpus_per_site: Annotated[int, typer.Option(help="Engine flower: CPUs per emulated site.", min=1)] = 1,
+    resume: Annotated[bool, typer.Option("--resume", help="Continue the run in the folder --out.")] = False,
+    cpus_per_site: Annotated[int, typer.Option(help="CPUs of each site, for the engine flower.", min=1)] = 1,
     gpus_per_site: Annotated[
         float,
         typer.Option(
-            help="Engine flower: GPUs per emulated site, fractions allowed; with 0 sites train on the CPU.", min=0
+            help="GPUs of each site, for the engine flower. 0.5 lets two sites share one; 0 trains on the CPU.", min=0
         ),
     ] = 0.0,
-    initial: Annotated[
-        Path | None, typer.Option("--initial", help="The file whose SHA-256 the study's [initial] names.")
-    ] = None,
+    initial: Initial = None,
     cache: Cache = DEFAULT_CACHE,
     as_json: Json = False,
 ) -> None:
-    """Run a study over an emulated federation, to a run folder with a report."""
+    """Run a study over an emulated federation and write a report."""
     study = read_study(study_file)
     if resume and out is None:
         raise ConfigurationError("--resume needs --out: the folder of the run to continue.")
     from prostafed.simulations.federation.federation_file import read_federation
-    from prostafed.simulations.run.engine import ENGINES
 
-    if engine not in ENGINES:
-        raise ConfigurationError(f"--engine is '{engine}', expected one of {', '.join(ENGINES)}.")
     federation = read_federation(federation_file)
     folder = out or Path("runs") / f"{study.name}-{datetime.now(UTC):%Y%m%d-%H%M%S}"
 
+    from prostafed.simulations.run.export import list_next
     from prostafed.simulations.run.show import showing
     from prostafed.simulations.run.simulation import Simulation, run_simulation
 
@@ -84,33 +80,39 @@ def run(
         with showing(study) as watchers:
             written = run_simulation(simulation, resume, watchers)
     except KeyboardInterrupt as error:
-        again = shlex.join(["prostafed-sim", "run", str(study_file), str(federation_file), "--out", str(folder)])
+        again = say_command("prostafed-sim", "run", study_file, federation_file, "--out", folder)
         again += f" --initial {shlex.quote(str(initial))}" if initial else ""
-        raise ProstafedError(f"Interrupted; finished rounds are kept. To go on: {again} --resume") from error
+        raise ProstafedError(f"Interrupted; finished rounds are kept. To continue: {again} --resume") from error
     print_report(folder, written, as_json)
+    if not as_json and (following := list_next(folder)):
+        print("Next: a bundle of the model, a generated DICOM export, and what the model finds in it.")
+        print("\n".join(f"  {each}" for each in following))
 
 
 @app.command()
 def phantom(
-    cases: Annotated[int, typer.Option("--cases", help="How many studies.", min=1)],
-    out: Annotated[Path, typer.Option("--out", help="Folder to write to; called again, it goes on.")],
-    seed: Annotated[int, typer.Option("--seed", help="Another seed, other patients.", min=0)] = 0,
+    cases: Annotated[int, typer.Option("--cases", help="How many studies to generate.", min=1)],
+    out: Annotated[Path, typer.Option("--out", help="Folder to write to. Studies that are there already are kept.")],
+    seed: Annotated[int, typer.Option("--seed", help="Another seed gives other patients.", min=0)] = 0,
     center: Annotated[
-        list[str] | None, typer.Option("--center", help="RUMC, ZGT, PCNN: rates to follow; repeatable; default: all.")
+        list[str] | None, typer.Option("--center", help="Centre to imitate: RUMC, ZGT or PCNN. Repeatable.")
     ] = None,
     vendor: Annotated[
         str | None,
-        typer.Option("--vendor", help="Look: siemens, ge, philips or uih; default: that of --dicom, else siemens."),
+        typer.Option(
+            "--vendor",
+            help="Scanner to imitate: siemens, ge, philips or uih. By default that of --dicom.",
+        ),
     ] = None,
     dicom: Annotated[
         str | None,
         typer.Option("--dicom", help="Write DICOM as this scanner does: siemens, ge, philips, uih or enhanced."),
     ] = None,
-    readers: Annotated[int, typer.Option("--readers", help="PI-RADS reads per case, 1 to 7.")] = 1,
-    kappa: Annotated[float, typer.Option("--kappa", help="Agreement of two readers on PI-RADS >= 4.")] = 0.6,
+    readers: Annotated[int, typer.Option("--readers", help="How many readers score each case, 1 to 7.")] = 1,
+    kappa: Annotated[float, typer.Option("--kappa", help="How far two readers agree on PI-RADS >= 4.")] = 0.6,
     as_json: Json = False,
 ) -> None:
-    """Write generated biparametric studies: in the PI-CAI layout, or as DICOM with a site's manifest."""
+    """Generate biparametric studies and write them in the PI-CAI layout, or as DICOM with a site's manifest."""
     from rich.console import Console
     from rich.progress import Progress
 
@@ -152,13 +154,13 @@ def phantom(
 
 @app.command()
 def datasets(
-    name: Annotated[str | None, typer.Argument(metavar="NAME", help="One of the sets; all by default.")] = None,
+    name: Annotated[str | None, typer.Argument(metavar="NAME", help="The set to describe. By default all.")] = None,
     root: Annotated[
-        Path | None, typer.Option("--root", help="Check this folder against the tree the set is expected in.")
+        Path | None, typer.Option("--root", help="Check whether this folder holds the set as it is published.")
     ] = None,
     as_json: Json = False,
 ) -> None:
-    """Public prostate MRI sets: sites, licence, size, where to get them, expected tree; --root checks a folder."""
+    """Describe the public sets of prostate MRI and where to get them, or check a folder that holds one."""
     from prostafed.simulations.datasets.describe import describe_dataset, describe_survey
 
     known = [load_dataset(each) for each in (DATASETS if name is None else (name,))]
@@ -183,13 +185,42 @@ def datasets(
 
 @app.command()
 def report(
-    folder: Annotated[Path, typer.Argument(metavar="RUN", help="A run folder.")],
+    folder: Annotated[Path, typer.Argument(metavar="RUN", help="The folder of the run.")],
     as_json: Json = False,
 ) -> None:
-    """Write RUN/report.html again, from the run folder alone."""
+    """Write the report of a run again, from its folder alone."""
     from prostafed.server.report import write_report
 
     print_report(folder, write_report(folder), as_json)
+
+
+@app.command()
+def export(
+    folder: Annotated[Path, typer.Argument(metavar="RUN", help="The folder of a finished run.")],
+    site: Annotated[
+        str, typer.Option("--site", metavar="NAME", help="The site whose heads complete the model, if they stayed.")
+    ] = "",
+    out: Annotated[
+        Path | None,
+        typer.Option("--out", metavar="BUNDLE", help="New folder for the bundle; else RUN/bundle or RUN/bundle-NAME."),
+    ] = None,
+    min_confidence: Annotated[
+        float | None,
+        typer.Option("--min-confidence", min=0, max=1, help="Show candidates from this confidence on; else 0.1."),
+    ] = None,
+    as_json: Json = False,
+) -> None:
+    """Write the federation's model as a bundle that `prostafed-site predict` reads."""
+    from prostafed.simulations.run.export import export_simulation
+
+    made = export_simulation(folder, site, out, min_confidence)
+    if as_json:
+        print_json(made)
+        return
+    owner = f"It holds the heads of {made['site']}." if made["site"] else "It is the federation's whole model."
+    print(f"Bundle: {made['bundle']}\n{owner} Read its docs/README.md before you pass it on.")
+    if made["generated"]:
+        print("It learnt from generated images. Show it no patient.")
 
 
 def main() -> None:

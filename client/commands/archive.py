@@ -13,29 +13,31 @@ from prostafed.common.shell.command import print_json
 def pull(
     out: Annotated[Path, typer.Option("--out", metavar="DIR", help="Folder for the studies, named by pseudonym.")],
     host: Annotated[str, typer.Option("--host", help="Name or address of the archive.")],
-    port: Annotated[int, typer.Option("--port", min=1, max=65535, help="Its DICOM port.")] = 104,
-    ae_title: Annotated[str, typer.Option("--ae-title", help="Its AE title.")] = "ANY-SCP",
-    calling_ae_title: Annotated[str, typer.Option("--calling-ae-title", help="Ours, as it knows us.")] = "PROSTAFED",
+    port: Annotated[int, typer.Option("--port", min=1, max=65535, help="DICOM port of the archive.")] = 104,
+    ae_title: Annotated[str, typer.Option("--ae-title", help="AE title of the archive.")] = "ANY-SCP",
+    calling_ae_title: Annotated[str, typer.Option("--calling-ae-title", help="Our AE title.")] = "PROSTAFED",
     since: Day = None,
     until: Day = None,
-    description: Annotated[str, typer.Option("--description", help="A part of the study's description.")] = "",
-    modality: Annotated[str, typer.Option("--modality", help="Modality of the studies.")] = "MR",
+    description: Annotated[str, typer.Option("--description", help="Text in the study's description.")] = "",
+    modality: Annotated[str, typer.Option("--modality", help="Fetch only studies of this modality.")] = "MR",
     listed: Annotated[
-        Path | None, typer.Option("--list", metavar="CSV", help="Column accession_number or patient_id: only those.")
+        Path | None, typer.Option("--list", metavar="CSV", help="Table of accession_number or patient_id to fetch.")
     ] = None,
-    move: Annotated[bool, typer.Option("--move", help="By C-MOVE: the archive connects to us.")] = False,
-    listen_port: Annotated[int, typer.Option("--listen-port", min=1, max=65535, help="Ours, for --move.")] = 11113,
-    listen_host: Annotated[str, typer.Option("--listen-host", help="Address to listen on for --move; else all.")] = "",
+    move: Annotated[bool, typer.Option("--move", help="Fetch by C-MOVE: the archive connects to us.")] = False,
+    listen_port: Annotated[int, typer.Option("--listen-port", min=1, max=65535, help="Our port, for --move.")] = 11113,
+    listen_host: Annotated[str, typer.Option("--listen-host", help="Our address, for --move. By default all.")] = "",
     tls_authority: Annotated[
-        Path | None, typer.Option("--tls-authority", metavar="CRT", help="Use TLS; who signed the archive's key.")
+        Path | None, typer.Option("--tls-authority", metavar="CRT", help="Use TLS. The archive's authority.")
     ] = None,
-    tls_certificate: Annotated[Path | None, typer.Option("--tls-certificate", metavar="CRT", help="Ours.")] = None,
-    tls_key: Annotated[Path | None, typer.Option("--tls-key", metavar="KEY", help="Ours.")] = None,
+    tls_certificate: Annotated[
+        Path | None, typer.Option("--tls-certificate", metavar="CRT", help="Our certificate.")
+    ] = None,
+    tls_key: Annotated[Path | None, typer.Option("--tls-key", metavar="KEY", help="Our private key.")] = None,
     site_file: SiteFile = DEFAULT_SITE,
-    dry_run: Annotated[bool, typer.Option("--dry-run", help="Only say what the archive has.")] = False,
+    dry_run: Annotated[bool, typer.Option("--dry-run", help="Say what the archive has; fetch nothing.")] = False,
     as_json: Json = False,
 ) -> None:
-    """Fetch studies from the PACS into a folder to index; again: only what is missing. Exit 1 if something is left."""
+    """Fetch studies from the PACS that the folder does not hold yet. Exit 1: some are still missing."""
     from prostafed.client.commands.show import showing
     from prostafed.client.site.identity import read_secret
     from prostafed.client.site.site_file import read_site_file

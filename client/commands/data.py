@@ -1,7 +1,8 @@
 """index, qc and find: from a PACS export to cases, and a look at them."""
 
+from dataclasses import replace
 from pathlib import Path
-from typing import Annotated
+from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
@@ -18,50 +19,38 @@ from prostafed.client.commands.options import (
 from prostafed.common.errors import ConfigurationError
 from prostafed.common.shell.command import print_json
 
+if TYPE_CHECKING:
+    from prostafed.client.ingest.index import IndexRequest
+    from prostafed.client.site.site_file import Site
+    from prostafed.common.study import Data
+
 
 def index(
     dicom: Dicom = None,
     out: Annotated[
-        Path | None, typer.Option("--out", metavar="CASES", help="Folder for the cases; else `cases` of the site file.")
+        Path | None,
+        typer.Option("--out", metavar="CASES", help="Folder for the cases. By default `cases` of the site file."),
     ] = None,
     site_file: SiteFile = DEFAULT_SITE,
     study_file: StudyFile = None,
     series_map: Annotated[
-        Path | None, typer.Option("--series-map", metavar="CSV", help="Which series to use; else CASES/series_map.csv.")
+        Path | None, typer.Option("--series-map", metavar="CSV", help="Series to use. By default CASES/series_map.csv.")
     ] = None,
     as_json: Json = False,
     dry_run: Annotated[bool, typer.Option("--dry-run", help="Say what would be done; write nothing.")] = False,
-    workers: Annotated[int | None, typer.Option("--workers", min=1, help="Processes; by default one a core.")] = None,
+    workers: Annotated[int | None, typer.Option("--workers", min=1, help="Processes. By default one a core.")] = None,
 ) -> None:
-    """Turn a PACS export into cases, or say what to export again. Exit 0 all studies usable, 1 some refused."""
+    """Turn a PACS export into cases, or say what to export again. Exit 0: all studies are usable; 1: some are not."""
     from prostafed.client.commands.show import list_findings, show_index, showing
-    from prostafed.client.ingest.index import IndexRequest, index_site
-    from prostafed.client.manifest import read_manifest
-    from prostafed.client.manifest.rows import STUDIES
-    from prostafed.client.site.identity import read_secret
+    from prostafed.client.ingest.index import index_site
     from prostafed.client.site.site_file import read_site_file
-    from prostafed.common.imaging.cases import Grid
 
-    settings, data = read_site_file(site_file), read_data(study_file)
-    secret = read_secret(settings.secret)
-    has_manifest = (settings.manifest / STUDIES).is_file()
-    if not has_manifest:
+    settings = read_site_file(site_file)
+    request = plan_index(settings, read_data(study_file), dicom)
+    if request.manifest is None:
         typer.echo("No manifest: cases get no labels. Make one: prostafed-site manifest init.", err=True)
-    export = None if has_manifest and not (dicom or settings.dicom) else find_dicom(settings, dicom)
-    request = IndexRequest(
-        dicom=export,
-        out=out or settings.cases,
-        secret=secret,
-        grid=Grid(data.spacing_mm, data.size),
-        sequences=data.sequences,
-        allow_missing=data.allow_missing,
-        manifest=read_manifest(settings.manifest) if has_manifest else None,
-        manifest_folder=settings.manifest if has_manifest else None,
-        series_map=series_map,
-        center=settings.center,
-        dry_run=dry_run,
-        workers=workers,
-    )
+    options: dict[str, Any] = {"series_map": series_map, "dry_run": dry_run, "workers": workers}
+    request = replace(request, out=out or settings.cases, **options)
     with showing("Indexing") as on_study:
         found = index_site(request, on_study)
     if as_json:
@@ -72,18 +61,44 @@ def index(
         raise typer.Exit(1)
 
 
+def plan_index(site: "Site", data: "Data", dicom: Path | None) -> "IndexRequest":
+    """Return what is indexed for a study with `data`: the export `dicom`, else the site file's, with the manifest where
+    there is one. Raises ConfigurationError where the secret, the export or the manifest is wrong.
+    """
+    from prostafed.client.ingest.index import IndexRequest
+    from prostafed.client.manifest import read_manifest
+    from prostafed.client.manifest.rows import STUDIES
+    from prostafed.client.site.identity import read_secret
+    from prostafed.common.imaging.cases import Grid
+
+    secret = read_secret(site.secret)
+    has_manifest = (site.manifest / STUDIES).is_file()
+    return IndexRequest(
+        dicom=None if has_manifest and not (dicom or site.dicom) else find_dicom(site, dicom),
+        out=site.cases,
+        secret=secret,
+        grid=Grid(data.spacing_mm, data.size),
+        sequences=data.sequences,
+        allow_missing=data.allow_missing,
+        manifest=read_manifest(site.manifest) if has_manifest else None,
+        manifest_folder=site.manifest if has_manifest else None,
+        center=site.center,
+    )
+
+
 def qc(
     out: Annotated[
-        Path, typer.Option("--out", metavar="REPORT.html", help="The report to write; its figures as JSON.")
+        Path, typer.Option("--out", metavar="REPORT.html", help="The report to write. A JSON file goes beside it.")
     ],
     cases: Annotated[
-        Path | None, typer.Option("--cases", metavar="CASES", help="Indexed folder; else `cases` of the site file.")
+        Path | None,
+        typer.Option("--cases", metavar="CASES", help="Folder of indexed cases. By default `cases` of the site file."),
     ] = None,
     pictures: Annotated[int, typer.Option("--pictures", min=0, help="Cases to show, those with warnings first.")] = 60,
     site_file: SiteFile = DEFAULT_SITE,
     as_json: Json = False,
 ) -> None:
-    """Write a report on the quality of the indexed cases, with pictures: for this hospital, not to be passed on."""
+    """Write a report with pictures on the quality of the indexed cases. It must stay at this hospital."""
     from prostafed.client.commands.show import showing
     from prostafed.client.ingest.quality import write_quality_report
     from prostafed.client.site.site_file import read_site_file
@@ -98,12 +113,12 @@ def qc(
 
 
 def find(
-    case_id: Annotated[str, typer.Argument(metavar="CASE", help="A case id as findings and reports show it.")],
+    case_id: Annotated[str, typer.Argument(metavar="CASE", help="The case id that a finding or a report shows.")],
     dicom: Dicom = None,
     site_file: SiteFile = DEFAULT_SITE,
     as_json: Json = False,
 ) -> None:
-    """Print which folder, or line of studies.csv, is behind a pseudonym. Printed here, written nowhere."""
+    """Print which folder, or which line of studies.csv, a pseudonym stands for. Nothing is written."""
     from prostafed.client.commands.show import show_series
     from prostafed.client.ingest.series_map import name_series
     from prostafed.client.manifest import check_manifest

@@ -10,7 +10,7 @@ from prostafed.common.errors import ConfigurationError
 from prostafed.common.shell.command import TYPER, print_json
 
 app = typer.Typer(
-    help="What is known of the studies beside the images: studies.csv, lesions.csv, reads.csv.",
+    help="Keep the tables of what is known beside the images: studies.csv, lesions.csv, reads.csv.",
     no_args_is_help=True,
     **TYPER,
 )
@@ -18,7 +18,7 @@ app = typer.Typer(
 
 @app.command("init")
 def init_tables(dicom: Dicom = None, site_file: SiteFile = DEFAULT_SITE, as_json: Json = False) -> None:
-    """Write the tables, with a line per study of the export; again: add new studies, leave what you wrote."""
+    """Write the tables with a line for each study of the export. Lines that are there already are kept."""
     from prostafed.client.ingest.draft import init_manifest
     from prostafed.client.ingest.patients import describe_shared, find_shared_numbers
     from prostafed.client.site.identity import read_secret
@@ -38,7 +38,7 @@ def init_tables(dicom: Dicom = None, site_file: SiteFile = DEFAULT_SITE, as_json
 
 @app.command("check")
 def check_tables(site_file: SiteFile = DEFAULT_SITE, as_json: Json = False) -> None:
-    """List every mistake in the tables: file, line, column, what is allowed, what was found. Exit 1 if there is one."""
+    """List every mistake in the tables, with file, line and column. Exit 1: there is one."""
     from prostafed.client.manifest import check_manifest
     from prostafed.client.site.site_file import read_site_file
 
@@ -61,8 +61,8 @@ def check_tables(site_file: SiteFile = DEFAULT_SITE, as_json: Json = False) -> N
 
 @app.command("import")
 def import_tables(
-    source: Annotated[Path, typer.Argument(metavar="TABLE", help="marksheet.csv, or Prostate158's folder.")],
-    kind: Annotated[str, typer.Option("--from", help="picai or prostate158.")] = "picai",
+    source: Annotated[Path, typer.Argument(metavar="TABLE", help="PI-CAI's marksheet.csv, or Prostate158's folder.")],
+    kind: Annotated[str, typer.Option("--from", help="The data set: picai or prostate158.")] = "picai",
     site_file: SiteFile = DEFAULT_SITE,
     as_json: Json = False,
 ) -> None:

@@ -15,18 +15,23 @@ if TYPE_CHECKING:
 
 DEFAULT_SITE = Path("site.toml")
 
-Json = Annotated[bool, typer.Option("--json", help="Print one JSON object on stdout.")]
+Json = Annotated[bool, typer.Option("--json", help="Print the result as one JSON object on stdout.")]
 SiteFile = Annotated[Path, typer.Option("--site", metavar="SITE.toml", help="The site file.")]
 StudyFile = Annotated[
     Path | None,
-    typer.Option("--study", metavar="STUDY.toml", help="The study whose grid and sequences count; else the defaults."),
+    typer.Option(
+        "--study",
+        metavar="STUDY.toml",
+        help="The study that sets grid and sequences.",
+    ),
 ]
 Dicom = Annotated[
     Path | None,
-    typer.Option("--dicom", metavar="DIR", help="Folder of the PACS export; else `dicom` of the site file."),
+    typer.Option("--dicom", metavar="DIR", help="Folder of the PACS export. By default `dicom` of the site file."),
 ]
 Day = Annotated[
-    datetime | None, typer.Option(formats=["%Y-%m-%d"], metavar="YYYY-MM-DD", help="Studies from, or up to, this day.")
+    datetime | None,
+    typer.Option(formats=["%Y-%m-%d"], metavar="YYYY-MM-DD", help="The first or the last day to fetch."),
 ]
 
 

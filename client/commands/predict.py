@@ -5,36 +5,28 @@ from typing import Annotated, Any
 
 import typer
 
-from prostafed.client.commands.options import DEFAULT_SITE, Dicom, Json, SiteFile, find_dicom
+from prostafed.client.commands.options import DEFAULT_SITE, Dicom, Json, SiteFile
 from prostafed.common.shell.command import print_json
 
 
 def predict(
-    model: Annotated[Path, typer.Option("--model", metavar="BUNDLE", help="The folder of a model bundle.")],
+    model: Annotated[Path, typer.Option("--model", metavar="BUNDLE", help="Folder of the model bundle.")],
     out: Annotated[Path, typer.Option("--out", metavar="DIR", help="Folder for the results, one per study.")],
     dicom: Dicom = None,
     site_file: SiteFile = DEFAULT_SITE,
     series_map: Annotated[
-        Path | None, typer.Option("--series-map", metavar="CSV", help="Which series to use; else CASES/series_map.csv.")
+        Path | None, typer.Option("--series-map", metavar="CSV", help="Series to use. By default CASES/series_map.csv.")
     ] = None,
     as_json: Json = False,
 ) -> None:
-    """Show a model the studies of a PACS export: candidates, heat map and report as DICOM. Exit 1 some refused."""
+    """Let a model read the studies of a PACS export and write its findings as DICOM. Exit 1: it refused some."""
+    from prostafed.client import predict_studies
     from prostafed.client.commands.show import showing
-    from prostafed.client.ingest.index import SERIES_MAP
-    from prostafed.client.ingest.series_map import read_uses
-    from prostafed.client.site.identity import read_secret
     from prostafed.client.site.site_file import read_site_file
-    from prostafed.common.bundle.record import read_bundle
 
     settings = read_site_file(site_file)
-    secret, folder, bundle = read_secret(settings.secret), find_dicom(settings, dicom), read_bundle(model)
-    map_path = series_map or settings.cases / SERIES_MAP
-    uses = read_uses(map_path) if series_map or map_path.is_file() else {}
-    from prostafed.client.predict.run import PredictRequest, predict_site
-
     with showing("Predicting") as on_study:
-        found = predict_site(PredictRequest(folder, out, bundle, secret, settings.devices[0], uses), on_study)
+        found = predict_studies(settings, model, out, dicom, series_map, on_study)
     print_json(found) if as_json else print(show_predictions(found, out))
     said = [*found["findings"], *(each for study in found["studies"] for each in study["findings"])]
     if any(each["severity"] == "F" for each in said):
@@ -42,19 +34,19 @@ def predict(
 
 
 def export(
-    run: Annotated[str, typer.Argument(metavar="RUN", help="Name of the run, as in the site's memory.")],
+    run: Annotated[str, typer.Argument(metavar="RUN", help="Name of the run in the site's memory.")],
     model: Annotated[
-        Path, typer.Option("--model", metavar="FILE", help="The run's model.safetensors, from the coordinator.")
+        Path, typer.Option("--model", metavar="FILE", help="The run's model.safetensors, which the coordinator sends.")
     ],
     out: Annotated[Path, typer.Option("--out", metavar="BUNDLE", help="New folder for the bundle.")],
     min_confidence: Annotated[
         float | None,
-        typer.Option("--min-confidence", min=0, max=1, help="Confidence from which candidates are shown; 0.1."),
+        typer.Option("--min-confidence", min=0, max=1, help="Show candidates from this confidence on. By default 0.1."),
     ] = None,
     site_file: SiteFile = DEFAULT_SITE,
     as_json: Json = False,
 ) -> None:
-    """Write a run's model with this site's own heads as a bundle for `predict`. It holds what never left the site."""
+    """Write a run's model with this site's own heads as a bundle for `predict`. The heads never left the site."""
     from prostafed.client.predict.own_model import export_own
     from prostafed.client.site.site_file import read_site_file
     from prostafed.common.bundle.record import Thresholds

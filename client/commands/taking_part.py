@@ -13,10 +13,10 @@ from prostafed.common.shell.command import print_json
 
 def init(
     folder: Annotated[Path, typer.Argument(metavar="DIR", help="The folder to make.")],
-    name: Annotated[str, typer.Option("--name", help="The site's name: lower case letters, digits, hyphens.")],
+    name: Annotated[str, typer.Option("--name", help="Name of the site: lower case letters, digits and hyphens.")],
     as_json: Json = False,
 ) -> None:
-    """Make a site's folder: site file, secret, key pair, empty manifest."""
+    """Make a site's folder with a site file, a secret, a key pair and an empty manifest."""
     from prostafed.client.site.setup import init_site
 
     made = init_site(folder, name)
@@ -37,7 +37,7 @@ def key(
     path: Annotated[Path, typer.Argument(metavar="KEY", help="Where to write the private key, e.g. site.key.")],
     as_json: Json = False,
 ) -> None:
-    """Make the site's key pair; the coordinator enrols KEY.pub, KEY itself never leaves."""
+    """Make the site's key pair. Send KEY.pub to the coordinator; KEY itself never leaves."""
     from prostafed.common.shell.keys import create_node_key
 
     public = create_node_key(path, path.stem)
@@ -48,7 +48,7 @@ def key(
 
 
 def check(site_file: SiteFile = DEFAULT_SITE, study_file: StudyFile = None, as_json: Json = False) -> None:
-    """Say what still stands in the way of taking part: one sentence and one fix each. Exit 0 ready, 1 not yet."""
+    """Say what keeps the site from taking part, and how to mend it. Exit 0: ready; 1: not yet."""
     from prostafed.client.commands.show import show_results, showing
     from prostafed.client.preflight import run_checks
     from prostafed.client.preflight.records import Situation

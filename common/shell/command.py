@@ -5,7 +5,10 @@ object.
 import io
 import json
 import os
+import shlex
+import shutil
 import sys
+from pathlib import Path
 from typing import Any
 
 import click
@@ -42,6 +45,18 @@ def run_command(app: typer.Typer) -> None:
 def print_json(value: Any) -> None:
     """Print the one object of a --json command."""
     print(json.dumps(value, indent=2, sort_keys=True), flush=True)
+
+
+def say_command(program: str, *arguments: object) -> str:
+    """Return a command line of one of our programs that can be pasted into the shell this one was called from: where
+    this one was called by its path, the other lies beside it.
+    """
+    called = Path(sys.argv[0])
+    beside = called.with_name(program)
+    known = shutil.which(program)
+    if called.name.startswith("prostafed-") and not (known and beside.exists() and Path(known).samefile(beside)):
+        program = str(beside)
+    return shlex.join([program, *map(str, arguments)])
 
 
 def _fail(text: str, exit_code: int) -> None:

@@ -30,14 +30,21 @@ SectionT = TypeVar("SectionT")
 def read_toml(path: Path, model: type[SectionT]) -> SectionT:
     """Read `path` into `model`; raises ConfigurationError, one sentence per mistake."""
     try:
-        values = tomllib.loads(path.read_text(encoding="utf-8"))
+        text = path.read_text(encoding="utf-8")
     except OSError as error:
         raise ConfigurationError(f"Cannot read {path}: {error.strerror}. Check the path.") from error
     except UnicodeDecodeError as error:
         raise ConfigurationError(f"{path} is not UTF-8 text. Save it as UTF-8.") from error
+    return parse_toml(text, model, str(path))
+
+
+def parse_toml(text: str, model: type[SectionT], where: str) -> SectionT:
+    """Read the TOML `text` into `model`; `where` names its origin in the ConfigurationError."""
+    try:
+        values = tomllib.loads(text)
     except tomllib.TOMLDecodeError as error:
-        raise ConfigurationError(f"{path} is not valid TOML: {error}.") from error
-    return parse(values, model, str(path))
+        raise ConfigurationError(f"{where} is not valid TOML: {error}.") from error
+    return parse(values, model, where)
 
 
 def parse(values: Mapping[str, Any], model: type[SectionT], where: str) -> SectionT:

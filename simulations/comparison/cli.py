@@ -13,34 +13,41 @@ from prostafed.common.shell.command import print_json
 from prostafed.common.study import ARMS, Study, read_study
 from prostafed.simulations.run.places import CACHE_VARIABLE, DEFAULT_CACHE
 
-Json = Annotated[bool, typer.Option("--json", help="Print one JSON object on stdout; progress stays on stderr.")]
-Out = Annotated[Path, typer.Option("--out", help="Folder; called again, finished runs in it are not run again.")]
-Cache = Annotated[Path, typer.Option("--cache", help="Where prepared cases are kept.", envvar=CACHE_VARIABLE)]
-Engine = Annotated[str, typer.Option("--engine", help="local or flower.")]
-Initial = Annotated[Path | None, typer.Option("--initial", help="The file the study's [initial] names, if it does.")]
+StudyFile = Annotated[Path, typer.Argument(metavar="STUDY.toml", help="The study file: what is learnt, and how.")]
+FederationFile = Annotated[Path, typer.Argument(metavar="FEDERATION.toml", help="The federation file: who takes part.")]
+Json = Annotated[bool, typer.Option("--json", help="Print the result as one JSON object on stdout.")]
+Out = Annotated[Path, typer.Option("--out", help="Folder of the runs. Finished runs in it are kept.")]
+Cache = Annotated[
+    Path, typer.Option("--cache", help="Folder that keeps prepared cases for later runs.", envvar=CACHE_VARIABLE)
+]
+Engine = Annotated[
+    str, typer.Option("--engine", help="Where sites run: local (this process) or flower (Flower on Ray).")
+]
+Initial = Annotated[Path | None, typer.Option("--initial", help="The file of weights that the study names.")]
 
 
 def compare(
-    study_file: Annotated[Path, typer.Argument(metavar="STUDY.toml", help="What is learnt, and how.")],
-    federation_file: Annotated[Path, typer.Argument(metavar="FEDERATION.toml", help="Who takes part.")],
+    study_file: StudyFile,
+    federation_file: FederationFile,
     out: Out,
     arms: Annotated[
-        list[str] | None, typer.Option("--arms", help=f"{', '.join(ARMS)}; repeatable; by default all.")
+        list[str] | None, typer.Option("--arms", help=f"An arm to run: {', '.join(ARMS)}. Repeatable.")
     ] = None,
-    seeds: Annotated[int, typer.Option("--seeds", help="Runs of everything, from the study's seed on.", min=1)] = 3,
+    seeds: Annotated[int, typer.Option("--seeds", help="How many seeds to run, from the study's own on.", min=1)] = 3,
     start: Annotated[
         list[str] | None,
-        typer.Option("--start", help="Where encoders start: random, local-ssl, federated-ssl; repeatable."),
+        typer.Option("--start", help="Start the encoder so: random, local-ssl or federated-ssl. Repeatable."),
     ] = None,
     labels: Annotated[
-        list[float] | None, typer.Option("--labels", help="Share of labelled patients, e.g. 0.1; repeatable.")
+        list[float] | None,
+        typer.Option("--labels", help="Use this share of the labelled patients, e.g. 0.1. Repeatable."),
     ] = None,
     engine: Engine = "local",
     initial: Initial = None,
     cache: Cache = DEFAULT_CACHE,
     as_json: Json = False,
 ) -> None:
-    """Does federating help? The federation beside every arm, over seeds, starts and label budgets."""
+    """Say whether federating helps: run the federation and every arm over seeds, starts and shares of labels."""
     wanted = tuple(arms or ARMS)
     unknown = [name for name in wanted if name not in ARMS]
     if unknown:
@@ -52,14 +59,16 @@ def compare(
 
 
 def sweep(
-    grid_file: Annotated[Path, typer.Argument(metavar="SWEEP.toml", help="study, federation, seeds and [grid].")],
+    grid_file: Annotated[
+        Path, typer.Argument(metavar="SWEEP.toml", help="The sweep file: it names study, federation, seeds and grid.")
+    ],
     out: Out,
     engine: Engine = "local",
     initial: Initial = None,
     cache: Cache = DEFAULT_CACHE,
     as_json: Json = False,
 ) -> None:
-    """Every combination of some of a study's keys, as a sweep file lists them."""
+    """Run a study with every combination of the values that a sweep file lists."""
     from prostafed.simulations.comparison.cells import read_grid
 
     grid = read_grid(grid_file)

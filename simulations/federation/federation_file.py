@@ -155,14 +155,22 @@ class Federation(Section):
 
 def read_federation(path: Path) -> Federation:
     """Read a federation file, with absolute roots; raises ConfigurationError where a root is missing."""
-    federation = read_toml(path, Federation)
+    return find_roots(read_toml(path, Federation), path.resolve().parent, str(path))
+
+
+def find_roots(federation: Federation, folder: Path, where: str) -> Federation:
+    """Return `federation` with absolute roots, relative ones below `folder`; raises ConfigurationError, which begins
+    with `where`, if one is missing.
+    """
     sites: list[SimulatedSite] = []
     for site in federation.site:
         if isinstance(site, PhantomSite):
             sites.append(site)
             continue
-        root = (path.resolve().parent / site.root).resolve()
+        root = (folder / site.root).resolve()
         if not root.is_dir():
-            raise ConfigurationError(f"{path}: site '{site.name}': the folder {root} does not exist. Correct its root.")
+            raise ConfigurationError(
+                f"{where}: site '{site.name}': the folder {root} does not exist. Correct its root."
+            )
         sites.append(site.model_copy(update={"root": root}))
     return federation.model_copy(update={"site": tuple(sites)})

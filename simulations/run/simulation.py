@@ -39,6 +39,11 @@ class Simulation:
     command: str = ""
     initial: Path | None = None  # file the encoder starts from, where the study names one
 
+    def __post_init__(self) -> None:
+        """Raise ConfigurationError where the engine is unknown."""
+        if self.engine not in ENGINES:
+            raise ConfigurationError(f"engine is '{self.engine}', expected one of {', '.join(ENGINES)}.")
+
 
 @dataclass(frozen=True)
 class Watchers:

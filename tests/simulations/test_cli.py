@@ -72,6 +72,26 @@ def test_a_run_ends_with_one_json_object_and_a_report(tmp_path: Path) -> None:
     assert (again.returncode, again.stdout) == (0, f"Report: {out / 'report.html'}\n")
 
 
+def test_the_commands_that_come_next_work_as_printed(tmp_path: Path) -> None:
+    write(tmp_path, STUDY.replace("rounds = 3", "rounds = 1").replace("classify", "lesion"))
+    environment = {**os.environ, "PATH": "/usr/bin:/bin", "PROSTAFED_CACHE": str(tmp_path / "cache")}
+
+    def paste(line: str) -> str:
+        done = subprocess.run(
+            line, shell=True, cwd=tmp_path, env=environment, capture_output=True, text=True, timeout=300, check=True
+        )
+        return done.stdout
+
+    said = paste(f"{PROGRAM} run study.toml federation.toml --out 'my runs/first'")
+    report, _, *commands = said.splitlines()
+    assert report.startswith("Report: ")
+    assert [line.split()[1] for line in commands] == ["export", "phantom", "predict"]
+    exported, _, predicted = map(paste, commands)
+    assert "It holds the heads of north." in exported
+    assert "2 of 2 studies predicted" in predicted
+    assert len(list(tmp_path.glob("my runs/first/predictions/*/heat_map.dcm"))) == 2
+
+
 def test_mistakes_are_one_sentence_before_anything_trains(tmp_path: Path) -> None:
     study, federation = write(tmp_path, STUDY.replace("rounds", "roundz", 1))
     fails(2, "did you mean 'rounds'", "run", study, federation)
@@ -82,7 +102,7 @@ def test_mistakes_are_one_sentence_before_anything_trains(tmp_path: Path) -> Non
     study, federation = write(tmp_path, federation='[[site]]\nname = "real"\nsource = "picai"\nroot = "absent"\n')
     fails(2, "does not exist", "run", study, federation)
     study, federation = write(tmp_path)
-    fails(2, "--engine is 'ray'", "run", study, federation, "--engine", "ray")
+    fails(2, "engine is 'ray'", "run", study, federation, "--engine", "ray")
     fails(2, "--resume needs --out", "run", study, federation, "--resume")
     (tmp_path / "file").write_text("")
     fails(2, "Cannot write to the folder", "run", study, federation, "--out", str(tmp_path / "file" / "out"))
@@ -168,7 +188,7 @@ def wait_for_rounds(process: subprocess.Popen[str] | subprocess.Popen[bytes], ro
 
 
 def test_every_command_has_help_and_does_not_load_torch_for_it() -> None:
-    for command in ("demo", "run", "phantom", "report"):
+    for command in ("demo", "run", "phantom", "report", "export"):
         done = call(command, "--help")
         assert done.returncode == 0
         assert "--json" in done.stdout

@@ -1,0 +1,52 @@
+"""Every example runs as its docstring says, in a folder of its own, and makes what it promises."""
+
+import json
+import os
+import re
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+from tests.conftest import REPOSITORY
+
+FOLDER = REPOSITORY / "examples"
+EXAMPLES = sorted(path.stem for path in FOLDER.glob("*.py"))
+MAKES = {
+    "federation": ("runs/federation/report.html",),
+    "own_method": ("runs/own_method/report.html",),
+    "own_aggregator": ("runs/own_aggregator/report.html",),
+    "auroc_against_labels": ("auroc_against_labels.png",),
+}
+
+
+@pytest.fixture(scope="session")
+def cache(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """One cache for all: they share their hospitals."""
+    return tmp_path_factory.mktemp("cache")
+
+
+@pytest.mark.parametrize("name", EXAMPLES)
+def test_it_runs_and_makes_what_it_promises(name: str, tmp_path: Path, cache: Path) -> None:
+    environment = {**os.environ, "PROSTAFED_CACHE": str(cache), "MPLBACKEND": "agg"}
+    done = subprocess.run(
+        [sys.executable, FOLDER / f"{name}.py"],
+        cwd=tmp_path, env=environment, capture_output=True, text=True, timeout=600, check=False,
+    )  # fmt: skip
+    assert done.returncode == 0, done.stderr
+    for made in MAKES[name]:
+        assert (tmp_path / made).stat().st_size > 10_000
+    stages = json.loads(next(tmp_path.glob("runs/*/study.json")).read_text())["study"]["stage"]
+    used = {stage.get("method") for stage in stages} | {stage["aggregate"] for stage in stages}
+    assert {"own_method": "spectral", "own_aggregator": "one_vote"}.get(name, "fedavg") in used
+
+
+def test_the_page_names_every_example_and_each_is_short() -> None:
+    page = (FOLDER / "README.md").read_text()
+    assert sorted(re.findall(r"^\| \[(\w+)\.py\]\(\1\.py\) \|", page, flags=re.MULTILINE)) == EXAMPLES == sorted(MAKES)
+    for name in EXAMPLES:
+        text = (FOLDER / f"{name}.py").read_text()
+        assert len(text.splitlines()) <= 30
+        assert "images are generated" in text
+        assert f"python examples/{name}.py" in text
