@@ -30,11 +30,11 @@ def index_studies(
     defaults. `on_study(done, of)` is called as studies are done. Raises ConfigurationError where a folder or the
     manifest is wrong, DataError where a case cannot be written.
     """
-    from prostafed.client.commands.data import plan_index
-    from prostafed.client.commands.options import read_data
-    from prostafed.client.ingest.index import index_site
+    from prostafed.client.ingest.index import index_site, request_index
+    from prostafed.common.study import Data, read_study
 
-    return index_site(plan_index(site, read_data(study_file), dicom), on_study)
+    data = read_study(study_file).data if study_file else Data()
+    return index_site(request_index(site, data, dicom), on_study)
 
 
 def predict_studies(
@@ -51,10 +51,10 @@ def predict_studies(
     `series_map` says which series to use, else CASES/series_map.csv where there is one. Raises ConfigurationError where
     a folder, the map or the bundle is wrong, CheckpointError where a file of the bundle is damaged.
     """
-    from prostafed.client.commands.options import find_dicom
     from prostafed.client.ingest.index import SERIES_MAP
     from prostafed.client.ingest.series_map import read_uses
     from prostafed.client.site.identity import read_secret
+    from prostafed.client.site.site_file import find_dicom
     from prostafed.common.bundle.record import read_bundle
 
     secret, folder, bundle = read_secret(site.secret), find_dicom(site, dicom), read_bundle(model)

@@ -2,7 +2,7 @@
 
 from dataclasses import replace
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated, Any
+from typing import Annotated, Any
 
 import typer
 
@@ -12,17 +12,11 @@ from prostafed.client.commands.options import (
     Json,
     SiteFile,
     StudyFile,
-    find_dicom,
     read_data,
     read_export,
 )
 from prostafed.common.errors import ConfigurationError
 from prostafed.common.shell.command import print_json
-
-if TYPE_CHECKING:
-    from prostafed.client.ingest.index import IndexRequest
-    from prostafed.client.site.site_file import Site
-    from prostafed.common.study import Data
 
 
 def index(
@@ -42,11 +36,11 @@ def index(
 ) -> None:
     """Turn a PACS export into cases, or say what to export again. Exit 0: all studies are usable; 1: some are not."""
     from prostafed.client.commands.show import list_findings, show_index, showing
-    from prostafed.client.ingest.index import index_site
+    from prostafed.client.ingest.index import index_site, request_index
     from prostafed.client.site.site_file import read_site_file
 
     settings = read_site_file(site_file)
-    request = plan_index(settings, read_data(study_file), dicom)
+    request = request_index(settings, read_data(study_file), dicom)
     if request.manifest is None:
         typer.echo("No manifest: cases get no labels. Make one: prostafed-site manifest init.", err=True)
     options: dict[str, Any] = {"series_map": series_map, "dry_run": dry_run, "workers": workers}
@@ -59,31 +53,6 @@ def index(
         print(show_index(found, dry_run=dry_run))
     if any(each["severity"] == "F" for each in list_findings(found)):
         raise typer.Exit(1)
-
-
-def plan_index(site: "Site", data: "Data", dicom: Path | None) -> "IndexRequest":
-    """Return what is indexed for a study with `data`: the export `dicom`, else the site file's, with the manifest where
-    there is one. Raises ConfigurationError where the secret, the export or the manifest is wrong.
-    """
-    from prostafed.client.ingest.index import IndexRequest
-    from prostafed.client.manifest import read_manifest
-    from prostafed.client.manifest.rows import STUDIES
-    from prostafed.client.site.identity import read_secret
-    from prostafed.common.imaging.cases import Grid
-
-    secret = read_secret(site.secret)
-    has_manifest = (site.manifest / STUDIES).is_file()
-    return IndexRequest(
-        dicom=None if has_manifest and not (dicom or site.dicom) else find_dicom(site, dicom),
-        out=site.cases,
-        secret=secret,
-        grid=Grid(data.spacing_mm, data.size),
-        sequences=data.sequences,
-        allow_missing=data.allow_missing,
-        manifest=read_manifest(site.manifest) if has_manifest else None,
-        manifest_folder=site.manifest if has_manifest else None,
-        center=site.center,
-    )
 
 
 def qc(
@@ -124,7 +93,7 @@ def find(
     from prostafed.client.manifest import check_manifest
     from prostafed.client.manifest.rows import STUDIES
     from prostafed.client.site.identity import make_pseudonym, read_secret
-    from prostafed.client.site.site_file import read_site_file
+    from prostafed.client.site.site_file import find_dicom, read_site_file
 
     settings = read_site_file(site_file)
     secret = read_secret(settings.secret)

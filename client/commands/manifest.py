@@ -5,7 +5,7 @@ from typing import Annotated, Any
 
 import typer
 
-from prostafed.client.commands.options import DEFAULT_SITE, Dicom, Json, SiteFile, find_dicom, read_export
+from prostafed.client.commands.options import DEFAULT_SITE, Dicom, Json, SiteFile, read_export
 from prostafed.common.errors import ConfigurationError
 from prostafed.common.shell.command import TYPER, print_json
 
@@ -22,7 +22,7 @@ def init_tables(dicom: Dicom = None, site_file: SiteFile = DEFAULT_SITE, as_json
     from prostafed.client.ingest.draft import init_manifest
     from prostafed.client.ingest.patients import describe_shared, find_shared_numbers
     from prostafed.client.site.identity import read_secret
-    from prostafed.client.site.site_file import read_site_file
+    from prostafed.client.site.site_file import find_dicom, read_site_file
 
     settings = read_site_file(site_file)
     secret, folder = read_secret(settings.secret), find_dicom(settings, dicom)

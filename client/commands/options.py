@@ -6,11 +6,8 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from prostafed.common.errors import ConfigurationError
-
 if TYPE_CHECKING:
     from prostafed.client.ingest.records import DicomStudy
-    from prostafed.client.site.site_file import Site
     from prostafed.common.study import Data
 
 DEFAULT_SITE = Path("site.toml")
@@ -40,14 +37,6 @@ def read_data(study_file: Path | None) -> "Data":
     from prostafed.common.study import Data, read_study
 
     return read_study(study_file).data if study_file else Data()
-
-
-def find_dicom(settings: "Site", dicom: Path | None) -> Path:
-    """Return the folder of the PACS export, absolute; raises ConfigurationError where none is named."""
-    folder = dicom or settings.dicom
-    if folder is None:
-        raise ConfigurationError("Name the folder of the PACS export: --dicom DIR, or `dicom` in the site file.")
-    return folder.resolve()
 
 
 def read_export(folder: Path) -> "list[DicomStudy]":

@@ -29,10 +29,14 @@ from prostafed.client.ingest.plan import Plan, Planning, make_plans, name_root
 from prostafed.client.ingest.scan.headers import read_studies
 from prostafed.client.ingest.series_map import apply_uses, name_series, read_uses, write_series_map
 from prostafed.client.ingest.workers import map_in_processes
-from prostafed.client.manifest import Manifest
+from prostafed.client.manifest import Manifest, read_manifest
+from prostafed.client.manifest.rows import STUDIES
+from prostafed.client.site.identity import read_secret
+from prostafed.client.site.site_file import Site, find_dicom
 from prostafed.common.imaging.case_folder import case_path, write_case
 from prostafed.common.imaging.cases import Grid
 from prostafed.common.shell.files import make_folder, write_json
+from prostafed.common.study import Data
 
 SERIES_MAP = "series_map.csv"
 FEW = 4  # studies that are made sooner than workers start
@@ -55,6 +59,25 @@ class IndexRequest:
     center: str = ""
     dry_run: bool = False  # look at everything, write nothing
     workers: int | None = None
+
+
+def request_index(site: Site, data: Data, dicom: Path | None) -> IndexRequest:
+    """Return what is indexed for a study with `data`: the export `dicom`, else the site file's, with the manifest where
+    there is one. Raises ConfigurationError where the secret, the export or the manifest is wrong.
+    """
+    secret = read_secret(site.secret)
+    has_manifest = (site.manifest / STUDIES).is_file()
+    return IndexRequest(
+        dicom=None if has_manifest and not (dicom or site.dicom) else find_dicom(site, dicom),
+        out=site.cases,
+        secret=secret,
+        grid=Grid(data.spacing_mm, data.size),
+        sequences=data.sequences,
+        allow_missing=data.allow_missing,
+        manifest=read_manifest(site.manifest) if has_manifest else None,
+        manifest_folder=site.manifest if has_manifest else None,
+        center=site.center,
+    )
 
 
 def index_site(request: IndexRequest, on_study: Callable[[int, int], None] | None = None) -> dict[str, Any]:

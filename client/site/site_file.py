@@ -123,3 +123,11 @@ def open_site(path: Path) -> Site:
             f"{path}: the folder of cases {site.cases} does not exist. Index the site's images into it."
         )
     return site
+
+
+def find_dicom(site: Site, dicom: Path | None) -> Path:
+    """Return the folder of the PACS export, absolute; raises ConfigurationError where none is named."""
+    folder = dicom or site.dicom
+    if folder is None:
+        raise ConfigurationError("Name the folder of the PACS export: --dicom DIR, or `dicom` in the site file.")
+    return folder.resolve()
