@@ -140,6 +140,7 @@ class AggregatorEntry:
     """One line of the table."""
 
     module: str  # of the server's half, its full dotted name
+    about: str = ""  # what it does, and whose idea it is, for the documentation
     parameters: type[Settings] = NoParameters
     rule: SiteRule = ""
     plain_sgd: bool = False  # its mathematics holds for plain SGD at the sites only
@@ -152,23 +153,102 @@ class AggregatorEntry:
 
 _SERVER = "prostafed.server.aggregation."
 AGGREGATORS: dict[str, AggregatorEntry] = {
-    "fedavg": AggregatorEntry(_SERVER + "fedavg"),
-    "fedprox": AggregatorEntry(_SERVER + "fedavg", ProxParameters, "prox"),
-    "fedavgm": AggregatorEntry(_SERVER + "fedavgm", MomentumParameters),
-    "fedadagrad": AggregatorEntry(_SERVER + "adaptive", AdagradParameters),
-    "fedadam": AggregatorEntry(_SERVER + "adaptive", AdamParameters),
-    "fedyogi": AggregatorEntry(_SERVER + "adaptive", AdamParameters),
-    "scaffold": AggregatorEntry(
-        _SERVER + "scaffold", ScaffoldParameters, "scaffold", plain_sgd=True, sends="control.", whole=True
+    "fedavg": AggregatorEntry(
+        _SERVER + "fedavg",
+        "mean weighted by cases, the same to the last bit whatever order replies arrive in (McMahan et al. 2017)",
     ),
-    "fednova": AggregatorEntry(_SERVER + "fednova", plain_sgd=True),
-    "fedmedian": AggregatorEntry(_SERVER + "fedmedian", bears_from=3),
-    "trimmed_mean": AggregatorEntry(_SERVER + "trimmed_mean", TrimmedMeanParameters, bears_from=3),
-    "krum": AggregatorEntry(_SERVER + "krum", KrumParameters, fewest_sites=KrumParameters.fewest_sites),
-    "multi_krum": AggregatorEntry(_SERVER + "krum", MultiKrumParameters, fewest_sites=KrumParameters.fewest_sites),
-    "geometric_median": AggregatorEntry(_SERVER + "geometric_median", GeometricMedianParameters, bears_from=3),
-    "l_dawa": AggregatorEntry(_SERVER + "l_dawa", LDawaParameters),
-    "fedu": AggregatorEntry(_SERVER + "fedavg", FeduParameters, "fedu", groups=("predictor",)),
-    "fedema": AggregatorEntry(_SERVER + "fedavg", FedemaParameters, "fedema", groups=("predictor",)),
-    "ditto": AggregatorEntry(_SERVER + "fedavg", DittoParameters, "ditto"),
+    "fedprox": AggregatorEntry(
+        _SERVER + "fedavg",
+        "`fedavg`; each site is held to the global model by a term in its loss (Li et al. 2020)",
+        ProxParameters,
+        "prox",
+    ),
+    "fedavgm": AggregatorEntry(
+        _SERVER + "fedavgm",
+        "`fedavg` with momentum at the server (Hsu et al. 2019)",
+        MomentumParameters,
+    ),
+    "fedadagrad": AggregatorEntry(
+        _SERVER + "adaptive",
+        "the mean update is a gradient for Adagrad at the server (Reddi et al. 2021)",
+        AdagradParameters,
+    ),
+    "fedadam": AggregatorEntry(
+        _SERVER + "adaptive",
+        "the mean update is a gradient for Adam at the server (Reddi et al. 2021)",
+        AdamParameters,
+    ),
+    "fedyogi": AggregatorEntry(
+        _SERVER + "adaptive",
+        "the mean update is a gradient for Yogi at the server (Reddi et al. 2021)",
+        AdamParameters,
+    ),
+    "scaffold": AggregatorEntry(
+        _SERVER + "scaffold",
+        "control variates correct each site's drift; plain SGD at the sites (Karimireddy et al. 2020)",
+        ScaffoldParameters,
+        "scaffold",
+        plain_sgd=True,
+        sends="control.",
+        whole=True,
+    ),
+    "fednova": AggregatorEntry(
+        _SERVER + "fednova",
+        "a site counts by its cases, not by its steps; plain SGD at the sites (Wang et al. 2020)",
+        plain_sgd=True,
+    ),
+    "fedmedian": AggregatorEntry(
+        _SERVER + "fedmedian",
+        "median of each value; robust (Yin et al. 2018)",
+        bears_from=3,
+    ),
+    "trimmed_mean": AggregatorEntry(
+        _SERVER + "trimmed_mean",
+        "mean of each value without the least and greatest; robust (Yin et al. 2018)",
+        TrimmedMeanParameters,
+        bears_from=3,
+    ),
+    "krum": AggregatorEntry(
+        _SERVER + "krum",
+        "the update nearest to its neighbours; robust (Blanchard et al. 2017)",
+        KrumParameters,
+        fewest_sites=KrumParameters.fewest_sites,
+    ),
+    "multi_krum": AggregatorEntry(
+        _SERVER + "krum",
+        "mean of several updates near to their neighbours; robust (Blanchard et al. 2017)",
+        MultiKrumParameters,
+        fewest_sites=KrumParameters.fewest_sites,
+    ),
+    "geometric_median": AggregatorEntry(
+        _SERVER + "geometric_median",
+        "the model with the least sum of distances to the sites'; robust (Pillutla et al. 2022)",
+        GeometricMedianParameters,
+        bears_from=3,
+    ),
+    "l_dawa": AggregatorEntry(
+        _SERVER + "l_dawa",
+        "each layer weighted by its cosine with the global one (Rehman et al. 2023)",
+        LDawaParameters,
+    ),
+    "fedu": AggregatorEntry(
+        _SERVER + "fedavg",
+        "`fedavg` for byol; a site that drifted keeps its predictor (Zhuang et al. 2021)",
+        FeduParameters,
+        "fedu",
+        groups=("predictor",),
+    ),
+    "fedema": AggregatorEntry(
+        _SERVER + "fedavg",
+        "`fedavg` for byol; a site starts from a mixture of its own and the global model (Zhuang et al. 2022)",
+        FedemaParameters,
+        "fedema",
+        groups=("predictor",),
+    ),
+    "ditto": AggregatorEntry(
+        _SERVER + "fedavg",
+        "`fedavg`, and beside it a model of each site's own, pulled to the global one (Li et al. 2021)",
+        DittoParameters,
+        "ditto",
+    ),
 }
