@@ -4,11 +4,11 @@ from dataclasses import replace
 from pathlib import Path
 
 import pytest
-from tests.server.report.conftest import write_run
 
 from prostafed.server.records.lines import RoundLine
 from prostafed.server.records.read import read_run
 from prostafed.server.report.notices import list_notices
+from tests.server.conftest import write_run
 
 
 @pytest.mark.parametrize(
