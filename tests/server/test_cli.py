@@ -3,8 +3,9 @@
 import pytest
 
 from prostafed.server import cli
+from prostafed.server.records.lines import RoundLine
 
-ROW = {"kind": "finetune", "round": 3, "seconds": 2.5, "rejections": [], "aggregated": True}
+ROUND = RoundLine(stage=1, round=3, kind="finetune", seconds=2.5)
 
 
 @pytest.mark.parametrize(
@@ -17,5 +18,5 @@ ROW = {"kind": "finetune", "round": 3, "seconds": 2.5, "rejections": [], "aggreg
 def test_a_loss_that_a_site_withholds_is_said_to_be(
     metrics: dict[str, dict[str, float]], expected: str, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    cli._show_round({**ROW, "metrics": metrics})
+    cli._show_round(ROUND.model_copy(update={"metrics": metrics}))
     assert expected in capsys.readouterr().err

@@ -70,7 +70,7 @@ def test_mistakes_are_one_sentence(made: Run, cache: Path, tmp_path: Path) -> No
         with pytest.raises(ConfigurationError, match=expected):
             simulate(study, federation, out, engine)
     assert not out.exists()
-    with pytest.raises(CheckpointError, match="another study or federation"):
+    with pytest.raises(CheckpointError, match="holds a run of another study"):
         simulate(TEXT.replace("rounds = 1", "rounds = 2"), SITES, made.folder, cache=cache)
     with pytest.raises(DataError, match="not a run folder"):
         open_run(tmp_path)
