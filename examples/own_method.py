@@ -8,8 +8,8 @@ from torch import Tensor
 
 from prostafed.common.ssl import METHODS, MethodEntry
 from prostafed.common.ssl.method import Method
+from prostafed.common.ssl.methods import PairParameters
 from prostafed.common.ssl.pairs import pair_method
-from prostafed.common.ssl.parameters import PairParameters
 from prostafed.simulations import simulate
 
 

@@ -9,8 +9,8 @@ from prostafed.common.imaging.cases import CaseRecord
 from prostafed.common.ssl.conditional import conditional_alignment
 from prostafed.common.ssl.kernels import build_kernel
 from prostafed.common.ssl.method import About, Method
+from prostafed.common.ssl.methods import AlignmentUniformityParameters
 from prostafed.common.ssl.pairs import pair_method, squared_distances
-from prostafed.common.ssl.parameters import AlignmentUniformityParameters
 
 ABOUT = About(
     family="contrastive, uses PI-RADS",

@@ -3,8 +3,8 @@
 from torch import Tensor
 
 from prostafed.common.ssl.method import About, Method
+from prostafed.common.ssl.methods import BarlowParameters
 from prostafed.common.ssl.pairs import not_self, pair_method
-from prostafed.common.ssl.parameters import BarlowParameters
 
 ABOUT = About(
     family="without negatives, statistics of the batch",

@@ -14,8 +14,8 @@ from torch.nn.functional import normalize
 from prostafed.common.imaging.cases import CaseRecord
 from prostafed.common.models.heads import ProjectionHead
 from prostafed.common.ssl.method import About, Method, Views
+from prostafed.common.ssl.methods import ByolParameters
 from prostafed.common.ssl.pairs import project, projection_builder, two_views
-from prostafed.common.ssl.parameters import ByolParameters
 from prostafed.common.ssl.targets import TARGETS, follow, target_heads
 
 ABOUT = About(

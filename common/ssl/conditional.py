@@ -10,8 +10,8 @@ from torch import Tensor
 from prostafed.common.imaging.cases import CaseRecord
 from prostafed.common.ssl.kernels import build_kernel
 from prostafed.common.ssl.method import About, Method
+from prostafed.common.ssl.methods import ConditionalParameters
 from prostafed.common.ssl.pairs import attraction, not_self, pair_method, squared_distances
-from prostafed.common.ssl.parameters import ConditionalParameters
 
 ABOUT = About(
     family="contrastive, uses PI-RADS reads and their agreement",

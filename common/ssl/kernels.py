@@ -9,7 +9,7 @@ import torch
 from torch import Tensor
 
 from prostafed.common.imaging.cases import CaseRecord
-from prostafed.common.ssl.parameters import KernelParameters
+from prostafed.common.ssl.methods import KernelParameters
 from prostafed.common.ssl.readers import confidence, majority, mean_score
 
 

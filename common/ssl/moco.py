@@ -13,8 +13,8 @@ from torch.nn.functional import cross_entropy, normalize
 
 from prostafed.common.imaging.cases import CaseRecord
 from prostafed.common.ssl.method import About, Method, Views
+from prostafed.common.ssl.methods import MocoParameters
 from prostafed.common.ssl.pairs import project, projection_builder, two_views
-from prostafed.common.ssl.parameters import MocoParameters
 from prostafed.common.ssl.targets import TARGETS, follow, target_heads
 
 ABOUT = About(

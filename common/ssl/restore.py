@@ -17,7 +17,7 @@ from prostafed.common.models.decoder import UNetDecoder
 from prostafed.common.models.encoder import Encoder
 from prostafed.common.models.heads import VoxelHead
 from prostafed.common.ssl.method import About, Method, Views
-from prostafed.common.ssl.parameters import MaskParameters, RestoreParameters
+from prostafed.common.ssl.methods import MaskParameters, RestoreParameters
 
 ABOUT = About(
     family="restoration of hidden blocks",

@@ -4,8 +4,8 @@ import torch
 from torch import Tensor
 
 from prostafed.common.ssl.method import About, Method
+from prostafed.common.ssl.methods import SimclrParameters
 from prostafed.common.ssl.pairs import log_softmax_of_others, pair_method
-from prostafed.common.ssl.parameters import SimclrParameters
 
 ABOUT = About(
     family="contrastive",

@@ -18,7 +18,7 @@ from torch.nn.functional import interpolate
 from prostafed.common.imaging.cases import CaseRecord
 from prostafed.common.models.encoder import Encoder
 from prostafed.common.ssl.method import About, Method, Views
-from prostafed.common.ssl.parameters import SparseParameters
+from prostafed.common.ssl.methods import SparseParameters
 from prostafed.common.ssl.restore import RestorationHead, draw_hidden, restoration_error
 
 ABOUT = About(

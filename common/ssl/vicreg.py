@@ -4,8 +4,8 @@ from torch import Tensor
 from torch.nn.functional import mse_loss, relu
 
 from prostafed.common.ssl.method import About, Method
+from prostafed.common.ssl.methods import VicregParameters
 from prostafed.common.ssl.pairs import not_self, pair_method
-from prostafed.common.ssl.parameters import VicregParameters
 
 ABOUT = About(
     family="without negatives, statistics of the batch",

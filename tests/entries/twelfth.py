@@ -6,8 +6,8 @@ from torch import Tensor
 
 from prostafed.common.settings import setting
 from prostafed.common.ssl.method import About, Method
+from prostafed.common.ssl.methods import PairParameters
 from prostafed.common.ssl.pairs import pair_method, squared_distances
-from prostafed.common.ssl.parameters import PairParameters
 
 ABOUT = About(
     family="contrastive",

@@ -21,7 +21,7 @@ from prostafed.common.imaging.case_folder import write_case
 from prostafed.common.imaging.cases import CaseRecord, CasesInMemory, Grid
 from prostafed.common.shell.configuration import parse
 from prostafed.common.ssl import build_method
-from prostafed.common.ssl.parameters import ConditionalParameters
+from prostafed.common.ssl.methods import ConditionalParameters
 from prostafed.common.study import Study
 from prostafed.common.tasks import build_task
 

@@ -24,7 +24,7 @@ from prostafed.common.models.network import build_network
 from prostafed.common.shell.configuration import parse
 from prostafed.common.ssl import METHODS, build_method
 from prostafed.common.ssl.method import Method, Views
-from prostafed.common.ssl.parameters import ByolParameters, MocoParameters
+from prostafed.common.ssl.methods import ByolParameters, MocoParameters
 from prostafed.common.ssl.targets import follow
 from prostafed.common.study import Study
 from prostafed.common.tensors import group_of

@@ -13,7 +13,7 @@ from prostafed.common.ssl import build_method
 from prostafed.common.ssl.alignment_uniformity import conditional_uniformity
 from prostafed.common.ssl.conditional import conditional_alignment
 from prostafed.common.ssl.kernels import rbf_kernel
-from prostafed.common.ssl.parameters import AlignmentUniformityParameters
+from prostafed.common.ssl.methods import AlignmentUniformityParameters
 
 AXES = torch.eye(2, dtype=torch.float64)
 

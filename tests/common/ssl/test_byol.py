@@ -7,7 +7,7 @@ from torch.nn.functional import normalize
 from prostafed.common.models.network import build_network
 from prostafed.common.ssl import build_method
 from prostafed.common.ssl.byol import bootstrap_error
-from prostafed.common.ssl.parameters import ByolParameters
+from prostafed.common.ssl.methods import ByolParameters
 
 SPACING, SIZE = (3.6, 1.5, 1.5), (8, 16, 16)
 

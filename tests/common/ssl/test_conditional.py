@@ -12,7 +12,7 @@ from prostafed.common.imaging.cases import CaseRecord
 from prostafed.common.ssl import build_method
 from prostafed.common.ssl.conditional import conditional_alignment, decoupled_uniformity
 from prostafed.common.ssl.kernels import delta_kernel, rbf_kernel
-from prostafed.common.ssl.parameters import ConditionalParameters
+from prostafed.common.ssl.methods import ConditionalParameters
 
 K = torch.arange(12, dtype=torch.float64).reshape(4, 3)
 Z1, Z2 = normalize(torch.sin(K + 1)), normalize(torch.cos(0.7 * K + 0.3))

@@ -7,7 +7,7 @@ import torch
 
 from prostafed.common.imaging.cases import CaseRecord
 from prostafed.common.ssl.kernels import build_kernel, delta_kernel, psa_density, rbf_kernel
-from prostafed.common.ssl.parameters import KernelParameters
+from prostafed.common.ssl.methods import KernelParameters
 
 
 def make_record(

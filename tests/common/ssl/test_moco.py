@@ -10,8 +10,8 @@ from torch.nn.functional import normalize
 
 from prostafed.common.models.network import build_network
 from prostafed.common.ssl import build_method
+from prostafed.common.ssl.methods import MocoParameters
 from prostafed.common.ssl.moco import KeyQueue, queue_infonce
-from prostafed.common.ssl.parameters import MocoParameters
 
 SPACING, SIZE = (3.6, 1.5, 1.5), (8, 16, 16)
 

@@ -4,7 +4,7 @@ import pytest
 import torch
 
 from prostafed.common.ssl import build_method
-from prostafed.common.ssl.parameters import RestoreParameters
+from prostafed.common.ssl.methods import RestoreParameters
 from prostafed.common.ssl.restore import draw_hidden, restoration_error
 
 SPACING = (4.0, 2.0, 2.0)

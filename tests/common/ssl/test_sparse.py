@@ -5,7 +5,7 @@ import torch
 
 from prostafed.common.models.encoder import Encoder, plan_stages
 from prostafed.common.ssl import build_method
-from prostafed.common.ssl.parameters import SparseParameters
+from prostafed.common.ssl.methods import SparseParameters
 from prostafed.common.ssl.restore import draw_hidden
 from prostafed.common.ssl.sparse import FillingHead, normalise_visible, seeing_only, shrink
 

@@ -1,5 +1,5 @@
-"""What a person may set for each self-supervised method; plain dataclasses, so that neither torch nor pydantic is
-needed.
+"""The METHODS table: every self-supervised method by name, and what a study may set for it; plain dataclasses, so that
+neither torch nor pydantic is needed.
 """
 
 from dataclasses import dataclass
@@ -139,3 +139,33 @@ class SparseParameters(MaskParameters):
     """Sparse masked modelling (Tian et al. 2023)."""
 
     masked_fraction: float = setting(0.6, "fraction of blocks hidden from the encoder", above=0, below=1)
+
+
+@dataclass(frozen=True)
+class MethodEntry:
+    """One line of the table: the module whose `build(parameters)` returns the Method, and what a study may
+    say of it.
+    """
+
+    module: str
+    parameters: type[Settings]
+    shared: tuple[str, ...]
+    predictor: tuple[str, ...] = ()  # a group that may travel too, where the aggregator combines it
+
+
+_SSL = "prostafed.common.ssl."
+_PAIR = ("encoder", "projection")
+
+METHODS: dict[str, MethodEntry] = {
+    "conditional": MethodEntry(_SSL + "conditional", ConditionalParameters, _PAIR),
+    "yaware": MethodEntry(_SSL + "yaware", YAwareParameters, _PAIR),
+    "alignment_uniformity": MethodEntry(_SSL + "alignment_uniformity", AlignmentUniformityParameters, _PAIR),
+    "prior_uniformity": MethodEntry(_SSL + "prior_uniformity", PriorUniformityParameters, _PAIR),
+    "simclr": MethodEntry(_SSL + "simclr", SimclrParameters, _PAIR),
+    "moco": MethodEntry(_SSL + "moco", MocoParameters, _PAIR),
+    "byol": MethodEntry(_SSL + "byol", ByolParameters, _PAIR, ("predictor",)),
+    "vicreg": MethodEntry(_SSL + "vicreg", VicregParameters, _PAIR),
+    "barlow": MethodEntry(_SSL + "barlow", BarlowParameters, _PAIR),
+    "restore": MethodEntry(_SSL + "restore", RestoreParameters, ("encoder",)),
+    "sparse": MethodEntry(_SSL + "sparse", SparseParameters, ("encoder",)),
+}
