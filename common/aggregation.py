@@ -7,12 +7,9 @@ fact about itself: nothing else knows its name.
 
 from collections.abc import Callable
 from dataclasses import dataclass
-from typing import Any, Literal
+from typing import Any
 
 from prostafed.common.settings import Settings, setting
-
-# What a site does beside training and sending; see client/training/rules
-SiteRule = Literal["", "prox", "scaffold", "ditto", "fedu", "fedema"]
 
 
 @dataclass(frozen=True)
@@ -140,115 +137,115 @@ class AggregatorEntry:
     """One line of the table."""
 
     module: str  # of the server's half, its full dotted name
-    about: str = ""  # what it does, and whose idea it is, for the documentation
     parameters: type[Settings] = NoParameters
-    rule: SiteRule = ""
+    rule: str = ""  # the module of what a site does beside training and sending, its full dotted name
     plain_sgd: bool = False  # its mathematics holds for plain SGD at the sites only
     fewest_sites: Callable[[Any], int] = lambda parameters: 1  # replies without which a round cannot be aggregated
     bears_from: int = 0  # replies from which it can do without a wrong one; of fewer it is but a mean
     sends: str = ""  # prefix of what a site sends beside each floating shared tensor
     groups: tuple[str, ...] = ()  # of tensors that have to travel for it, beside the encoder
     whole: bool = False  # it needs every value of an update: not with compress 'topk'
+    about: str = ""  # what it does, and whose idea it is, for the documentation
 
 
-_SERVER = "prostafed.server.aggregation."
+_SERVER, _RULES = "prostafed.server.aggregation.", "prostafed.client.training.rules."
 AGGREGATORS: dict[str, AggregatorEntry] = {
     "fedavg": AggregatorEntry(
         _SERVER + "fedavg",
-        "mean weighted by cases, the same to the last bit whatever order replies arrive in (McMahan et al. 2017)",
+        about="mean weighted by cases, the same to the last bit whatever order replies arrive in (McMahan et al. 2017)",
     ),
     "fedprox": AggregatorEntry(
         _SERVER + "fedavg",
-        "`fedavg`; each site is held to the global model by a term in its loss (Li et al. 2020)",
         ProxParameters,
-        "prox",
+        _RULES + "prox",
+        about="`fedavg`; each site is held to the global model by a term in its loss (Li et al. 2020)",
     ),
     "fedavgm": AggregatorEntry(
         _SERVER + "fedavgm",
-        "`fedavg` with momentum at the server (Hsu et al. 2019)",
         MomentumParameters,
+        about="`fedavg` with momentum at the server (Hsu et al. 2019)",
     ),
     "fedadagrad": AggregatorEntry(
         _SERVER + "adaptive",
-        "the mean update is a gradient for Adagrad at the server (Reddi et al. 2021)",
         AdagradParameters,
+        about="the mean update is a gradient for Adagrad at the server (Reddi et al. 2021)",
     ),
     "fedadam": AggregatorEntry(
         _SERVER + "adaptive",
-        "the mean update is a gradient for Adam at the server (Reddi et al. 2021)",
         AdamParameters,
+        about="the mean update is a gradient for Adam at the server (Reddi et al. 2021)",
     ),
     "fedyogi": AggregatorEntry(
         _SERVER + "adaptive",
-        "the mean update is a gradient for Yogi at the server (Reddi et al. 2021)",
         AdamParameters,
+        about="the mean update is a gradient for Yogi at the server (Reddi et al. 2021)",
     ),
     "scaffold": AggregatorEntry(
         _SERVER + "scaffold",
-        "control variates correct each site's drift; plain SGD at the sites (Karimireddy et al. 2020)",
         ScaffoldParameters,
-        "scaffold",
+        _RULES + "scaffold",
         plain_sgd=True,
         sends="control.",
         whole=True,
+        about="control variates correct each site's drift; plain SGD at the sites (Karimireddy et al. 2020)",
     ),
     "fednova": AggregatorEntry(
         _SERVER + "fednova",
-        "a site counts by its cases, not by its steps; plain SGD at the sites (Wang et al. 2020)",
         plain_sgd=True,
+        about="a site counts by its cases, not by its steps; plain SGD at the sites (Wang et al. 2020)",
     ),
     "fedmedian": AggregatorEntry(
         _SERVER + "fedmedian",
-        "median of each value; robust (Yin et al. 2018)",
         bears_from=3,
+        about="median of each value; robust (Yin et al. 2018)",
     ),
     "trimmed_mean": AggregatorEntry(
         _SERVER + "trimmed_mean",
-        "mean of each value without the least and greatest; robust (Yin et al. 2018)",
         TrimmedMeanParameters,
         bears_from=3,
+        about="mean of each value without the least and greatest; robust (Yin et al. 2018)",
     ),
     "krum": AggregatorEntry(
         _SERVER + "krum",
-        "the update nearest to its neighbours; robust (Blanchard et al. 2017)",
         KrumParameters,
         fewest_sites=KrumParameters.fewest_sites,
+        about="the update nearest to its neighbours; robust (Blanchard et al. 2017)",
     ),
     "multi_krum": AggregatorEntry(
         _SERVER + "krum",
-        "mean of several updates near to their neighbours; robust (Blanchard et al. 2017)",
         MultiKrumParameters,
         fewest_sites=KrumParameters.fewest_sites,
+        about="mean of several updates near to their neighbours; robust (Blanchard et al. 2017)",
     ),
     "geometric_median": AggregatorEntry(
         _SERVER + "geometric_median",
-        "the model with the least sum of distances to the sites'; robust (Pillutla et al. 2022)",
         GeometricMedianParameters,
         bears_from=3,
+        about="the model with the least sum of distances to the sites'; robust (Pillutla et al. 2022)",
     ),
     "l_dawa": AggregatorEntry(
         _SERVER + "l_dawa",
-        "each layer weighted by its cosine with the global one (Rehman et al. 2023)",
         LDawaParameters,
+        about="each layer weighted by its cosine with the global one (Rehman et al. 2023)",
     ),
     "fedu": AggregatorEntry(
         _SERVER + "fedavg",
-        "`fedavg` for byol; a site that drifted keeps its predictor (Zhuang et al. 2021)",
         FeduParameters,
-        "fedu",
+        _RULES + "fedu",
         groups=("predictor",),
+        about="`fedavg` for byol; a site that drifted keeps its predictor (Zhuang et al. 2021)",
     ),
     "fedema": AggregatorEntry(
         _SERVER + "fedavg",
-        "`fedavg` for byol; a site starts from a mixture of its own and the global model (Zhuang et al. 2022)",
         FedemaParameters,
-        "fedema",
+        _RULES + "fedema",
         groups=("predictor",),
+        about="`fedavg` for byol; a site starts from a mixture of its own and the global model (Zhuang et al. 2022)",
     ),
     "ditto": AggregatorEntry(
         _SERVER + "fedavg",
-        "`fedavg`, and beside it a model of each site's own, pulled to the global one (Li et al. 2021)",
         DittoParameters,
-        "ditto",
+        _RULES + "ditto",
+        about="`fedavg`, and beside it a model of each site's own, pulled to the global one (Li et al. 2021)",
     ),
 }

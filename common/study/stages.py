@@ -2,11 +2,11 @@
 
 from collections.abc import Mapping
 from dataclasses import asdict
-from typing import Any, Literal, get_args
+from typing import Any, Literal
 
 from pydantic import Field, field_validator, model_validator
 
-from prostafed.common.aggregation import AGGREGATORS, SiteRule
+from prostafed.common.aggregation import AGGREGATORS
 from prostafed.common.errors import ConfigurationError, nearest
 from prostafed.common.settings import Settings
 from prostafed.common.shell.configuration import Section, parse
@@ -59,11 +59,6 @@ class Stage(Section):
     @model_validator(mode="after")
     def _aggregator_fits(self) -> "Stage":
         entry = AGGREGATORS[self.aggregate]
-        if entry.rule not in get_args(SiteRule):
-            raise ValueError(
-                f"aggregate '{self.aggregate}' asks sites for the rule '{entry.rule}', and there is none of that name"
-                f"{nearest(entry.rule, get_args(SiteRule))}"
-            )
         if entry.plain_sgd and self.optimiser != "sgd":
             raise ValueError(
                 f"aggregate '{self.aggregate}' is defined for plain SGD at the sites: set optimiser = 'sgd'."

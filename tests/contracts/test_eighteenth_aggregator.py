@@ -77,12 +77,6 @@ def test_a_mistake_in_a_study_names_the_nearest(
     assert sentence in str(mistake.value)
 
 
-def test_a_rule_that_is_none_is_refused(tiny_federation: TinyFederation, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setitem(AGGREGATORS, NAME, replace(ENTRY, rule="proks"))
-    with pytest.raises(ConfigurationError, match="asks sites for the rule 'proks', and there is none of that name"):
-        with_stage(tiny_federation.study)
-
-
 @pytest.mark.parametrize("key", ["participants", "close_after"])
 def test_replies_that_no_round_takes_are_refused(
     tiny_federation: TinyFederation, monkeypatch: pytest.MonkeyPatch, key: str

@@ -1,26 +1,25 @@
-"""The RULES table: what a site does beside training and sending, where the study's aggregator asks for it."""
+"""What a site does beside training and sending, where the study's aggregator asks for it."""
 
-from collections.abc import Callable
-from typing import Any
+from importlib import import_module
+from typing import cast
 
-from prostafed.client.training.rules import ditto, fedema, fedu, prox, scaffold
 from prostafed.client.training.rules.rule import Rule
 from prostafed.common.aggregation import AGGREGATORS
+from prostafed.common.errors import ConfigurationError
 from prostafed.common.settings import Settings
-
-__all__ = ["RULES", "build_rule"]
-
-# rule -> builder, given the aggregator's parameters; "" is no rule
-RULES: dict[str, Callable[[Any], Rule]] = {
-    "": lambda parameters: Rule(),
-    "prox": prox.build,
-    "scaffold": scaffold.build,
-    "ditto": ditto.build,
-    "fedu": fedu.build,
-    "fedema": fedema.build,
-}
 
 
 def build_rule(aggregator: str, parameters: Settings) -> Rule:
-    """Return the rule that goes with an aggregator, with `parameters` of the class AGGREGATORS names for it."""
-    return RULES[AGGREGATORS[aggregator].rule](parameters)
+    """Return the rule that goes with an aggregator, with `parameters` of the class AGGREGATORS names for it; raises
+    ConfigurationError where the table names no module that builds one.
+    """
+    path = AGGREGATORS[aggregator].rule
+    if not path:
+        return Rule()
+    try:
+        return cast("Rule", import_module(path).build(parameters))
+    except (ImportError, AttributeError) as error:
+        raise ConfigurationError(
+            f"The aggregator '{aggregator}' needs build(parameters) in the module {path}, its rule at the sites, "
+            f"found: {error}. Mend its line in AGGREGATORS, or the module."
+        ) from error

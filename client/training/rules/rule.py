@@ -39,7 +39,7 @@ class RuleOutput:
 
 @dataclass(frozen=True)
 class Rule:
-    """One line of RULES, built.
+    """What an aggregator asks of a site, built.
 
     begin      RoundInput -> the shared tensors training starts from
     adjust     RoundInput -> what is added to the gradients at every step, or None

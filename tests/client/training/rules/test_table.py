@@ -1,11 +1,16 @@
-"""Every rule an aggregator asks for is in the table, and takes the aggregator's parameters."""
+"""Every rule an aggregator asks for is there, and takes the aggregator's parameters."""
+
+from dataclasses import replace
+from pathlib import Path
 
 import numpy as np
 import pytest
 
-from prostafed.client.training.rules import RULES, build_rule
+from prostafed.client.training import rules
+from prostafed.client.training.rules import build_rule
 from prostafed.client.training.rules.rule import RoundInput, RoundResult
-from prostafed.common.aggregation import AGGREGATORS
+from prostafed.common.aggregation import AGGREGATORS, NoParameters
+from prostafed.common.errors import ConfigurationError
 
 
 @pytest.mark.parametrize("name", AGGREGATORS)
@@ -15,7 +20,16 @@ def test_every_aggregator_has_its_rule(name: str) -> None:
 
 
 def test_no_rule_is_without_an_aggregator() -> None:
-    assert {entry.rule for entry in AGGREGATORS.values()} == set(RULES)
+    written = {path.stem for path in Path(rules.__file__).parent.glob("*.py")} - {"__init__", "rule", "drift"}
+    assert {entry.rule.rpartition(".")[2] for entry in AGGREGATORS.values() if entry.rule} == written
+
+
+def test_a_rule_that_is_not_there_is_one_sentence(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setitem(
+        AGGREGATORS, "fedavg", replace(AGGREGATORS["fedavg"], rule="prostafed.client.training.rules.proxy")
+    )
+    with pytest.raises(ConfigurationError, match=r"'fedavg' needs build\(parameters\) in the module .*proxy, its rule"):
+        build_rule("fedavg", NoParameters())
 
 
 @pytest.mark.parametrize("name", AGGREGATORS)
