@@ -26,7 +26,7 @@ _ModelT = TypeVar("_ModelT")
 
 @dataclass(frozen=True)
 class Run:
-    """A finished run in its folder."""
+    """A run in its folder."""
 
     folder: Path
 
@@ -39,6 +39,13 @@ class Run:
         from prostafed.server.report import summary_table
 
         return summary_table(self.folder)
+
+    @property
+    def state(self) -> str:
+        """How the run stands: "finished", "interrupted", "failed" or "running"."""
+        from prostafed.server.records.read import read_run
+
+        return read_run(self.folder).record.state
 
     @property
     def model(self) -> Path:

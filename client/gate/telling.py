@@ -8,8 +8,8 @@ from prostafed.common.metrics.cohort import CSPCA, UNKNOWN, count_patients
 from prostafed.common.metrics.histogram_floats import detections_to_floats, scores_to_floats
 from prostafed.common.metrics.histograms import bin_detections, bin_predictions
 from prostafed.common.metrics.predictions import CasePrediction
-from prostafed.common.metrics.small_cells import list_tellable
-from prostafed.common.metrics.summary import LESIONS, POSITIVES, WITHHELD, N, find_small, summarise
+from prostafed.common.metrics.small_cells import is_small, list_tellable
+from prostafed.common.metrics.summary import LESIONS, LOSS, POSITIVES, WITHHELD, N, find_small, summarise
 
 
 def describe(
@@ -36,6 +36,21 @@ def describe(
     if histograms and LESIONS not in small and (detections := bin_detections(predictions, minimum)):
         told |= detections_to_floats(detections)
     return told
+
+
+def describe_loss(
+    loss: float, learnt: Sequence[CaseRecord], minimum: int, *, teaches_cspca: bool, diagnoses: bool
+) -> dict[str, float]:
+    """Return the mean loss over the cases `learnt`, or, of too few patients, that it is withheld; so it is where few of
+    them have csPCa, or few have none, and the loss `teaches_cspca`: of a network that always says the same it counts
+    them. Without `diagnoses` nothing is told that does.
+    """
+    counts = [len({record.patient_id for record in learnt})]
+    if teaches_cspca:
+        counts += count_patients(learnt, CSPCA).values()
+    if is_small(counts, minimum) or (teaches_cspca and not diagnoses):
+        return {f"{WITHHELD}/{LOSS}": float(minimum)}
+    return {LOSS: loss}
 
 
 def list_told_splits(

@@ -9,7 +9,7 @@ from torch import distributed
 
 from prostafed.client.gate.allowance import allow
 from prostafed.client.gate.release import check_answer, check_update
-from prostafed.client.gate.telling import list_told_splits
+from prostafed.client.gate.telling import describe_loss, list_told_splits
 from prostafed.client.rounds.job import Job
 from prostafed.client.rounds.memory import Memory, find_partial, keep_answer, remember, save_partial, tidy
 from prostafed.client.rounds.phases import SHARED, list_phases, run_phase
@@ -20,9 +20,6 @@ from prostafed.client.training.optimisers import pack_states, unpack_state
 from prostafed.client.training.rules.rule import RoundResult
 from prostafed.common.exchange.compression import encode
 from prostafed.common.exchange.messages import Reply
-from prostafed.common.metrics.cohort import CSPCA, count_patients
-from prostafed.common.metrics.small_cells import is_small
-from prostafed.common.metrics.summary import LOSS, WITHHELD
 from prostafed.common.tensors import read_tensors
 
 FORM = 2  # of a round in the making: one that another release began is begun anew
@@ -118,17 +115,11 @@ def _conclude(job: Job, start: Start, records: Mapping[str, TrainingRecord]) -> 
 
 
 def _tell_loss(job: Job, loss: float) -> dict[str, float]:
-    """Return the mean loss, or, of too few patients, that it is withheld; so it is where few of them have csPCa, or
-    few have none: of a network that always says the same the loss counts them.
-    """
-    site, records = job.workplace.site, job.workplace.cases.records
+    """Return what may be told of the mean loss."""
+    place, site, objective, told = job.workplace, job.workplace.site, job.objective, True
+    records = place.cases.records
+    if objective.teaches_cspca and site.share_cohort:
+        told = "train" in list_told_splits(records, place.splits, objective.usable, site.minimum_cell)
     learnt = [records[index] for index in job.chosen]
-    counts, told = [len({record.patient_id for record in learnt})], True
-    if job.objective.teaches_cspca:
-        counts += count_patients(learnt, CSPCA).values()
-        if site.share_cohort:
-            splits = job.workplace.splits
-            told = "train" in list_told_splits(records, splits, job.objective.usable, site.minimum_cell)
-    if is_small(counts, site.minimum_cell) or not told:
-        return {f"train/{WITHHELD}/{LOSS}": float(site.minimum_cell)}
-    return {f"train/{LOSS}": loss}
+    of_loss = describe_loss(loss, learnt, site.minimum_cell, teaches_cspca=objective.teaches_cspca, diagnoses=told)
+    return {f"train/{name}": value for name, value in of_loss.items()}

@@ -15,6 +15,7 @@ from pydantic import BaseModel, ConfigDict, TypeAdapter, ValidationError
 from pydantic_core import ErrorDetails
 
 from prostafed.common.errors import ConfigurationError, nearest
+from prostafed.common.settings import describe_range
 
 
 class Section(BaseModel):
@@ -25,6 +26,8 @@ class Section(BaseModel):
 
 
 SectionT = TypeVar("SectionT")
+# bounds as pydantic names them -> as a setting does
+BOUNDS = {"gt": "above", "ge": "at_least", "lt": "below", "le": "at_most"}
 
 
 def read_toml(path: Path, model: type[SectionT]) -> SectionT:
@@ -58,32 +61,52 @@ def parse(values: Mapping[str, Any], model: type[SectionT], where: str) -> Secti
         details = error.errors()
         # A list with a wrong item is also reported as too short: only the item's own mistake helps.
         real = [detail for detail in details if detail["type"] != "too_short"] or details
+        # Where the key that says what a table is has a mistake, what else is wrong with the table says nothing.
+        wrong = [detail for detail in real if _says_kind(model, detail)]
+        tables = [detail["loc"][:-1] for detail in wrong]
+        real = [detail for detail in real if detail in wrong or detail["loc"][:-1] not in tables]
         mistakes = [_sentence(detail, model) for detail in real]
         raise ConfigurationError("\n".join(f"{where}: {mistake}" for mistake in mistakes)) from error
 
 
 def _sentence(detail: ErrorDetails, model: type) -> str:
     section, key = _follow(model, detail["loc"])
-    context = detail.get("ctx", {})
+    context, found = detail.get("ctx", {}), detail["input"]
     match detail["type"]:
         case "extra_forbidden" | "unexpected_keyword_argument":
             name = str(detail["loc"][-1])
             now = getattr(section, "renamed", {}).get(name)
-            found = f": it is called '{now}' now. Rename it." if now else nearest(name, _fields(section))
-            return f"unknown key '{key}'{found}"
+            said = f": it is called '{now}' now. Rename it." if now else nearest(name, _fields(section))
+            return f"unknown key '{key}'{said}"
+        case "missing" if isinstance(detail["loc"][-1], int):
+            said = f"{key.rpartition('.')[0]}: expected more values, found {len(found)}."
         case "missing":
-            return f"the key '{key}' is missing. Add it."
+            said = f"the key '{key}' is missing. Add it."
         case "union_tag_invalid":
-            return (
+            said = (
                 f"{key}: {context['discriminator']} is '{context['tag']}', expected one of {context['expected_tags']}."
             )
         case "union_tag_not_found":
-            return f"{key}: the key {context['discriminator']} is missing. Add it."
+            said = f"{key}: the key {context['discriminator']} is missing. Add it."
         case "value_error":
-            return f"{key}: {context['error']}" if key else str(context["error"])
+            said = f"{key}: {context['error']}" if key else str(context["error"])
+        case "string_pattern_mismatch":
+            said = f"{key}: found '{found}', expected {_describe(section, detail['loc'][-1])}."
         case _:
-            found = detail["input"]
-            return f"{key}: {detail['msg'].lower()}, found {found!r} ({type(found).__name__})."
+            bounds = {ours: context[its] for its, ours in BOUNDS.items() if its in context}
+            broken = f"must be {describe_range(bounds)}" if bounds else detail["msg"].lower()
+            said = f"{key}: {broken}, found {found!r} ({type(found).__name__})."
+    return said
+
+
+def _says_kind(model: type, detail: ErrorDetails) -> bool:
+    return bool(detail["loc"]) and getattr(_follow(model, detail["loc"])[0], "kind_key", None) == detail["loc"][-1]
+
+
+def _describe(section: type, name: int | str) -> str:
+    """Return what a text key is, in the words of its description."""
+    found = section.model_fields.get(str(name)) if issubclass(section, BaseModel) else None
+    return (found.description if found else None) or "another form"
 
 
 def _follow(model: type, location: tuple[int | str, ...]) -> tuple[type, str]:

@@ -26,8 +26,8 @@ class Data(Section):
     split_seed: int = Field(
         0,
         ge=0,
-        description="all that is random in the split of patients: studies with another seed, method or label budget "
-        "test on the same patients",
+        description="what the split of patients is drawn from. Studies that differ in seed, method or labels test on "
+        "the same patients",
     )
     validation_fraction: float = Field(
         0.1, ge=0, lt=1, description="patients followed during fine-tuning, of those a supervised stage can judge"
@@ -36,8 +36,8 @@ class Data(Section):
         0.25,
         gt=0,
         lt=1,
-        description="patients kept for the last evaluation, of those a supervised stage can judge; whom none can judge "
-        "is trained on",
+        description="patients kept for the last evaluation, of those a supervised stage can judge. The others are "
+        "trained on",
     )
 
     @field_validator("spacing_mm", "size")

@@ -21,7 +21,9 @@ class Initial(Section):
         + ". The file of all but the first is named on the command line",
     )
     sha256: str | None = Field(
-        None, pattern=r"^[0-9a-f]{64}$", description="of that file, in hexadecimal; needed unless weights is 'random'"
+        None,
+        pattern=r"^[0-9a-f]{64}$",
+        description="the SHA-256 of that file, in hexadecimal; needed unless weights is 'random'",
     )
     allow_other_split: bool = Field(
         False,

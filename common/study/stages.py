@@ -13,7 +13,6 @@ from prostafed.common.shell.configuration import Section, parse
 from prostafed.common.ssl import METHODS
 from prostafed.common.tasks import TASKS
 
-Group = Literal["encoder", "projection", "predictor"]  # what may travel while pretraining
 Part = Literal["norm", "stem"]
 
 
@@ -38,7 +37,7 @@ class Stage(Section):
     local: tuple[Part, ...] = Field(
         (),
         description="parts of the shared groups that stay at each site all the same: 'norm', every normalisation layer "
-        "(FedBN), 'stem', the encoder's first stage",
+        "(FedBN), 'stem', the encoder's first resolution",
     )
 
     @field_validator("aggregate")
@@ -100,7 +99,7 @@ class Pretrain(Stage):
     kind: Literal["pretrain"] = Field(description="self-supervised, no labels needed")
     method: str = Field("conditional", description=f"one of {', '.join(METHODS)}")
     parameters: Mapping[str, Any] = Field(default={}, description="of the method; see its table", validate_default=True)
-    share: tuple[Group, ...] = Field(
+    share: tuple[str, ...] = Field(
         default=(),
         description="tensor groups that travel; by default those the method declares. With [] each site pretrains by "
         "itself, and the next stage starts at each site from its own encoder",
@@ -160,7 +159,10 @@ class Finetune(Stage):
     frozen_rounds: int = Field(0, ge=0, description='rounds with a frozen encoder, mode = "gradual" only')
     head_epochs: int = Field(0, ge=0, description='epochs of the heads in each round, mode = "alternate" only')
     layer_decay: float = Field(
-        1.0, gt=0, le=1, description="factor on the learning rate from each stage of the encoder to the one before it"
+        1.0,
+        gt=0,
+        le=1,
+        description="factor on the learning rate from each resolution of the encoder to the finer one before it",
     )
     labels: float = Field(
         1.0,

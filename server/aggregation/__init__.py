@@ -1,7 +1,6 @@
 """The server's half of the AGGREGATORS table: how sites are combined. What there is stands in common/aggregation.py."""
 
 from importlib import import_module
-from typing import cast
 
 from prostafed.common.aggregation import AGGREGATORS
 from prostafed.common.errors import ConfigurationError
@@ -17,10 +16,12 @@ def build_aggregator(name: str, parameters: Settings) -> Aggregator:
     """
     path = AGGREGATORS[name].module
     try:
-        build = import_module(path).build
-    except (ImportError, AttributeError) as error:
+        found = import_module(path).build(name, parameters)
+        if not isinstance(found, Aggregator):
+            raise TypeError(f"a {type(found).__name__}")
+    except (ImportError, AttributeError, TypeError) as error:
         raise ConfigurationError(
             f"The aggregator '{name}' needs build(name, parameters) in the module {path}, found: {error}. Mend its "
             "line in AGGREGATORS, or the module."
         ) from error
-    return cast(Aggregator, build(name, parameters))
+    return found

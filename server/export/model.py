@@ -59,7 +59,8 @@ def read_model(run: Path) -> RunModel:
 def _check_whole(study: Study, stage: int, section: Finetune, tensors: Tensors, run: Path) -> None:
     ways = (
         'Either run a study whose fine-tuning stage says share = ["encoder", "heads"] and no `local`, or let a site '
-        f"export the model with its own parts: prostafed-site export {run.name} --model {MODEL}."
+        f"export the model with its own parts: prostafed-site export {run.name} --model {MODEL}; of a simulation, "
+        "prostafed-sim export RUN --site NAME."
     )
     held = {group_of(name) for name in tensors}
     if lacking := [group for group in build_stage_network(study, stage) if group not in held]:

@@ -50,6 +50,7 @@ class DatasetSite(EmulatedSite):
     """A hospital of cases of a public set."""
 
     tag: ClassVar[str] = "dataset"
+    kind_key: ClassVar[str] = "source"
     source: str = Field(description=f"a public set, see `prostafed-sim datasets`: {', '.join(DATASETS)}")
     root: Path = Field(strict=False, description="folder of the set as published; relative to the federation file")
     center: str = Field("", description="only studies of this centre of the set; empty takes all")

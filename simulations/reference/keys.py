@@ -11,12 +11,10 @@ from pydantic_core import PydanticUndefined
 from prostafed.client.site.site_file import Site
 from prostafed.common.aggregation import AGGREGATORS, NoParameters
 from prostafed.common.settings import describe_range
+from prostafed.common.shell.configuration import BOUNDS
 from prostafed.common.ssl import METHODS
 from prostafed.common.study import Study
 from prostafed.simulations.federation.federation_file import Federation
-
-# bounds of a pydantic field -> those of a setting
-_PYDANTIC = (("gt", "above"), ("ge", "at_least"), ("lt", "below"), ("le", "at_most"))
 
 
 def describe_keys() -> str:
@@ -74,7 +72,7 @@ def _keys(section: type) -> Iterator[tuple[str, Any, Any, str, str]]:
         for name, info in section.model_fields.items():
             default = "see its table" if list(_sections(type(info.default))) else info.default
             bounds = {
-                ours: getattr(each, its) for each in info.metadata for its, ours in _PYDANTIC if hasattr(each, its)
+                ours: getattr(each, its) for each in info.metadata for its, ours in BOUNDS.items() if hasattr(each, its)
             }
             yield name, info.annotation, default, info.description or "", describe_range(bounds)
     elif dataclasses.is_dataclass(section):

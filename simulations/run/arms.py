@@ -118,15 +118,23 @@ def _find_nobody(study: Study, hospital: Hospital) -> str:
     return f"None of the test cases of {hospital.name} has what the task {stage.task} is judged by."
 
 
-def _find_obstacle(study: Study, members: Sequence[Hospital], sites: int) -> str:
-    """Return a sentence on why so many sites with the members' cases cannot run `study`, "" where they can."""
-    splits = [split_patients(study, each.cases.records) for each in members]
+def find_few_sites(study: Study, sites: int) -> str:
+    """Return a sentence where the aggregator of a stage needs more than so many sites, "" where none does."""
     for number, stage in enumerate(study.stage, start=1):
         if stage.fewest_sites() > sites:
             return (
                 f"Stage {number}: {stage.aggregate} needs {stage.fewest_sites()} sites, here are {sites}. "
                 "Add sites, or choose another aggregator."
             )
+    return ""
+
+
+def _find_obstacle(study: Study, members: Sequence[Hospital], sites: int) -> str:
+    """Return a sentence on why so many sites with the members' cases cannot run `study`, "" where they can."""
+    if few := find_few_sites(study, sites):
+        return few
+    splits = [split_patients(study, each.cases.records) for each in members]
+    for number, stage in enumerate(study.stage, start=1):
         if not isinstance(stage, Finetune):
             continue
         usable = build_task(stage.task).usable

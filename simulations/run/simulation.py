@@ -18,7 +18,7 @@ from prostafed.server.report import write_report
 from prostafed.simulations.federation.federation_file import Federation
 from prostafed.simulations.federation.hospitals import Hospital, OnCase, combine_fingerprints, prepare_hospital
 from prostafed.simulations.federation.overlap import check_overlap
-from prostafed.simulations.run.arms import ArmRun, plan_arms
+from prostafed.simulations.run.arms import ArmRun, find_few_sites, plan_arms
 from prostafed.simulations.run.collect import collect_arms, is_finished
 from prostafed.simulations.run.engine import ENGINES
 from prostafed.simulations.run.ensembling import write_consensus
@@ -40,9 +40,11 @@ class Simulation:
     initial: Path | None = None  # file the encoder starts from, where the study names one
 
     def __post_init__(self) -> None:
-        """Raise ConfigurationError where the engine is unknown."""
+        """Raise ConfigurationError where the engine is unknown, or an aggregator needs more sites than there are."""
         if self.engine not in ENGINES:
             raise ConfigurationError(f"engine is '{self.engine}', expected one of {', '.join(ENGINES)}.")
+        if obstacle := find_few_sites(self.study, len(self.federation.site)):
+            raise ConfigurationError(obstacle)
 
 
 @dataclass(frozen=True)
@@ -154,7 +156,11 @@ def _open(simulation: Simulation, resume: bool) -> RunRecord:
     if (out / "run.json").exists():
         if not resume:
             raise ConfigurationError(f"{out} holds a run already. Add --resume to continue it, or name another --out.")
-        _read_record(simulation)
+        if (out / "arms").exists():
+            _read_record(simulation)
+        else:  # nothing was trained yet: a study that was refused may be another one now
+            (out / "study.json").unlink(missing_ok=True)
+            (out / "run.json").unlink()
         for half_written in out.rglob(".*.part"):  # of a run that was killed
             half_written.unlink()
     elif any(out.iterdir()):

@@ -38,7 +38,7 @@ def test_one_resolution_more_is_a_sentence(name: str) -> None:
     most = ENCODERS[name].most_resolutions
     study = '{"name": "s", "stage": [{"kind": "pretrain", "rounds": 1}], "model": {"encoder": "%s", "resolutions": %d}}'
     parse_study(study % (name, most))
-    with pytest.raises(Exception, match=f"resolutions at most, found|less than or equal to {most}"):
+    with pytest.raises(Exception, match=f"resolutions at most, found|must be at most {most}"):
         parse_study(study % (name, most + 1))
 
 

@@ -1,6 +1,7 @@
 """What every entry of METHODS promises."""
 
 from dataclasses import fields, replace
+from importlib import import_module
 
 import pytest
 import torch
@@ -186,3 +187,7 @@ class TestEveryMethod:
         for norm in ("instance", "group"):
             _, network = make(name, norm)
             assert not [tensor for tensor in network.state_dict() if "running" in tensor or "num_batches" in tensor]
+
+    def test_its_module_says_what_the_documentation_says(self, name: str) -> None:
+        about = import_module(METHODS[name].module).ABOUT
+        assert all(vars(about).values())

@@ -74,6 +74,10 @@ def test_a_mistake_of_the_source_is_the_only_one_told(tmp_path: Path) -> None:
 @pytest.mark.parametrize(
     ("text", "expected"),
     [
+        (
+            PHANTOM.replace("phantom", "picaai"),
+            r"^[^\n]*site\.1\.source: unknown source 'picaai'; did you mean 'picai'[^\n]*$",
+        ),
         (PHANTOM + "case = 3\n", "unknown key 'site.1.case'; did you mean 'cases'"),
         (PHANTOM + 'scanner = { vendr = "ge" }\n', "unknown key 'site.1.scanner.vendr'; did you mean 'vendor'"),
         (PHANTOM + "readers = { count = 9 }\n", "count must be at least 1 and at most 7"),

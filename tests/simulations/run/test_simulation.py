@@ -243,3 +243,31 @@ def test_a_hospital_without_labels_takes_part_and_stops_nobody(
     assert "Left out of local only" in page
     assert "Incomplete run" not in page
     assert {row["arm"] for row in read_lines(out / "predictions.jsonl")} == {"federated", "local", "ensemble"}
+
+
+def test_a_study_that_was_refused_leaves_no_folder_in_the_way(
+    study: Study, federation: Federation, cache: Path, tmp_path: Path
+) -> None:
+    values = study.model_dump(mode="json")
+    values["stage"][0] |= {"aggregate": "krum", "aggregate_parameters": {}}
+    with pytest.raises(ConfigurationError, match=r"Stage 1: krum needs 5 sites, here are 2\. Add sites"):
+        Simulation(parse_study(json.dumps(values)), federation, tmp_path / "run", cache)
+    assert not (tmp_path / "run").exists()
+
+
+def test_a_run_that_never_began_can_be_begun_by_another_study(
+    study: Study, federation: Federation, tmp_path: Path
+) -> None:
+    def stop(site: str, done: int, count: int | None) -> None:
+        raise KeyboardInterrupt
+
+    other = study.model_copy(update={"seed": 9})
+    first, second = (Simulation(each, federation, tmp_path / "run", tmp_path / "cache") for each in (study, other))
+    with pytest.raises(KeyboardInterrupt):
+        run_simulation(first, resume=False, watchers=Watchers(on_case=stop))
+    assert (tmp_path / "run" / "run.json").exists()
+    with pytest.raises(ConfigurationError, match="holds a run already"):
+        run_simulation(second, resume=False, watchers=Watchers(on_case=stop))
+    with pytest.raises(KeyboardInterrupt):
+        run_simulation(second, resume=True, watchers=Watchers(on_case=stop))
+    assert json.loads((tmp_path / "run" / "study.json").read_text())["hash"] == second.study.hash()
