@@ -99,24 +99,6 @@ def add_weighted(
     )
 
 
-def merge(total: ExactSum, part: ExactSum) -> ExactSum:
-    """Return the sum of two sums over the same tensors: that of all their replies, bit for bit. The arrays of `total`
-    are reused. Raises RejectedError where there are too many replies.
-    """
-    for name, count in total.replies.items():
-        if count + part.replies[name] > MOST_REPLIES:
-            raise RejectedError("TOO_MANY", f"{name} would be the sum of more than {MOST_REPLIES} replies")
-    for name in total.coarse:
-        total.coarse[name] += part.coarse[name]
-        total.fine[name] += part.fine[name]
-    return ExactSum(
-        total.coarse,
-        total.fine,
-        {name: weight + part.weights[name] for name, weight in total.weights.items()},
-        {name: count + part.replies[name] for name, count in total.replies.items()},
-    )
-
-
 def read_means(total: ExactSum) -> Iterator[tuple[str, slice, Float64]]:
     """Yield (name, block of the flat tensor, sum / total weight in that block), names in order; tensors whose weights
     come to 0, such as those no site sent, are left out.

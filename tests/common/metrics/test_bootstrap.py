@@ -6,9 +6,10 @@ import pytest
 
 from prostafed.common.metrics.bootstrap import bootstrap, bootstrap_interval, percentile_interval
 from prostafed.common.metrics.detection import LESION_AP
-from prostafed.common.metrics.diagnosis import AUROC, auroc
+from prostafed.common.metrics.diagnosis import AUROC
 from prostafed.common.metrics.predictions import CasePrediction
 from prostafed.common.metrics.statistic import Statistic
+from tests.common.metrics.of_arrays import auroc
 
 
 def make_predictions(count: int, seed: int = 0, cases_per_patient: int = 1) -> list[CasePrediction]:
