@@ -11,16 +11,23 @@ from typing import Annotated
 import typer
 
 from prostafed.common.errors import ConfigurationError, ProstafedError, nearest
-from prostafed.common.shell.command import TYPER, print_json, run_command, say_command
+from prostafed.common.shell.command import (
+    TYPER,
+    Json,
+    MinConfidence,
+    print_json,
+    print_result,
+    run_command,
+    say_command,
+)
 from prostafed.common.shell.configuration import parse
 from prostafed.common.study import read_study
-from prostafed.server.cli import print_report
+from prostafed.server.cli import print_report, report
 from prostafed.simulations.comparison.cli import (
     Cache,
     Engine,
     FederationFile,
     Initial,
-    Json,
     StudyFile,
     compare,
     sweep,
@@ -146,10 +153,8 @@ def phantom(
             readers=group,
             progress=lambda done, count: bars.update(task, completed=done, total=count),
         )
-    if as_json:
-        print_json({"out": str(out), "cases": cases, "generated": True, "dicom": dicom})
-    else:
-        print(f"{cases} generated studies {f'as DICOM ({dicom})' if dicom else 'in the PI-CAI layout'}: {out}")
+    text = f"{cases} generated studies {f'as DICOM ({dicom})' if dicom else 'in the PI-CAI layout'}: {out}"
+    print_result({"out": str(out), "cases": cases, "generated": True, "dicom": dicom}, text, as_json)
 
 
 @app.command()
@@ -165,10 +170,8 @@ def datasets(
 
     known = [load_dataset(each) for each in (DATASETS if name is None else (name,))]
     if root is None:
-        if as_json:
-            print_json({"datasets": {each.name: each.facts() for each in known}})
-        else:
-            print("\n\n".join(describe_dataset(each) for each in known))
+        told = {"datasets": {each.name: each.facts() for each in known}}
+        print_result(told, "\n\n".join(describe_dataset(each) for each in known), as_json)
         return
     if name is None:
         raise ConfigurationError(f"--root needs the name of a set: one of {', '.join(DATASETS)}.")
@@ -183,15 +186,7 @@ def datasets(
         raise typer.Exit(1)
 
 
-@app.command()
-def report(
-    folder: Annotated[Path, typer.Argument(metavar="RUN", help="The folder of the run.")],
-    as_json: Json = False,
-) -> None:
-    """Write the report of a run again, from its folder alone."""
-    from prostafed.server.report import write_report
-
-    print_report(folder, write_report(folder), as_json)
+app.command()(report)
 
 
 @app.command()
@@ -204,23 +199,17 @@ def export(
         Path | None,
         typer.Option("--out", metavar="BUNDLE", help="New folder for the bundle; else RUN/bundle or RUN/bundle-NAME."),
     ] = None,
-    min_confidence: Annotated[
-        float | None,
-        typer.Option("--min-confidence", min=0, max=1, help="Show candidates from this confidence on; else 0.1."),
-    ] = None,
+    min_confidence: MinConfidence = None,
     as_json: Json = False,
 ) -> None:
     """Write the federation's model as a bundle that `prostafed-site predict` reads."""
     from prostafed.simulations.run.export import export_simulation
 
     made = export_simulation(folder, site, out, min_confidence)
-    if as_json:
-        print_json(made)
-        return
     owner = f"It holds the heads of {made['site']}." if made["site"] else "It is the federation's whole model."
-    print(f"Bundle: {made['bundle']}\n{owner} Read its docs/README.md before you pass it on.")
-    if made["generated"]:
-        print("It learnt from generated images. Show it no patient.")
+    warning = "\nIt learnt from generated images. Show it no patient." if made["generated"] else ""
+    text = f"Bundle: {made['bundle']}\n{owner} Read its docs/README.md before you pass it on.{warning}"
+    print_result(made, text, as_json)
 
 
 def main() -> None:

@@ -5,9 +5,9 @@ from typing import Annotated
 
 import typer
 
-from prostafed.client.commands.options import DEFAULT_SITE, Day, Json, SiteFile
+from prostafed.client.commands.options import DEFAULT_SITE, Day, SiteFile
 from prostafed.common.errors import ConfigurationError
-from prostafed.common.shell.command import print_json
+from prostafed.common.shell.command import Json, print_result
 
 
 def pull(
@@ -71,15 +71,12 @@ def pull(
     with showing("Fetching") as on_study:
         found = pull_studies(request, on_study)
     unfinished = [study["study"] for study in found["studies"] if study["status"] in ("partial", "failed")]
-    if as_json:
-        print_json(found)
-    else:
-        counts = found["counts"]
-        print(
-            f"{counts['studies']} studies with {counts['found']} images: {counts['fetched']} fetched, "
-            f"{counts['present']} were here already."
-        )
-        for study in unfinished:
-            print(f"Not complete: {study}. Call again: only what is missing is fetched.")
+    counts = found["counts"]
+    lines = [
+        f"{counts['studies']} studies with {counts['found']} images: {counts['fetched']} fetched, "
+        f"{counts['present']} were here already.",
+        *(f"Not complete: {study}. Call again: only what is missing is fetched." for study in unfinished),
+    ]
+    print_result(found, "\n".join(lines), as_json)
     if unfinished:
         raise typer.Exit(1)

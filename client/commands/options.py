@@ -12,7 +12,6 @@ if TYPE_CHECKING:
 
 DEFAULT_SITE = Path("site.toml")
 
-Json = Annotated[bool, typer.Option("--json", help="Print the result as one JSON object on stdout.")]
 SiteFile = Annotated[Path, typer.Option("--site", metavar="SITE.toml", help="The site file.")]
 StudyFile = Annotated[
     Path | None,

@@ -9,13 +9,18 @@ import shlex
 import shutil
 import sys
 from pathlib import Path
-from typing import Any
+from typing import Annotated, Any
 
 import click
 import typer
 
 from prostafed.common.errors import ProstafedError
 
+Json = Annotated[bool, typer.Option("--json", help="Print the result as one JSON object on stdout.")]
+MinConfidence = Annotated[
+    float | None,
+    typer.Option("--min-confidence", min=0, max=1, help="Show candidates from this confidence on. By default 0.1."),
+]
 TYPER: dict[str, Any] = {"add_completion": False, "pretty_exceptions_enable": False}
 
 _TYPER_INTERRUPTED = 130  # what typer makes of Ctrl-C
@@ -45,6 +50,11 @@ def run_command(app: typer.Typer) -> None:
 def print_json(value: Any) -> None:
     """Print the one object of a --json command."""
     print(json.dumps(value, indent=2, sort_keys=True), flush=True)
+
+
+def print_result(value: Any, text: str, as_json: bool) -> None:
+    """Print what a command gave: the one object of --json, or `text` for a person."""
+    print_json(value) if as_json else print(text)
 
 
 def say_command(program: str, *arguments: object) -> str:
