@@ -126,7 +126,7 @@ def phantom(
     from prostafed.simulations.dicom.layout import write_dicom_layout
     from prostafed.simulations.dicom.styles import STYLES
     from prostafed.simulations.phantom.centers import CENTERS
-    from prostafed.simulations.phantom.picai_layout import write_picai_layout
+    from prostafed.simulations.phantom.picai_layout import Emulation, write_picai_layout
     from prostafed.simulations.phantom.settings import Readers, Scanner
 
     unknown = [name for name in center or () if name not in CENTERS]
@@ -142,17 +142,10 @@ def phantom(
     write = partial(write_dicom_layout, style=dicom) if dicom else write_picai_layout
     scanner = parse({"vendor": vendor or look}, Scanner, "prostafed-sim phantom")
     group = parse({"count": readers, "kappa": kappa}, Readers, "prostafed-sim phantom")
+    emulation = Emulation(seed, tuple(center or CENTERS), scanner, group)
     with Progress(console=Console(stderr=True)) as bars:
         task = bars.add_task("Generating studies", total=cases)
-        write(
-            out,
-            cases,
-            seed,
-            centers=tuple(center or CENTERS),
-            scanner=scanner,
-            readers=group,
-            progress=lambda done, count: bars.update(task, completed=done, total=count),
-        )
+        write(out, cases, emulation, lambda done, count: bars.update(task, completed=done, total=count))
     text = f"{cases} generated studies {f'as DICOM ({dicom})' if dicom else 'in the PI-CAI layout'}: {out}"
     print_result({"out": str(out), "cases": cases, "generated": True, "dicom": dicom}, text, as_json)
 
