@@ -44,7 +44,7 @@ def pull(
 
     try:
         from prostafed.client.ingest.pacs.archive import PacsServer, Tls
-        from prostafed.client.ingest.pacs.pull import PullRequest, Selection, read_wanted_list
+        from prostafed.client.ingest.pacs.pull import PullRequest, StudyQuery, read_wanted_list
         from prostafed.client.ingest.pacs.pull import pull as pull_studies
     except ModuleNotFoundError as error:
         raise ConfigurationError(
@@ -54,7 +54,7 @@ def pull(
     tls = Tls(tls_authority, tls_certificate, tls_key) if tls_authority else None
     request = PullRequest(
         server=PacsServer(host, port, ae_title, calling_ae_title, tls=tls),
-        wanted=Selection(
+        wanted=StudyQuery(
             since=since.date() if since else None,
             until=until.date() if until else None,
             description=description,

@@ -15,6 +15,7 @@ from prostafed.common.shell.files import make_folder
 from prostafed.common.shell.tables import Mistake, Row, raise_mistakes, read_table, write_table
 
 READER = "report"  # the one read of a clinical report
+_PATH = r"^([A-Za-z0-9_-]+/)*[A-Za-z0-9_-]+(\.[A-Za-z0-9_-]+)+$"  # relative, no step up
 
 
 class MarksheetRow(Row):
@@ -46,12 +47,13 @@ class MarksheetRow(Row):
 class Prostate158Row(Row):
     """A line of Prostate158's train.csv, valid.csv or test.csv; paths are relative to the folder of the set."""
 
-    ID: str = Field(pattern=r"^[A-Za-z0-9_-]{1,32}$", description="number of the patient")
-    t2: str = Field(description="path of the T2W image")
-    adc: str = Field(description="path of the ADC map")
-    dwi: str = Field(description="path of the high-b image")
-    t2_anatomy_reader1: str | None = Field(None, description="path of the zones")
-    adc_tumor_reader1: str | None = Field(None, description="path of the lesions")
+    ID: str = Field(pattern=r"^0{0,2}[1-9][0-9]{0,2}$", description="the number of the study, 1 to 999")
+    t2: str = Field(pattern=_PATH, description="a relative path")
+    adc: str | None = Field(None, pattern=_PATH, description="a relative path")
+    dwi: str | None = Field(None, pattern=_PATH, description="a relative path")
+    t2_anatomy_reader1: str | None = Field(None, pattern=_PATH, description="a relative path")
+    t2_tumor_reader1: str | None = Field(None, pattern=_PATH, description="a relative path")
+    adc_tumor_reader1: str | None = Field(None, pattern=_PATH, description="a relative path")
 
 
 @dataclass(frozen=True)

@@ -35,7 +35,7 @@ _COLUMNS = {"accession_number": "AccessionNumber", "patient_id": "PatientID"}
 
 
 @dataclass(frozen=True)
-class Selection:
+class StudyQuery:
     """Which studies; what is left out does not limit. `listed`: (AccessionNumber or PatientID, value), any of them."""
 
     since: date | None = None
@@ -50,7 +50,7 @@ class PullRequest:
     """What to fetch, whence, whither. By C-MOVE the archive connects to us, on `listen_port`."""
 
     server: PacsServer
-    wanted: Selection
+    wanted: StudyQuery
     out: Path
     secret: bytes
     method: Literal["get", "move"] = "get"
@@ -135,7 +135,7 @@ def _find_studies(request: PullRequest) -> list[str]:
     return sorted((uid for uid in found if uid), key=lambda uid: (found[uid], uid))
 
 
-def _matches(answer: Dataset, wanted: Selection) -> bool:
+def _matches(answer: Dataset, wanted: StudyQuery) -> bool:
     """Whether a study is wanted: archives may ignore keys they do not support."""
     modalities, day = get_texts(answer, "ModalitiesInStudy"), get_text(answer, "StudyDate")
     return not (
