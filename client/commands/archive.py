@@ -43,7 +43,7 @@ def pull(
     from prostafed.client.site.site_file import read_site_file
 
     try:
-        from prostafed.client.ingest.pacs.archive import PacsServer, Tls
+        from prostafed.client.ingest.pacs.association import PacsServer, Tls
         from prostafed.client.ingest.pacs.pull import PullRequest, StudyQuery, read_wanted_list
         from prostafed.client.ingest.pacs.pull import pull as pull_studies
     except ModuleNotFoundError as error:

@@ -65,7 +65,7 @@ def qc(
 ) -> None:
     """Write a report with pictures on the quality of the indexed cases. It must stay at this hospital."""
     from prostafed.client.commands.show import showing
-    from prostafed.client.ingest.quality import write_quality_report
+    from prostafed.client.ingest.quality.page import write_quality_report
     from prostafed.client.site.site_file import read_site_file
 
     settings = read_site_file(site_file)

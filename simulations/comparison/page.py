@@ -99,7 +99,7 @@ def _draw_curve(out: Path, rows: Sequence[Row]) -> Markup | None:
         return None
     folder = make_folder(out / "plots")
     svg = plots.to_svg(plots.draw(plot_budget, chosen), "label-budget")
-    write_text(folder / "label-budget.csv", write_csv(chosen))
+    write_csv(folder / "label-budget.csv", chosen)
     write_text(folder / "label-budget.svg", svg)
     return Markup(plots.inline_svg(svg, "Plot: label budget"))  # matplotlib has escaped it
 

@@ -9,7 +9,7 @@ from pathlib import Path
 from typing import Any
 
 from prostafed.common.errors import ConfigurationError, RoundError
-from prostafed.common.shell.files import make_folder, write_json, write_text
+from prostafed.common.shell.files import make_folder, write_json
 from prostafed.common.study import Study
 from prostafed.server.records.read import read_run, read_run_record
 from prostafed.server.report import summary_table
@@ -60,8 +60,8 @@ def run_comparison(
                 if not _has_results(folder):
                     continue
         rows += [{**_flat(cell.settings), **row} for row in summary_table(folder)]
-        write_text(out / "results.csv", write_csv(rows))
-    write_text(out / "summary.csv", write_csv(summarise(rows)))
+        write_csv(out / "results.csv", rows)
+    write_csv(out / "summary.csv", summarise(rows))
     return rows, failed
 
 

@@ -15,17 +15,8 @@ from typing import Any, Literal
 
 from pydicom.dataset import Dataset
 
-from prostafed.client.ingest.pacs.archive import (
-    STORED,
-    Ask,
-    PacsError,
-    PacsServer,
-    RetrievalError,
-    asking,
-    get,
-    listening,
-    move,
-)
+from prostafed.client.ingest.pacs.archive import Ask, asking, get, listening, move
+from prostafed.client.ingest.pacs.association import STORED, PacsError, PacsServer, RetrievalError
 from prostafed.client.ingest.pacs.shelf import Shelf, get_text, get_texts, read_present
 from prostafed.client.site.identity import make_pseudonym
 from prostafed.common.errors import ConfigurationError

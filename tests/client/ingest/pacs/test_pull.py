@@ -15,13 +15,13 @@ from pydicom import dcmread
 from pydicom.dataset import Dataset
 from pydicom.uid import CTImageStorage, ImplicitVRLittleEndian, RLELossless
 
-from prostafed.client.ingest.pacs.archive import PacsError, PacsServer, Tls, verify
+from prostafed.client.ingest.pacs.association import PacsError, PacsServer, Tls
 from prostafed.client.ingest.pacs.pull import PullRequest, StudyQuery, pull, read_wanted_list
 from prostafed.client.site.identity import make_pseudonym
 from prostafed.common.errors import ConfigurationError, StorageError
 from prostafed.server.link.pki import create_pki
 
-from .archives import ARCHIVES, NAME, OURS, free_port, misbehaving
+from .archives import ARCHIVES, NAME, OURS, free_port, misbehaving, verify
 
 SECRET = b"s" * 32
 ROOT = "1.2.826.0.1.3680043.8.498.77"
