@@ -1,15 +1,14 @@
 """The tables of public sets -> a manifest: PI-CAI's marksheet, and the CSV files of Prostate158."""
 
 import re
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
-from datetime import date
 from pathlib import Path
 from typing import Any, Literal
 
 from pydantic import Field
 
-from prostafed.client.manifest.rows import LESIONS, READS, STUDIES, TABLES, Date, LesionRow, ReadRow, StudyRow
+from prostafed.client.manifest.rows import TABLES, Date
 from prostafed.common.errors import ConfigurationError, DataError
 from prostafed.common.shell.files import make_folder
 from prostafed.common.shell.tables import Mistake, Row, raise_mistakes, read_table, write_table
@@ -139,17 +138,10 @@ def write_tables(folder: Path, tables: Tables) -> None:
         path = folder / name
         if path.exists() and len(path.read_bytes().splitlines()) > 1:
             raise ConfigurationError(f"{path} has lines already, which are not overwritten. Import into a new folder.")
-    parts: Iterable[tuple[str, type[Row], tuple[Mapping[str, Any], ...]]] = (
-        (STUDIES, StudyRow, tables.studies),
-        (LESIONS, LesionRow, tables.lesions),
-        (READS, ReadRow, tables.reads),
-    )
-    for name, model, rows in parts:
-        write_table(
-            folder / name,
-            tuple(model.model_fields),
-            ({key: _cell(value) for key, value in row.items()} for row in rows),
-        )
+    parts = (tables.studies, tables.lesions, tables.reads)
+    for (name, model), rows in zip(TABLES.items(), parts, strict=True):
+        cells = ({key: f"{cell:g}" if isinstance(cell, float) else cell for key, cell in row.items()} for row in rows)
+        write_table(folder / name, tuple(model.model_fields), cells)
 
 
 def _from_prostate158(row: Prostate158Row, table: str) -> dict[str, Any]:
@@ -166,9 +158,3 @@ def _from_prostate158(row: Prostate158Row, table: str) -> dict[str, Any]:
 
 def _split(text: str | None) -> list[str]:
     return re.split(r", ?", text) if text else []
-
-
-def _cell(value: Any) -> Any:
-    if isinstance(value, float):
-        return f"{value:g}"
-    return value.isoformat() if isinstance(value, date) else value
