@@ -136,10 +136,7 @@ def stop(
 
 
 @app.command()
-def report(
-    folder: Annotated[Path, typer.Argument(metavar="RUN", help="A run folder.")],
-    as_json: Json = False,
-) -> None:
+def report(folder: Annotated[Path, typer.Argument(metavar="RUN", help="A run folder.")], as_json: Json = False) -> None:
     """Write the report of a run again, from its folder alone."""
     from prostafed.server.report import write_report
 

@@ -23,15 +23,7 @@ from prostafed.common.shell.command import (
 from prostafed.common.shell.configuration import parse
 from prostafed.common.study import read_study
 from prostafed.server.cli import print_report, report
-from prostafed.simulations.comparison.cli import (
-    Cache,
-    Engine,
-    FederationFile,
-    Initial,
-    StudyFile,
-    compare,
-    sweep,
-)
+from prostafed.simulations.comparison.cli import Cache, Engine, FederationFile, Initial, StudyFile, compare, sweep
 from prostafed.simulations.datasets import DATASETS, load_dataset
 from prostafed.simulations.run.places import DEFAULT_CACHE
 
@@ -106,10 +98,7 @@ def phantom(
     ] = None,
     vendor: Annotated[
         str | None,
-        typer.Option(
-            "--vendor",
-            help="Scanner to imitate: siemens, ge, philips or uih. By default that of --dicom.",
-        ),
+        typer.Option("--vendor", help="Scanner to imitate: siemens, ge, philips or uih. By default that of --dicom."),
     ] = None,
     dicom: Annotated[
         str | None,

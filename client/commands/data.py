@@ -6,14 +6,7 @@ from typing import Annotated, Any
 
 import typer
 
-from prostafed.client.commands.options import (
-    DEFAULT_SITE,
-    Dicom,
-    SiteFile,
-    StudyFile,
-    read_data,
-    read_export,
-)
+from prostafed.client.commands.options import DEFAULT_SITE, Dicom, SiteFile, StudyFile, read_data, read_export
 from prostafed.common.errors import ConfigurationError
 from prostafed.common.shell.command import Json, print_result
 

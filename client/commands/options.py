@@ -14,12 +14,7 @@ DEFAULT_SITE = Path("site.toml")
 
 SiteFile = Annotated[Path, typer.Option("--site", metavar="SITE.toml", help="The site file.")]
 StudyFile = Annotated[
-    Path | None,
-    typer.Option(
-        "--study",
-        metavar="STUDY.toml",
-        help="The study that sets grid and sequences.",
-    ),
+    Path | None, typer.Option("--study", metavar="STUDY.toml", help="The study that sets grid and sequences.")
 ]
 Dicom = Annotated[
     Path | None,

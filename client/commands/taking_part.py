@@ -62,8 +62,7 @@ def check(site_file: SiteFile = DEFAULT_SITE, study_file: StudyFile = None, as_j
 
 
 def start(
-    site_file: Annotated[Path, typer.Argument(metavar="SITE.toml", help="The site file.")],
-    as_json: Json = False,
+    site_file: Annotated[Path, typer.Argument(metavar="SITE.toml", help="The site file.")], as_json: Json = False
 ) -> None:
     """Connect to the coordinator and work until Ctrl-C."""
     from prostafed.client.connect.supernode import start_node

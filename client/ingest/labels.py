@@ -48,11 +48,7 @@ def read_mask(path: Path, reference: sitk.Image) -> sitk.Image:
         raise
     except Exception:  # a damaged file makes the DICOM libraries raise anything at all; their words hold paths
         pass
-    raise SourceError(
-        "UNREADABLE",
-        f"expected a mask as DICOM SEG or RTSTRUCT, found {found}; export it again.",
-        "F",
-    )
+    raise SourceError("UNREADABLE", f"expected a mask as DICOM SEG or RTSTRUCT, found {found}; export it again.", "F")
 
 
 def fill_contours(contours: Mapping[int, Iterable[Points]], reference: sitk.Image) -> sitk.Image:

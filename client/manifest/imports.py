@@ -32,9 +32,7 @@ class MarksheetRow(Row):
         None, pattern=r"^([1-5]|N/A)(, ?([1-5]|N/A))*$", description="scores 1 to 5 or N/A, separated by commas"
     )
     lesion_GS: str | None = Field(  # noqa: N815
-        None,
-        pattern=r"^(\d\+\d|N/A)(, ?(\d\+\d|N/A))*$",
-        description="Gleason scores or N/A, separated by commas",
+        None, pattern=r"^(\d\+\d|N/A)(, ?(\d\+\d|N/A))*$", description="Gleason scores or N/A, separated by commas"
     )
     lesion_ISUP: str | None = Field(  # noqa: N815
         None, pattern=r"^([0-5]|N/A)(, ?([0-5]|N/A))*$", description="grades 0 to 5, separated by commas"

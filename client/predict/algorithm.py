@@ -23,10 +23,7 @@ VOXEL_SCORE = Code("voxel-score", SCHEME, "Score of clinically significant prost
 CANDIDATES = Code("candidates", SCHEME, "Lesion candidates")
 CONFIDENCE = codes.DCM.CertaintyOfFinding
 LESION = (codes.SCT.MorphologicallyAbnormalStructure, codes.SCT.Lesion)
-ZONES = {
-    "pz": codes.SCT.PeripheralZoneOfTheProstate,
-    "tz": codes.SCT.TransitionZoneOfTheProstate,
-}
+ZONES = {"pz": codes.SCT.PeripheralZoneOfTheProstate, "tz": codes.SCT.TransitionZoneOfTheProstate}
 STRUCTURE = codes.SCT.AnatomicalStructure
 
 

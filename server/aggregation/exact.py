@@ -70,10 +70,7 @@ def _take_zeros(sizes: Mapping[str, int]) -> dict[str, Int64]:
 
 
 def add_weighted(
-    total: ExactSum,
-    tensors: Tensors,
-    weights: Mapping[str, Fraction],
-    divisors: Mapping[str, Fraction] | None = None,
+    total: ExactSum, tensors: Tensors, weights: Mapping[str, Fraction], divisors: Mapping[str, Fraction] | None = None
 ) -> ExactSum:
     """Add weight times tensor, for each of `tensors` that `total` has, and its divisor, by default the weight, to what
     the sum will be divided by. The arrays of `total` are reused.

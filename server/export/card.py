@@ -5,14 +5,7 @@ is said to be not known.
 from collections.abc import Sequence
 from typing import Any
 
-from prostafed.common.bundle.card import (
-    describe_input,
-    describe_output,
-    describe_use,
-    list_limits,
-    say_count,
-    tabulate,
-)
+from prostafed.common.bundle.card import describe_input, describe_output, describe_use, list_limits, say_count, tabulate
 from prostafed.common.bundle.record import Thresholds
 from prostafed.common.study import Pretrain, Study
 from prostafed.server.records.read import RunFolder

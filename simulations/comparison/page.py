@@ -114,10 +114,7 @@ def plot_budget(rows: Sequence[Row]) -> Figure:
         for arm in order_arms(row["arm"] for row in of_start):
             line = sorted((row for row in of_start if row["arm"] == arm), key=lambda row: float(row["labels"]))
             look, means = arm_of(arm), [row["mean"] for row in line]
-            spread = [
-                [row["mean"] - row["least"] for row in line],
-                [row["greatest"] - row["mean"] for row in line],
-            ]
+            spread = [[row["mean"] - row["least"] for row in line], [row["greatest"] - row["mean"] for row in line]]
             shares = [100 * float(row["labels"]) for row in line]
             axis.errorbar(
                 shares,

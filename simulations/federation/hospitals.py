@@ -23,12 +23,7 @@ from prostafed.simulations.datasets import load_dataset
 from prostafed.simulations.datasets.dataset import import_cases
 from prostafed.simulations.datasets.study import Case, Selection
 from prostafed.simulations.federation.faults import Fault, flip_labels
-from prostafed.simulations.federation.federation_file import (
-    CasesSite,
-    DatasetSite,
-    PhantomSite,
-    SimulatedSite,
-)
+from prostafed.simulations.federation.federation_file import CasesSite, DatasetSite, PhantomSite, SimulatedSite
 from prostafed.simulations.federation.workers import single_threaded_workers
 
 # (site, cases done, cases in all or 0 where not known)
