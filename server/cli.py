@@ -6,7 +6,8 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 
 from prostafed.common.errors import ConfigurationError, ProstafedError
-from prostafed.common.shell.command import TYPER, Json, MinConfidence, print_json, print_result, run_command
+from prostafed.common.shell.command import TYPER, print_json, print_result, run_command
+from prostafed.common.shell.options import Initial, Json, MinConfidence, StudyFile
 from prostafed.common.shell.progress import Said, listening, mean_loss, say_loss
 from prostafed.common.study import RUN_NAME, Study, read_study
 
@@ -79,13 +80,13 @@ def start(
 
 @app.command()
 def run(
-    study_file: Annotated[Path, typer.Argument(metavar="STUDY.toml", help="The study file: what is learnt, and how.")],
+    study_file: StudyFile,
     sites: Annotated[int, typer.Option("--sites", help="How many sites to wait for before the run starts.", min=1)],
     home: Home = DEFAULT_HOME,
     name: Annotated[
         str | None, typer.Option("--name", help="Name of the run. By default the study's name and hash.")
     ] = None,
-    initial: Annotated[Path | None, typer.Option("--initial", help="The file of weights that the study names.")] = None,
+    initial: Initial = None,
     as_json: Json = False,
 ) -> None:
     """Run a study with the connected sites, or continue the run of that name."""

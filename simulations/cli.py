@@ -11,19 +11,12 @@ from typing import Annotated
 import typer
 
 from prostafed.common.errors import ConfigurationError, ProstafedError, nearest
-from prostafed.common.shell.command import (
-    TYPER,
-    Json,
-    MinConfidence,
-    print_json,
-    print_result,
-    run_command,
-    say_command,
-)
+from prostafed.common.shell.command import TYPER, print_json, print_result, run_command, say_command
 from prostafed.common.shell.configuration import parse
+from prostafed.common.shell.options import Initial, Json, MinConfidence, StudyFile
 from prostafed.common.study import read_study
 from prostafed.server.cli import print_report, report
-from prostafed.simulations.comparison.cli import Cache, Engine, FederationFile, Initial, StudyFile, compare, sweep
+from prostafed.simulations.comparison.cli import Cache, Engine, FederationFile, compare, sweep
 from prostafed.simulations.datasets import DATASETS, load_dataset
 from prostafed.simulations.run.places import DEFAULT_CACHE
 

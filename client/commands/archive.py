@@ -7,7 +7,8 @@ import typer
 
 from prostafed.client.commands.options import DEFAULT_SITE, Day, SiteFile
 from prostafed.common.errors import ConfigurationError
-from prostafed.common.shell.command import Json, print_result
+from prostafed.common.shell.command import print_result
+from prostafed.common.shell.options import Json
 
 
 def pull(

@@ -8,7 +8,8 @@ import typer
 
 from prostafed.client.commands.options import DEFAULT_SITE, Dicom, SiteFile, StudyFile, read_data, read_export
 from prostafed.common.errors import ConfigurationError
-from prostafed.common.shell.command import Json, print_result
+from prostafed.common.shell.command import print_result
+from prostafed.common.shell.options import Json
 
 
 def index(

@@ -7,7 +7,8 @@ import typer
 
 from prostafed.client.commands.options import DEFAULT_SITE, Dicom, SiteFile, read_export
 from prostafed.common.errors import ConfigurationError
-from prostafed.common.shell.command import TYPER, Json, print_result
+from prostafed.common.shell.command import TYPER, print_result
+from prostafed.common.shell.options import Json
 
 app = typer.Typer(
     help="Keep the tables of what is known beside the images: studies.csv, lesions.csv, reads.csv.",

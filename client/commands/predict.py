@@ -6,7 +6,8 @@ from typing import Annotated, Any
 import typer
 
 from prostafed.client.commands.options import DEFAULT_SITE, Dicom, SiteFile
-from prostafed.common.shell.command import Json, MinConfidence, print_result
+from prostafed.common.shell.command import print_result
+from prostafed.common.shell.options import Json, MinConfidence
 
 
 def predict(

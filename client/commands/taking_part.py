@@ -8,7 +8,8 @@ import typer
 
 from prostafed.client.commands.options import DEFAULT_SITE, SiteFile, StudyFile, read_data
 from prostafed.common.errors import ConfigurationError
-from prostafed.common.shell.command import Json, print_json, print_result
+from prostafed.common.shell.command import print_json, print_result
+from prostafed.common.shell.options import Json
 
 
 def init(

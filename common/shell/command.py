@@ -9,18 +9,13 @@ import shlex
 import shutil
 import sys
 from pathlib import Path
-from typing import Annotated, Any
+from typing import Any
 
 import click
 import typer
 
 from prostafed.common.errors import ProstafedError
 
-Json = Annotated[bool, typer.Option("--json", help="Print the result as one JSON object on stdout.")]
-MinConfidence = Annotated[
-    float | None,
-    typer.Option("--min-confidence", min=0, max=1, help="Show candidates from this confidence on. By default 0.1."),
-]
 TYPER: dict[str, Any] = {"add_completion": False, "pretty_exceptions_enable": False}
 
 _TYPER_INTERRUPTED = 130  # what typer makes of Ctrl-C

@@ -9,11 +9,11 @@ from typing import Annotated, Any
 import typer
 
 from prostafed.common.errors import ConfigurationError, ProstafedError, RoundError, nearest
-from prostafed.common.shell.command import Json, print_result
+from prostafed.common.shell.command import print_result
+from prostafed.common.shell.options import Initial, Json, StudyFile
 from prostafed.common.study import ARMS, Study, read_study
 from prostafed.simulations.run.places import CACHE_VARIABLE, DEFAULT_CACHE
 
-StudyFile = Annotated[Path, typer.Argument(metavar="STUDY.toml", help="The study file: what is learnt, and how.")]
 FederationFile = Annotated[Path, typer.Argument(metavar="FEDERATION.toml", help="The federation file: who takes part.")]
 Out = Annotated[Path, typer.Option("--out", help="Folder of the runs. Finished runs in it are kept.")]
 Cache = Annotated[
@@ -22,7 +22,6 @@ Cache = Annotated[
 Engine = Annotated[
     str, typer.Option("--engine", help="Where sites run: local (this process) or flower (Flower on Ray).")
 ]
-Initial = Annotated[Path | None, typer.Option("--initial", help="The file of weights that the study names.")]
 
 
 def compare(
