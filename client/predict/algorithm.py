@@ -53,9 +53,13 @@ class Algorithm:
         """Return a UID of the model as a device: the same at every site."""
         return str(generate_uid(entropy_srcs=[MAKER, self.version]))
 
-    def equipment(self) -> dict[str, Any]:
-        """Return the keywords every object has in common."""
+    def describe_object(self) -> dict[str, Any]:
+        """Return the keywords every image has in common, in a series of its own."""
         return {
+            "series_instance_uid": hd.UID(),
+            "sop_instance_uid": hd.UID(),
+            "instance_number": 1,
+            "content_label": "PROSTAFED",
             "manufacturer": MAKER,
             "manufacturer_model_name": self.name[:64],
             "software_versions": self.version[:64],

@@ -23,7 +23,7 @@ from prostafed.common.seeding import derive_seed
 from prostafed.common.shell.files import make_folder, write_image, write_json, write_text
 from prostafed.simulations.phantom.case import GeneratedStudy, draw_study
 from prostafed.simulations.phantom.centers import CENTERS
-from prostafed.simulations.phantom.fields import Axes, make_axis
+from prostafed.simulations.phantom.fields import Axes, make_axes
 from prostafed.simulations.phantom.marksheet import COLUMNS, READ_COLUMNS, describe_study, list_reads
 from prostafed.simulations.phantom.masks import make_masks
 from prostafed.simulations.phantom.patient import get_center
@@ -159,13 +159,8 @@ def _write_study(out: Path, index: int, study: GeneratedStudy, field_of_view_mm:
 def lay_axes(slice_mm: float, in_plane_mm: float, field_of_view_mm: float, placing: Placing) -> Axes:
     """Return the axes of axial slices over the slab, in the anatomy's own mm."""
     slices, pixels = 2 * int(SLAB_MM / slice_mm / 2) + 1, 2 * round(field_of_view_mm / in_plane_mm / 2)
-    z, y, x = (
-        make_axis(size, spacing, float(middle))
-        for size, spacing, middle in zip(
-            (slices, pixels, pixels), (slice_mm, in_plane_mm, in_plane_mm), placing.center_mm, strict=True
-        )
-    )
-    return z, y, x
+    spacing_mm = slice_mm, in_plane_mm, in_plane_mm
+    return make_axes((slices, pixels, pixels), spacing_mm, placing.center_mm.tolist())
 
 
 def turn(tilt: float) -> npt.NDArray[np.float64]:
