@@ -161,9 +161,7 @@ AGGREGATORS: dict[str, AggregatorEntry] = {
         about="`fedavg`; each site is held to the global model by a term in its loss (Li et al. 2020)",
     ),
     "fedavgm": AggregatorEntry(
-        _SERVER + "fedavgm",
-        MomentumParameters,
-        about="`fedavg` with momentum at the server (Hsu et al. 2019)",
+        _SERVER + "fedavgm", MomentumParameters, about="`fedavg` with momentum at the server (Hsu et al. 2019)"
     ),
     "fedadagrad": AggregatorEntry(
         _SERVER + "adaptive",
@@ -195,9 +193,7 @@ AGGREGATORS: dict[str, AggregatorEntry] = {
         about="a site counts by its cases, not by its steps; plain SGD at the sites (Wang et al. 2020)",
     ),
     "fedmedian": AggregatorEntry(
-        _SERVER + "fedmedian",
-        bears_from=3,
-        about="median of each value; robust (Yin et al. 2018)",
+        _SERVER + "fedmedian", bears_from=3, about="median of each value; robust (Yin et al. 2018)"
     ),
     "trimmed_mean": AggregatorEntry(
         _SERVER + "trimmed_mean",

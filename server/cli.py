@@ -6,7 +6,8 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 
 from prostafed.common.errors import ConfigurationError, ProstafedError
-from prostafed.common.shell.command import TYPER, print_json, run_command
+from prostafed.common.shell.command import TYPER, print_json, print_result, run_command
+from prostafed.common.shell.options import Initial, Json, MinConfidence, StudyFile
 from prostafed.common.shell.progress import Said, listening, mean_loss, say_loss
 from prostafed.common.study import RUN_NAME, Study, read_study
 
@@ -22,7 +23,6 @@ Home = Annotated[
         "--home", help="The coordinator's folder: it holds keys, sites and runs.", envvar="PROSTAFED_SERVER_HOME"
     ),
 ]
-Json = Annotated[bool, typer.Option("--json", help="Print the result as one JSON object on stdout.")]
 DEFAULT_HOME = Path("coordinator")
 
 
@@ -38,10 +38,8 @@ def init(
     from prostafed.server.link.link import create_home
 
     certificate = create_home(home, tuple(host or ())).ca_certificate
-    if as_json:
-        print_json({"home": str(home), "ca_certificate": str(certificate)})
-    else:
-        print(f"Made {home}. Give every site the file {certificate}; keep the rest of {home} to yourself.")
+    text = f"Made {home}. Give every site the file {certificate}; keep the rest of {home} to yourself."
+    print_result({"home": str(home), "ca_certificate": str(certificate)}, text, as_json)
 
 
 @app.command()
@@ -55,10 +53,7 @@ def enrol(
     from prostafed.server.link.link import enrol_site
 
     enrol_site(home, name, public_key)
-    if as_json:
-        print_json({"enrolled": name})
-    else:
-        print(f"Enrolled {name}.")
+    print_result({"enrolled": name}, f"Enrolled {name}.", as_json)
 
 
 @app.command()
@@ -85,13 +80,13 @@ def start(
 
 @app.command()
 def run(
-    study_file: Annotated[Path, typer.Argument(metavar="STUDY.toml", help="The study file: what is learnt, and how.")],
+    study_file: StudyFile,
     sites: Annotated[int, typer.Option("--sites", help="How many sites to wait for before the run starts.", min=1)],
     home: Home = DEFAULT_HOME,
     name: Annotated[
         str | None, typer.Option("--name", help="Name of the run. By default the study's name and hash.")
     ] = None,
-    initial: Annotated[Path | None, typer.Option("--initial", help="The file of weights that the study names.")] = None,
+    initial: Initial = None,
     as_json: Json = False,
 ) -> None:
     """Run a study with the connected sites, or continue the run of that name."""
@@ -138,17 +133,11 @@ def stop(
     from prostafed.server.link.submission import stop_run
 
     stop_run(home, name)
-    if as_json:
-        print_json({"stopped": name})
-    else:
-        print(f"Stopped {name}.")
+    print_result({"stopped": name}, f"Stopped {name}.", as_json)
 
 
 @app.command()
-def report(
-    folder: Annotated[Path, typer.Argument(metavar="RUN", help="A run folder.")],
-    as_json: Json = False,
-) -> None:
+def report(folder: Annotated[Path, typer.Argument(metavar="RUN", help="A run folder.")], as_json: Json = False) -> None:
     """Write the report of a run again, from its folder alone."""
     from prostafed.server.report import write_report
 
@@ -161,23 +150,18 @@ def export(
     out: Annotated[
         Path | None, typer.Option("--out", metavar="BUNDLE", help="New folder for the bundle. By default RUN/bundle.")
     ] = None,
-    min_confidence: Annotated[
-        float | None,
-        typer.Option("--min-confidence", min=0, max=1, help="Show candidates from this confidence on. By default 0.1."),
-    ] = None,
+    min_confidence: MinConfidence = None,
     as_json: Json = False,
 ) -> None:
     """Write the model of a finished run as a bundle that a hospital can use, with a model card."""
     from prostafed.server.export import export_run
 
     made = export_run(folder, out, min_confidence)
-    if as_json:
-        print_json(made)
-        return
-    print(
+    text = (
         f"Bundle: {made['bundle']}\nONNX and PyTorch differ by at most {made['onnx_max_difference']:.1e}. Read its "
         "docs/README.md before it is passed on."
     )
+    print_result(made, text, as_json)
 
 
 def print_report(folder: Path, written: Path, as_json: bool) -> None:
@@ -185,11 +169,8 @@ def print_report(folder: Path, written: Path, as_json: bool) -> None:
     from prostafed.server.report import last_words, summary_table
 
     words = last_words(folder)
-    if as_json:
-        told = {"run": str(folder), "report": str(written), "results": summary_table(folder)}
-        print_json({**told, "warnings": words} if words else told)
-    else:
-        print("\n".join([f"Report: {written}", *words]))
+    told = {"run": str(folder), "report": str(written), "results": summary_table(folder)} if as_json else {}
+    print_result(told | ({"warnings": words} if words else {}), "\n".join([f"Report: {written}", *words]), as_json)
 
 
 def _check_initial(study: Study, initial: Path | None) -> None:

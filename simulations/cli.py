@@ -11,20 +11,12 @@ from typing import Annotated
 import typer
 
 from prostafed.common.errors import ConfigurationError, ProstafedError, nearest
-from prostafed.common.shell.command import TYPER, print_json, run_command, say_command
+from prostafed.common.shell.command import TYPER, print_json, print_result, run_command, say_command
 from prostafed.common.shell.configuration import parse
+from prostafed.common.shell.options import Initial, Json, MinConfidence, StudyFile
 from prostafed.common.study import read_study
-from prostafed.server.cli import print_report
-from prostafed.simulations.comparison.cli import (
-    Cache,
-    Engine,
-    FederationFile,
-    Initial,
-    Json,
-    StudyFile,
-    compare,
-    sweep,
-)
+from prostafed.server.cli import print_report, report
+from prostafed.simulations.comparison.cli import Cache, Engine, FederationFile, compare, sweep
 from prostafed.simulations.datasets import DATASETS, load_dataset
 from prostafed.simulations.run.places import DEFAULT_CACHE
 
@@ -99,10 +91,7 @@ def phantom(
     ] = None,
     vendor: Annotated[
         str | None,
-        typer.Option(
-            "--vendor",
-            help="Scanner to imitate: siemens, ge, philips or uih. By default that of --dicom.",
-        ),
+        typer.Option("--vendor", help="Scanner to imitate: siemens, ge, philips or uih. By default that of --dicom."),
     ] = None,
     dicom: Annotated[
         str | None,
@@ -119,7 +108,7 @@ def phantom(
     from prostafed.simulations.dicom.layout import write_dicom_layout
     from prostafed.simulations.dicom.styles import STYLES
     from prostafed.simulations.phantom.centers import CENTERS
-    from prostafed.simulations.phantom.picai_layout import write_picai_layout
+    from prostafed.simulations.phantom.picai_layout import Emulation, write_picai_layout
     from prostafed.simulations.phantom.settings import Readers, Scanner
 
     unknown = [name for name in center or () if name not in CENTERS]
@@ -135,21 +124,12 @@ def phantom(
     write = partial(write_dicom_layout, style=dicom) if dicom else write_picai_layout
     scanner = parse({"vendor": vendor or look}, Scanner, "prostafed-sim phantom")
     group = parse({"count": readers, "kappa": kappa}, Readers, "prostafed-sim phantom")
+    emulation = Emulation(seed, tuple(center or CENTERS), scanner, group)
     with Progress(console=Console(stderr=True)) as bars:
         task = bars.add_task("Generating studies", total=cases)
-        write(
-            out,
-            cases,
-            seed,
-            centers=tuple(center or CENTERS),
-            scanner=scanner,
-            readers=group,
-            progress=lambda done, count: bars.update(task, completed=done, total=count),
-        )
-    if as_json:
-        print_json({"out": str(out), "cases": cases, "generated": True, "dicom": dicom})
-    else:
-        print(f"{cases} generated studies {f'as DICOM ({dicom})' if dicom else 'in the PI-CAI layout'}: {out}")
+        write(out, cases, emulation, lambda done, count: bars.update(task, completed=done, total=count))
+    text = f"{cases} generated studies {f'as DICOM ({dicom})' if dicom else 'in the PI-CAI layout'}: {out}"
+    print_result({"out": str(out), "cases": cases, "generated": True, "dicom": dicom}, text, as_json)
 
 
 @app.command()
@@ -165,10 +145,8 @@ def datasets(
 
     known = [load_dataset(each) for each in (DATASETS if name is None else (name,))]
     if root is None:
-        if as_json:
-            print_json({"datasets": {each.name: each.facts() for each in known}})
-        else:
-            print("\n\n".join(describe_dataset(each) for each in known))
+        told = {"datasets": {each.name: each.facts() for each in known}}
+        print_result(told, "\n\n".join(describe_dataset(each) for each in known), as_json)
         return
     if name is None:
         raise ConfigurationError(f"--root needs the name of a set: one of {', '.join(DATASETS)}.")
@@ -183,15 +161,7 @@ def datasets(
         raise typer.Exit(1)
 
 
-@app.command()
-def report(
-    folder: Annotated[Path, typer.Argument(metavar="RUN", help="The folder of the run.")],
-    as_json: Json = False,
-) -> None:
-    """Write the report of a run again, from its folder alone."""
-    from prostafed.server.report import write_report
-
-    print_report(folder, write_report(folder), as_json)
+app.command()(report)
 
 
 @app.command()
@@ -204,23 +174,17 @@ def export(
         Path | None,
         typer.Option("--out", metavar="BUNDLE", help="New folder for the bundle; else RUN/bundle or RUN/bundle-NAME."),
     ] = None,
-    min_confidence: Annotated[
-        float | None,
-        typer.Option("--min-confidence", min=0, max=1, help="Show candidates from this confidence on; else 0.1."),
-    ] = None,
+    min_confidence: MinConfidence = None,
     as_json: Json = False,
 ) -> None:
     """Write the federation's model as a bundle that `prostafed-site predict` reads."""
     from prostafed.simulations.run.export import export_simulation
 
     made = export_simulation(folder, site, out, min_confidence)
-    if as_json:
-        print_json(made)
-        return
     owner = f"It holds the heads of {made['site']}." if made["site"] else "It is the federation's whole model."
-    print(f"Bundle: {made['bundle']}\n{owner} Read its docs/README.md before you pass it on.")
-    if made["generated"]:
-        print("It learnt from generated images. Show it no patient.")
+    warning = "\nIt learnt from generated images. Show it no patient." if made["generated"] else ""
+    text = f"Bundle: {made['bundle']}\n{owner} Read its docs/README.md before you pass it on.{warning}"
+    print_result(made, text, as_json)
 
 
 def main() -> None:

@@ -5,9 +5,10 @@ from typing import Annotated
 
 import typer
 
-from prostafed.client.commands.options import DEFAULT_SITE, Day, Json, SiteFile
+from prostafed.client.commands.options import DEFAULT_SITE, Day, SiteFile
 from prostafed.common.errors import ConfigurationError
-from prostafed.common.shell.command import print_json
+from prostafed.common.shell.command import print_result
+from prostafed.common.shell.options import Json
 
 
 def pull(
@@ -43,8 +44,8 @@ def pull(
     from prostafed.client.site.site_file import read_site_file
 
     try:
-        from prostafed.client.ingest.pacs.archive import PacsServer, Tls
-        from prostafed.client.ingest.pacs.pull import PullRequest, Selection, read_wanted_list
+        from prostafed.client.ingest.pacs.association import PacsServer, Tls
+        from prostafed.client.ingest.pacs.pull import PullRequest, StudyQuery, read_wanted_list
         from prostafed.client.ingest.pacs.pull import pull as pull_studies
     except ModuleNotFoundError as error:
         raise ConfigurationError(
@@ -54,7 +55,7 @@ def pull(
     tls = Tls(tls_authority, tls_certificate, tls_key) if tls_authority else None
     request = PullRequest(
         server=PacsServer(host, port, ae_title, calling_ae_title, tls=tls),
-        wanted=Selection(
+        wanted=StudyQuery(
             since=since.date() if since else None,
             until=until.date() if until else None,
             description=description,
@@ -71,15 +72,12 @@ def pull(
     with showing("Fetching") as on_study:
         found = pull_studies(request, on_study)
     unfinished = [study["study"] for study in found["studies"] if study["status"] in ("partial", "failed")]
-    if as_json:
-        print_json(found)
-    else:
-        counts = found["counts"]
-        print(
-            f"{counts['studies']} studies with {counts['found']} images: {counts['fetched']} fetched, "
-            f"{counts['present']} were here already."
-        )
-        for study in unfinished:
-            print(f"Not complete: {study}. Call again: only what is missing is fetched.")
+    counts = found["counts"]
+    lines = [
+        f"{counts['studies']} studies with {counts['found']} images: {counts['fetched']} fetched, "
+        f"{counts['present']} were here already.",
+        *(f"Not complete: {study}. Call again: only what is missing is fetched." for study in unfinished),
+    ]
+    print_result(found, "\n".join(lines), as_json)
     if unfinished:
         raise typer.Exit(1)

@@ -6,17 +6,10 @@ from typing import Annotated, Any
 
 import typer
 
-from prostafed.client.commands.options import (
-    DEFAULT_SITE,
-    Dicom,
-    Json,
-    SiteFile,
-    StudyFile,
-    read_data,
-    read_export,
-)
+from prostafed.client.commands.options import DEFAULT_SITE, Dicom, SiteFile, StudyFile, read_data, read_export
 from prostafed.common.errors import ConfigurationError
-from prostafed.common.shell.command import print_json
+from prostafed.common.shell.command import print_result
+from prostafed.common.shell.options import Json
 
 
 def index(
@@ -47,10 +40,7 @@ def index(
     request = replace(request, out=out or settings.cases, **options)
     with showing("Indexing") as on_study:
         found = index_site(request, on_study)
-    if as_json:
-        print_json(found)
-    else:
-        print(show_index(found, dry_run=dry_run))
+    print_result(found, show_index(found, dry_run=dry_run), as_json)
     if any(each["severity"] == "F" for each in list_findings(found)):
         raise typer.Exit(1)
 
@@ -69,16 +59,13 @@ def qc(
 ) -> None:
     """Write a report with pictures on the quality of the indexed cases. It must stay at this hospital."""
     from prostafed.client.commands.show import showing
-    from prostafed.client.ingest.quality import write_quality_report
+    from prostafed.client.ingest.quality.page import write_quality_report
     from prostafed.client.site.site_file import read_site_file
 
     settings = read_site_file(site_file)
     with showing("Looking at cases") as on_case:
         report = write_quality_report(cases or settings.cases, out, settings.name, on_case, pictures)
-    if as_json:
-        print_json(report)
-    else:
-        print(f"Report: {out}\nIt shows patients' images: it stays at the hospital.")
+    print_result(report, f"Report: {out}\nIt shows patients' images: it stays at the hospital.", as_json)
 
 
 def find(
@@ -101,7 +88,7 @@ def find(
         rows = check_manifest(settings.manifest).studies
         if row := next((each for each in rows if make_pseudonym(secret, "case", each.case_id) == case_id), None):
             text = f"The line of case_id {row.case_id} in {settings.manifest / STUDIES}."
-            print_json({"case": case_id, "row": row.case_id}) if as_json else print(text)
+            print_result({"case": case_id, "row": row.case_id}, text, as_json)
             return
     studies = read_export(find_dicom(settings, dicom))
     study = next((each for each in studies if make_pseudonym(secret, "study", each.uid) == case_id), None)
@@ -111,7 +98,5 @@ def find(
         {"series": name_series(secret, each), "number": each.number, "kind": each.kind, "slices": len(each.slices)}
         for each in study.series
     ]
-    if as_json:
-        print_json({"case": case_id, "folder": str(study.folder), "series": series})
-    else:
-        print(show_series(study.folder, series))
+    told = {"case": case_id, "folder": str(study.folder), "series": series}
+    print_result(told, show_series(study.folder, series), as_json)

@@ -1,13 +1,14 @@
 """manifest init, check and import: the tables beside the images."""
 
 from pathlib import Path
-from typing import Annotated, Any
+from typing import Annotated
 
 import typer
 
-from prostafed.client.commands.options import DEFAULT_SITE, Dicom, Json, SiteFile, read_export
+from prostafed.client.commands.options import DEFAULT_SITE, Dicom, SiteFile, read_export
 from prostafed.common.errors import ConfigurationError
-from prostafed.common.shell.command import TYPER, print_json
+from prostafed.common.shell.command import TYPER, print_result
+from prostafed.common.shell.options import Json
 
 app = typer.Typer(
     help="Keep the tables of what is known beside the images: studies.csv, lesions.csv, reads.csv.",
@@ -30,10 +31,8 @@ def init_tables(dicom: Dicom = None, site_file: SiteFile = DEFAULT_SITE, as_json
     added = init_manifest(settings.manifest, studies, folder, secret)
     for finding in describe_shared(find_shared_numbers(studies)):
         typer.echo(finding.text, err=True)
-    if as_json:
-        print_json({"manifest": str(settings.manifest), "studies": len(studies), "added": added})
-    else:
-        print(f"{added} of {len(studies)} studies added to {settings.manifest}/studies.csv. Fill in what you know.")
+    text = f"{added} of {len(studies)} studies added to {settings.manifest}/studies.csv. Fill in what you know."
+    print_result({"manifest": str(settings.manifest), "studies": len(studies), "added": added}, text, as_json)
 
 
 @app.command("check")
@@ -44,17 +43,15 @@ def check_tables(site_file: SiteFile = DEFAULT_SITE, as_json: Json = False) -> N
 
     manifest = check_manifest(read_site_file(site_file).manifest)
     errors = [each for each in manifest.findings if each.severity == "F"]
-    if as_json:
-        found: list[dict[str, Any]] = [
-            {"code": each.code, "severity": each.severity, "text": each.local or each.text}
-            for each in manifest.findings
-        ]
-        print_json({"studies": len(manifest.studies), "errors": len(errors), "findings": found})
-    else:
-        for each in manifest.findings:
-            print(f"{'error' if each.severity == 'F' else 'warning'}: {each.local or each.text}")
-        warnings = len(manifest.findings) - len(errors)
-        print(f"{len(manifest.studies)} studies: {len(errors)} errors, {warnings} warnings.")
+    texts = [each.local or each.text for each in manifest.findings]
+    found = [
+        {"code": each.code, "severity": each.severity, "text": text}
+        for each, text in zip(manifest.findings, texts, strict=True)
+    ]
+    lines = [f"{'error' if each['severity'] == 'F' else 'warning'}: {each['text']}" for each in found]
+    lines.append(f"{len(manifest.studies)} studies: {len(errors)} errors, {len(found) - len(errors)} warnings.")
+    told = {"studies": len(manifest.studies), "errors": len(errors), "findings": found}
+    print_result(told, "\n".join(lines), as_json)
     if errors:
         raise typer.Exit(1)
 
@@ -76,7 +73,5 @@ def import_tables(
     folder = read_site_file(site_file).manifest
     tables = FORMATS[kind](source)
     write_tables(folder, tables)
-    if as_json:
-        print_json({"manifest": str(folder), "studies": len(tables.studies)})
-    else:
-        print(f"{len(tables.studies)} studies written to {folder}. Next: prostafed-site manifest check.")
+    text = f"{len(tables.studies)} studies written to {folder}. Next: prostafed-site manifest check."
+    print_result({"manifest": str(folder), "studies": len(tables.studies)}, text, as_json)

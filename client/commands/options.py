@@ -12,15 +12,9 @@ if TYPE_CHECKING:
 
 DEFAULT_SITE = Path("site.toml")
 
-Json = Annotated[bool, typer.Option("--json", help="Print the result as one JSON object on stdout.")]
 SiteFile = Annotated[Path, typer.Option("--site", metavar="SITE.toml", help="The site file.")]
 StudyFile = Annotated[
-    Path | None,
-    typer.Option(
-        "--study",
-        metavar="STUDY.toml",
-        help="The study that sets grid and sequences.",
-    ),
+    Path | None, typer.Option("--study", metavar="STUDY.toml", help="The study that sets grid and sequences.")
 ]
 Dicom = Annotated[
     Path | None,

@@ -5,8 +5,9 @@ from typing import Annotated, Any
 
 import typer
 
-from prostafed.client.commands.options import DEFAULT_SITE, Dicom, Json, SiteFile
-from prostafed.common.shell.command import print_json
+from prostafed.client.commands.options import DEFAULT_SITE, Dicom, SiteFile
+from prostafed.common.shell.command import print_result
+from prostafed.common.shell.options import Json, MinConfidence
 
 
 def predict(
@@ -27,7 +28,7 @@ def predict(
     settings = read_site_file(site_file)
     with showing("Predicting") as on_study:
         found = predict_studies(settings, model, out, dicom, series_map, on_study)
-    print_json(found) if as_json else print(show_predictions(found, out))
+    print_result(found, show_predictions(found, out), as_json)
     said = [*found["findings"], *(each for study in found["studies"] for each in study["findings"])]
     if any(each["severity"] == "F" for each in said):
         raise typer.Exit(1)
@@ -39,10 +40,7 @@ def export(
         Path, typer.Option("--model", metavar="FILE", help="The run's model.safetensors, which the coordinator sends.")
     ],
     out: Annotated[Path, typer.Option("--out", metavar="BUNDLE", help="New folder for the bundle.")],
-    min_confidence: Annotated[
-        float | None,
-        typer.Option("--min-confidence", min=0, max=1, help="Show candidates from this confidence on. By default 0.1."),
-    ] = None,
+    min_confidence: MinConfidence = None,
     site_file: SiteFile = DEFAULT_SITE,
     as_json: Json = False,
 ) -> None:
@@ -53,10 +51,9 @@ def export(
 
     thresholds = Thresholds() if min_confidence is None else Thresholds(min_confidence=min_confidence)
     bundle = export_own(read_site_file(site_file), run, model, out, thresholds)
-    if as_json:
-        print_json({"bundle": str(bundle.folder), "task": bundle.task, "model_sha256": bundle.model_sha256})
-    else:
-        print(f"Bundle: {bundle.folder}\nIt holds this site's heads, which never left it: think before passing it on.")
+    text = f"Bundle: {bundle.folder}\nIt holds this site's heads, which never left it: think before passing it on."
+    told = {"bundle": str(bundle.folder), "task": bundle.task, "model_sha256": bundle.model_sha256}
+    print_result(told, text, as_json)
 
 
 def show_predictions(found: dict[str, Any], out: Path) -> str:

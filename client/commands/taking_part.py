@@ -6,9 +6,10 @@ from typing import Annotated
 
 import typer
 
-from prostafed.client.commands.options import DEFAULT_SITE, Json, SiteFile, StudyFile, read_data
+from prostafed.client.commands.options import DEFAULT_SITE, SiteFile, StudyFile, read_data
 from prostafed.common.errors import ConfigurationError
-from prostafed.common.shell.command import print_json
+from prostafed.common.shell.command import print_json, print_result
+from prostafed.common.shell.options import Json
 
 
 def init(
@@ -20,10 +21,7 @@ def init(
     from prostafed.client.site.setup import init_site
 
     made = init_site(folder, name)
-    if as_json:
-        print_json({"site": str(made.site_file), "public_key": str(made.public_key), "manifest": str(made.manifest)})
-        return
-    print(
+    text = (
         f"Made {folder}.\n"
         f"1. Send {made.public_key} to the coordinator. Keep all else in {folder} to yourself.\n"
         f"2. Keep a copy of {made.secret} in a safe place of the hospital: pseudonyms are made with it.\n"
@@ -31,6 +29,8 @@ def init(
         f"4. In {folder}: prostafed-site manifest init, fill in {made.manifest}/*.csv, prostafed-site manifest check.\n"
         "5. prostafed-site index, prostafed-site qc, prostafed-site check."
     )
+    told = {"site": str(made.site_file), "public_key": str(made.public_key), "manifest": str(made.manifest)}
+    print_result(told, text, as_json)
 
 
 def key(
@@ -41,10 +41,8 @@ def key(
     from prostafed.common.shell.keys import create_node_key
 
     public = create_node_key(path, path.stem)
-    if as_json:
-        print_json({"private_key": str(path), "public_key": str(public)})
-    else:
-        print(f"Send {public} to the coordinator. Keep {path} to yourself.")
+    text = f"Send {public} to the coordinator. Keep {path} to yourself."
+    print_result({"private_key": str(path), "public_key": str(public)}, text, as_json)
 
 
 def check(site_file: SiteFile = DEFAULT_SITE, study_file: StudyFile = None, as_json: Json = False) -> None:
@@ -58,17 +56,14 @@ def check(site_file: SiteFile = DEFAULT_SITE, study_file: StudyFile = None, as_j
     with showing("Checking"):
         results = list(run_checks(situation))
     ready = all(result.ok for _, result in results)
-    if as_json:
-        print_json({"ready": ready, "results": [result.as_json(name) for name, result in results]})
-    else:
-        print(show_results(results))
+    told = {"ready": ready, "results": [result.as_json(name) for name, result in results]}
+    print_result(told, show_results(results), as_json)
     if not ready:
         raise typer.Exit(1)
 
 
 def start(
-    site_file: Annotated[Path, typer.Argument(metavar="SITE.toml", help="The site file.")],
-    as_json: Json = False,
+    site_file: Annotated[Path, typer.Argument(metavar="SITE.toml", help="The site file.")], as_json: Json = False
 ) -> None:
     """Connect to the coordinator and work until Ctrl-C."""
     from prostafed.client.connect.supernode import start_node

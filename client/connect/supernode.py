@@ -47,12 +47,7 @@ def start_node(
             f"The path {site_file} holds an apostrophe, which Flower cannot take. Rename the folder."
         )
     logs = site_file.parent / "logs"
-    with (
-        scratch_folder() as scratch,
-        suppress(KeyboardInterrupt),
-        interrupted_by_sigterm(),
-        children() as started,
-    ):
+    with scratch_folder() as scratch, suppress(KeyboardInterrupt), interrupted_by_sigterm(), children() as started:
         written = _size(logs / "supernode.log")
         authority, folder = root_certificates.resolve(), Path(scratch)
         _start_programs(site_file, superlink, authority, key=key.resolve(), scratch=folder, started=started)

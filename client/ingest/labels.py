@@ -13,6 +13,7 @@ from pydicom import dcmread
 from prostafed.client.findings import SourceError
 from prostafed.client.ingest.images.image_files import read_image
 from prostafed.common.imaging.masks import show_label
+from prostafed.common.imaging.resample import as_image
 
 LesionCoding = Literal["binary", "isup"]
 ZonesCoding = Literal["pz1_tz2", "tz1_pz2"]
@@ -47,11 +48,7 @@ def read_mask(path: Path, reference: sitk.Image) -> sitk.Image:
         raise
     except Exception:  # a damaged file makes the DICOM libraries raise anything at all; their words hold paths
         pass
-    raise SourceError(
-        "UNREADABLE",
-        f"expected a mask as DICOM SEG or RTSTRUCT, found {found}; export it again.",
-        "F",
-    )
+    raise SourceError("UNREADABLE", f"expected a mask as DICOM SEG or RTSTRUCT, found {found}; export it again.", "F")
 
 
 def fill_contours(contours: Mapping[int, Iterable[Points]], reference: sitk.Image) -> sitk.Image:
@@ -89,9 +86,7 @@ def fill_contours(contours: Mapping[int, Iterable[Points]], reference: sitk.Imag
                 "export one file per mask, with regions beside each other.",
             )
         labels[inside] = label
-    image = sitk.GetImageFromArray(labels)
-    image.CopyInformation(reference)
-    return image
+    return as_image(labels, reference)
 
 
 def select_lesions(
@@ -119,7 +114,7 @@ def select_lesions(
                 f"{show_label(label)}; correct the mask, its coding or lesions.csv.",
             )
     significant = [label for label, grade in meaning.items() if grade is not None and grade >= SIGNIFICANT_ISUP]
-    return _as_labels(np.isin(values, significant), mask)
+    return as_image(np.isin(values, significant).astype(np.uint8), mask)
 
 
 def order_zones(mask: sitk.Image, coding: ZonesCoding) -> sitk.Image:
@@ -132,7 +127,7 @@ def order_zones(mask: sitk.Image, coding: ZonesCoding) -> sitk.Image:
     peripheral, transition = (1, 2) if coding == "pz1_tz2" else (2, 1)
     zones = np.zeros(values.shape, dtype=np.uint8)
     zones[values == peripheral], zones[values == transition] = 1, 2
-    return _as_labels(zones, mask)
+    return as_image(zones, mask)
 
 
 def is_empty(mask: sitk.Image) -> bool:
@@ -189,9 +184,3 @@ def _to_index(points_mm: Points, image: sitk.Image) -> Points:
 
 def _list_labels(values: npt.NDArray[Any]) -> list[Any]:
     return list(np.unique(values[values != 0]))
-
-
-def _as_labels(values: npt.NDArray[Any], grid: sitk.Image) -> sitk.Image:
-    image = sitk.GetImageFromArray(values.astype(np.uint8))
-    image.CopyInformation(grid)
-    return image

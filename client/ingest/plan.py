@@ -70,12 +70,7 @@ def name_root(secret: bytes, folder: Path) -> str:
 
 
 def _plan_study(
-    site: Planning,
-    case_id: str,
-    study: DicomStudy,
-    row: StudyRow | None,
-    shared: Counter[str],
-    uses: Mapping[str, str],
+    site: Planning, case_id: str, study: DicomStudy, row: StudyRow | None, shared: Counter[str], uses: Mapping[str, str]
 ) -> Plan:
     assert site.dicom is not None
     number = make_pseudonym(site.secret, "PatientID", study.patient)

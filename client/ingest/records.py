@@ -72,7 +72,6 @@ class Header:
     echo_time_ms: float | None
     repetition_time_ms: float | None
     slice_thickness_mm: float | None
-    spacing_between_slices_mm: float | None
     contrast: bool  # a contrast agent is named
     time_points: int
     quantity: str  # code of the real-world value map, e.g. "113041" = ADC

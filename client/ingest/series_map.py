@@ -10,7 +10,7 @@ from prostafed.client.ingest.images.candidates import CHOSEN
 from prostafed.client.ingest.records import DicomStudy, Kind, Series
 from prostafed.client.site.identity import make_pseudonym
 from prostafed.common.errors import ConfigurationError, nearest
-from prostafed.common.shell.files import write_text
+from prostafed.common.shell.tables import write_table
 
 COLUMNS = ("case_id", "series", "kind", "plane", "slices", "b_values", "use_as")
 USES: dict[str, Kind] = {"t2w": "t2w", "adc": "adc", "dwi": "dwi", "hbv": "hbv_calc", "ignore": "other"}
@@ -58,9 +58,4 @@ def read_uses(path: Path) -> dict[str, str]:
 
 def write_series_map(path: Path, rows: Iterable[Mapping[str, str]], uses: Uses) -> None:
     """Write the rows of a site, with the uses a person has chosen, atomically."""
-    text = io.StringIO()
-    writer = csv.DictWriter(text, COLUMNS, lineterminator="\n")
-    writer.writeheader()
-    for row in rows:
-        writer.writerow({**row, "use_as": uses.get(row["series"], "")})
-    write_text(path, text.getvalue())
+    write_table(path, COLUMNS, ({**row, "use_as": uses.get(row["series"], "")} for row in rows))

@@ -1,20 +1,20 @@
 """The tables of public sets -> a manifest: PI-CAI's marksheet, and the CSV files of Prostate158."""
 
 import re
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
-from datetime import date
 from pathlib import Path
 from typing import Any, Literal
 
 from pydantic import Field
 
-from prostafed.client.manifest.rows import LESIONS, READS, STUDIES, TABLES, Date, LesionRow, ReadRow, StudyRow
+from prostafed.client.manifest.rows import TABLES, Date
 from prostafed.common.errors import ConfigurationError, DataError
 from prostafed.common.shell.files import make_folder
 from prostafed.common.shell.tables import Mistake, Row, raise_mistakes, read_table, write_table
 
 READER = "report"  # the one read of a clinical report
+_PATH = r"^([A-Za-z0-9_-]+/)*[A-Za-z0-9_-]+(\.[A-Za-z0-9_-]+)+$"  # relative, no step up
 
 
 class MarksheetRow(Row):
@@ -32,9 +32,7 @@ class MarksheetRow(Row):
         None, pattern=r"^([1-5]|N/A)(, ?([1-5]|N/A))*$", description="scores 1 to 5 or N/A, separated by commas"
     )
     lesion_GS: str | None = Field(  # noqa: N815
-        None,
-        pattern=r"^(\d\+\d|N/A)(, ?(\d\+\d|N/A))*$",
-        description="Gleason scores or N/A, separated by commas",
+        None, pattern=r"^(\d\+\d|N/A)(, ?(\d\+\d|N/A))*$", description="Gleason scores or N/A, separated by commas"
     )
     lesion_ISUP: str | None = Field(  # noqa: N815
         None, pattern=r"^([0-5]|N/A)(, ?([0-5]|N/A))*$", description="grades 0 to 5, separated by commas"
@@ -46,12 +44,13 @@ class MarksheetRow(Row):
 class Prostate158Row(Row):
     """A line of Prostate158's train.csv, valid.csv or test.csv; paths are relative to the folder of the set."""
 
-    ID: str = Field(pattern=r"^[A-Za-z0-9_-]{1,32}$", description="number of the patient")
-    t2: str = Field(description="path of the T2W image")
-    adc: str = Field(description="path of the ADC map")
-    dwi: str = Field(description="path of the high-b image")
-    t2_anatomy_reader1: str | None = Field(None, description="path of the zones")
-    adc_tumor_reader1: str | None = Field(None, description="path of the lesions")
+    ID: str = Field(pattern=r"^0{0,2}[1-9][0-9]{0,2}$", description="the number of the study, 1 to 999")
+    t2: str = Field(pattern=_PATH, description="a relative path")
+    adc: str | None = Field(None, pattern=_PATH, description="a relative path")
+    dwi: str | None = Field(None, pattern=_PATH, description="a relative path")
+    t2_anatomy_reader1: str | None = Field(None, pattern=_PATH, description="a relative path")
+    t2_tumor_reader1: str | None = Field(None, pattern=_PATH, description="a relative path")
+    adc_tumor_reader1: str | None = Field(None, pattern=_PATH, description="a relative path")
 
 
 @dataclass(frozen=True)
@@ -137,17 +136,10 @@ def write_tables(folder: Path, tables: Tables) -> None:
         path = folder / name
         if path.exists() and len(path.read_bytes().splitlines()) > 1:
             raise ConfigurationError(f"{path} has lines already, which are not overwritten. Import into a new folder.")
-    parts: Iterable[tuple[str, type[Row], tuple[Mapping[str, Any], ...]]] = (
-        (STUDIES, StudyRow, tables.studies),
-        (LESIONS, LesionRow, tables.lesions),
-        (READS, ReadRow, tables.reads),
-    )
-    for name, model, rows in parts:
-        write_table(
-            folder / name,
-            tuple(model.model_fields),
-            ({key: _cell(value) for key, value in row.items()} for row in rows),
-        )
+    parts = (tables.studies, tables.lesions, tables.reads)
+    for (name, model), rows in zip(TABLES.items(), parts, strict=True):
+        cells = ({key: f"{cell:g}" if isinstance(cell, float) else cell for key, cell in row.items()} for row in rows)
+        write_table(folder / name, tuple(model.model_fields), cells)
 
 
 def _from_prostate158(row: Prostate158Row, table: str) -> dict[str, Any]:
@@ -164,9 +156,3 @@ def _from_prostate158(row: Prostate158Row, table: str) -> dict[str, Any]:
 
 def _split(text: str | None) -> list[str]:
     return re.split(r", ?", text) if text else []
-
-
-def _cell(value: Any) -> Any:
-    if isinstance(value, float):
-        return f"{value:g}"
-    return value.isoformat() if isinstance(value, date) else value

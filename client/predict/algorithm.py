@@ -23,10 +23,7 @@ VOXEL_SCORE = Code("voxel-score", SCHEME, "Score of clinically significant prost
 CANDIDATES = Code("candidates", SCHEME, "Lesion candidates")
 CONFIDENCE = codes.DCM.CertaintyOfFinding
 LESION = (codes.SCT.MorphologicallyAbnormalStructure, codes.SCT.Lesion)
-ZONES = {
-    "pz": codes.SCT.PeripheralZoneOfTheProstate,
-    "tz": codes.SCT.TransitionZoneOfTheProstate,
-}
+ZONES = {"pz": codes.SCT.PeripheralZoneOfTheProstate, "tz": codes.SCT.TransitionZoneOfTheProstate}
 STRUCTURE = codes.SCT.AnatomicalStructure
 
 
@@ -56,9 +53,13 @@ class Algorithm:
         """Return a UID of the model as a device: the same at every site."""
         return str(generate_uid(entropy_srcs=[MAKER, self.version]))
 
-    def equipment(self) -> dict[str, Any]:
-        """Return the keywords every object has in common."""
+    def describe_object(self) -> dict[str, Any]:
+        """Return the keywords every image has in common, in a series of its own."""
         return {
+            "series_instance_uid": hd.UID(),
+            "sop_instance_uid": hd.UID(),
+            "instance_number": 1,
+            "content_label": "PROSTAFED",
             "manufacturer": MAKER,
             "manufacturer_model_name": self.name[:64],
             "software_versions": self.version[:64],

@@ -20,15 +20,8 @@ from prostafed.client.predict.algorithm import MAKER
 
 # What DICOM wants in every object, empty where not known.
 _MAY_BE_EMPTY = (
-    "PatientID",
-    "PatientName",
-    "PatientBirthDate",
-    "PatientSex",
-    "AccessionNumber",
-    "StudyID",
-    "StudyDate",
-    "StudyTime",
-    "ReferringPhysicianName",
+    *("PatientID", "PatientName", "PatientBirthDate", "PatientSex"),
+    *("AccessionNumber", "StudyID", "StudyDate", "StudyTime", "ReferringPhysicianName"),
 )
 _GROUPS = (0x0008, 0x0010, 0x0012, 0x0018, 0x0020, 0x0032, 0x0040)  # hold what highdicom reads or takes over
 _STRICT = ("AS", "CS", "DA", "DS", "DT", "IS", "TM", "UI")  # texts whose form is prescribed

@@ -29,18 +29,14 @@ def make_heat_map(
     heat_map = hd.pm.ParametricMap(
         source_images=source.images,
         pixel_array=np.ascontiguousarray(heat),
-        series_instance_uid=hd.UID(),
         series_number=SERIES_NUMBER,
-        sop_instance_uid=hd.UID(),
-        instance_number=1,
         contains_recognizable_visual_features=False,
         real_world_value_mappings=[mapping],
         voi_lut_transformations=[hd.VOILUTTransformation(window_center=0.5, window_width=1.0)],
         content_description=f"Heat map of csPCa, {RESEARCH}",
-        content_label="PROSTAFED",
         pixel_measures=measure_pixels(t2w),
         series_description=f"prostafed heat map ({RESEARCH})",
-        **algorithm.equipment(),
+        **algorithm.describe_object(),
     )
     source.refer(heat_map)
     heat_map.BodyPartExamined, heat_map.ContentCreatorName = BODY_PART, ""

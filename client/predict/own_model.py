@@ -5,7 +5,7 @@ from pathlib import Path
 
 from prostafed.client.rounds.memory import recall, stage_folder
 from prostafed.client.site.site_file import Site
-from prostafed.common.bundle.card import describe_input, describe_output, describe_use, list_limits, tabulate
+from prostafed.common.bundle import card
 from prostafed.common.bundle.record import Bundle, Thresholds, describe
 from prostafed.common.bundle.write import Draft, write_bundle
 from prostafed.common.errors import CheckpointError, ConfigurationError
@@ -56,24 +56,16 @@ def export_own(site: Site, run: str, model: Path, out: Path, thresholds: Thresho
 def _write_card(site: Site, study: Study, run: str, thresholds: Thresholds) -> str:
     task = str(describe(study, len(study.stage))["task"])
     origin = (("study", study.name), ("study hash", study.hash()), ("run", run), ("site", site.name))
-    parts = [
-        f"# Model card: {study.name}, {task}, of the site {site.name}",
-        "The parts that were shared are the federation's; the heads, and whatever else the study keeps local, are this "
-        "site's, fitted to its scanners and readers.",
-        "## Intended use",
-        describe_use(task),
-        "## Input",
-        "\n".join(describe_input(study)),
-        "## Output",
-        describe_output(task, thresholds),
-        "## How well it did",
-        HOW_TESTED,
-        "## Privacy",
-        "The heads were trained on this site's cases and never left it: to pass this bundle on is to release them, and "
-        "weights may tell something of the cases (membership inference).",
-        "## Limits",
-        "\n".join(list_limits(task)),
-        "## Where it comes from",
-        tabulate(("what", "value"), origin),
-    ]
-    return "\n\n".join(parts) + "\n"
+    sections = {
+        "": "The parts that were shared are the federation's; the heads, and whatever else the study keeps local, are "
+        "this site's, fitted to its scanners and readers.",
+        "Intended use": card.describe_use(task),
+        "Input": card.describe_input(study),
+        "Output": card.describe_output(task, thresholds),
+        "How well it did": HOW_TESTED,
+        "Privacy": "The heads were trained on this site's cases and never left it: to pass this bundle on is to "
+        "release them, and weights may tell something of the cases (membership inference).",
+        "Limits": card.list_limits(task),
+        "Where it comes from": card.tabulate(("what", "value"), origin),
+    }
+    return card.write_sections(f"{study.name}, {task}, of the site {site.name}", sections)

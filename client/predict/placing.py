@@ -6,7 +6,15 @@ import numpy as np
 import SimpleITK as sitk
 
 from prostafed.common.imaging.cases import Grid
-from prostafed.common.imaging.resample import Point, covered, lay_box, resample, resample_labels, settle_center
+from prostafed.common.imaging.resample import (
+    Point,
+    as_image,
+    covered,
+    lay_box,
+    resample,
+    resample_labels,
+    settle_center,
+)
 from prostafed.common.metrics.candidates import Candidates
 from prostafed.common.metrics.localise import Location, locate_candidates
 from prostafed.common.tasks.answer import CANDIDATE, Answer, FloatVolume, Labels, Quantity, Segment
@@ -52,11 +60,11 @@ def place_answer(answer: Answer, box: sitk.Image, t2w: sitk.Image) -> Placed:
     """
     heat = None
     if answer.heat is not None:
-        image = _as_image(answer.heat, box)
+        image = as_image(answer.heat, box)
         heat = np.where(covered(t2w, image), np.clip(resample(image, t2w, spline=False), 0, 1), 0).astype(np.float32)
     labels, regions = None, tuple[Region, ...]()
     if answer.labels is not None and answer.labels.any():
-        labels = resample_labels(_as_image(answer.labels, box), t2w)
+        labels = resample_labels(as_image(answer.labels, box), t2w)
         _keep_small(labels, answer, box, t2w)
         regions = _describe(labels, answer, heat, t2w)
     return Placed(answer.score, answer.quantities, heat, labels, regions)
@@ -86,9 +94,3 @@ def _describe(labels: Labels, answer: Answer, heat: FloatVolume | None, t2w: sit
         volume_ml = int(np.count_nonzero(inside)) * voxel_ml
         regions.append(Region(number, segment, volume_ml, location, point_mm))
     return tuple(regions)
-
-
-def _as_image(volume: FloatVolume | Labels, box: sitk.Image) -> sitk.Image:
-    image = sitk.GetImageFromArray(volume)
-    image.CopyInformation(box)
-    return image

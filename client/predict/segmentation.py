@@ -27,15 +27,11 @@ def make_segmentation(
         pixel_array=labels,
         segmentation_type=hd.seg.SegmentationTypeValues.BINARY,
         segment_descriptions=descriptions,
-        series_instance_uid=hd.UID(),
         series_number=SERIES_NUMBER,
-        sop_instance_uid=hd.UID(),
-        instance_number=1,
         content_description=f"{what}, {RESEARCH}",
-        content_label="PROSTAFED",
         pixel_measures=measure_pixels(t2w),
         series_description=f"prostafed {what.lower()} ({RESEARCH})",
-        **algorithm.equipment(),
+        **algorithm.describe_object(),
     )
     source.refer(segmentation)
     segmentation.BodyPartExamined = BODY_PART

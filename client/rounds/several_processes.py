@@ -71,10 +71,7 @@ def _join(rank: int, workplace: Workplace, request: Request, meeting: Path, devi
     if device.type == "cuda":
         torch.cuda.set_device(device)
     distributed.init_process_group(
-        "nccl" if device.type == "cuda" else "gloo",
-        init_method=meeting.as_uri(),
-        rank=rank,
-        world_size=len(devices),
+        "nccl" if device.type == "cuda" else "gloo", init_method=meeting.as_uri(), rank=rank, world_size=len(devices)
     )
     try:
         train_round(job, replace(job.machine, rank=rank))

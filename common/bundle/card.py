@@ -1,12 +1,18 @@
 """What every model card says, whoever exports: use, input, output, limits."""
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 
 from prostafed.common.bundle.monai_files import INTENDED_USE, SEQUENCES
 from prostafed.common.bundle.record import Thresholds
 from prostafed.common.metrics.small_cells import MINIMUM
 from prostafed.common.study import Study
 from prostafed.common.tasks import TASKS, build_task
+
+
+def write_sections(title: str, sections: Mapping[str, str]) -> str:
+    """Return a model card, Markdown: its title, then each section under its heading, the one named "" without."""
+    parts = [f"# Model card: {title}", *(f"## {name}\n\n{text}" if name else text for name, text in sections.items())]
+    return "\n\n".join(part for part in parts if part) + "\n"
 
 
 def describe_use(task: str) -> str:
@@ -17,7 +23,7 @@ def describe_use(task: str) -> str:
     )
 
 
-def describe_input(study: Study) -> list[str]:
+def describe_input(study: Study) -> str:
     """Return what the network is shown, a line each."""
     data = study.data
     lines = [
@@ -27,7 +33,7 @@ def describe_input(study: Study) -> list[str]:
     spacing, size = (" x ".join(f"{each:g}" for each in values) for values in (data.spacing_mm, data.size))
     lines.append(f"- one grid on the axes of the T2W: {size} voxels of {spacing} mm (z, y, x), at the T2W's centre")
     lines.append("- each sequence clipped to its 0.5 and 99.5 percentiles, mean 0, deviation 1")
-    return lines
+    return "\n".join(lines)
 
 
 def describe_output(task: str, thresholds: Thresholds) -> str:
@@ -42,7 +48,7 @@ def describe_output(task: str, thresholds: Thresholds) -> str:
     )
 
 
-def list_limits(task: str) -> list[str]:
+def list_limits(task: str) -> str:
     """Return where not to trust it, a line each."""
     built = build_task(task)
     scores = "Scores are not probabilities unless a calibration error is given above, and then for those sites alone."
@@ -55,7 +61,7 @@ def list_limits(task: str) -> list[str]:
         "The box is laid at the centre of the T2W: a prostate far off the middle of the scan may be cut.",
         *built.limits,
     )
-    return [f"- {limit}" for limit in limits]
+    return "\n".join(f"- {limit}" for limit in limits)
 
 
 def say_count(count: int | None) -> str:

@@ -48,10 +48,7 @@ def draw_sides(
 
 
 def assign_cases(
-    records: Sequence[CaseRecord],
-    side_of: Mapping[str, str],
-    uses: Sequence[frozenset[str]],
-    judging: frozenset[str],
+    records: Sequence[CaseRecord], side_of: Mapping[str, str], uses: Sequence[frozenset[str]], judging: frozenset[str]
 ) -> Splits:
     """Return the indices of each split; `judging` are the tasks it is for.
 

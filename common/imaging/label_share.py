@@ -8,11 +8,7 @@ from prostafed.common.seeding import derive_seed
 
 
 def choose_labelled(
-    records: Sequence[CaseRecord],
-    chosen: Sequence[int],
-    usable: Callable[[CaseRecord], bool],
-    share: float,
-    seed: int,
+    records: Sequence[CaseRecord], chosen: Sequence[int], usable: Callable[[CaseRecord], bool], share: float, seed: int
 ) -> list[int]:
     """Return those of the `chosen` indices that are `usable` and of a `share` in (0, 1] of the patients who have such a
     case.

@@ -4,6 +4,8 @@ SimpleITK orders axes and points (x, y, z); arrays here are (z, y, x) as everywh
 voxels are never read: it carries origin, spacing, axes and size.
 """
 
+from typing import Any
+
 import numpy as np
 import numpy.typing as npt
 import SimpleITK as sitk
@@ -116,6 +118,13 @@ def crop_to_foreground(mask: sitk.Image) -> sitk.Image | None:
     lower = np.array([plane[0] - 1 for plane in planes])
     upper = np.array([plane[-1] + 2 for plane in planes])
     return _cut(mask, lower, upper)
+
+
+def as_image(values: npt.NDArray[Any], grid: sitk.Image) -> sitk.Image:
+    """Return an array (z, y, x) as an image that lies where `grid` does."""
+    image = sitk.GetImageFromArray(values)
+    image.CopyInformation(grid)
+    return image
 
 
 def _interpolate(image: sitk.Image, box: sitk.Image, interpolator: int) -> Float32Array:

@@ -45,16 +45,6 @@ def reliability_table(targets: npt.ArrayLike, scores: npt.ArrayLike, bins: int =
     return tuple(rows)
 
 
-def calibration_error(targets: npt.ArrayLike, scores: npt.ArrayLike, bins: int = BINS) -> float | None:
-    """Return the expected calibration error: |observed - predicted| of the reliability table, weighted by cases.
-
-    0 best; None without cases. Naeini et al. 2015; Guo et al. 2017. With few cases it is above 0 also for a calibrated
-    model, and with wide bins errors within one cancel. Arguments as in `reliability_table`.
-    """
-    observed, predicted = as_probabilities(targets, scores)
-    return float(_error_rows(observed, predicted, np.ones((1, observed.size)), bins)[0]) if observed.size else None
-
-
 def as_probabilities(targets: npt.ArrayLike, scores: npt.ArrayLike) -> tuple[FloatArray, FloatArray]:
     """Return both as float64 (case,); raises DataError where a value is not finite or outside [0, 1]."""
     pair = np.asarray(targets, dtype=np.float64), np.asarray(scores, dtype=np.float64)
@@ -74,14 +64,20 @@ def _bin(scores: FloatArray, bins: int) -> npt.NDArray[np.intp]:
     return np.searchsorted(np.linspace(0, 1, bins + 1)[1:-1], scores, side="left")
 
 
-def _error_rows(targets: FloatArray, scores: FloatArray, weights: FloatArray, bins: int) -> FloatArray:
+def error_rows(targets: FloatArray, scores: FloatArray, weights: FloatArray, bins: int = BINS) -> FloatArray:
+    """Return the expected calibration error, |observed - predicted| of the reliability table weighted by cases, under
+    each row of `weights` (row, case); NaN where a row is 0.
+
+    0 best. Naeini et al. 2015; Guo et al. 2017. With few cases it is above 0 also for a calibrated model, and with wide
+    bins errors within one cancel. `targets` and `scores` as in `reliability_table`.
+    """
     member = _bin(scores, bins)[:, np.newaxis] == np.arange(bins)  # (case, bin)
     return ratio(np.abs((weights * (targets - scores)) @ member).sum(axis=1), weights.sum(axis=1))
 
 
 def _calibration_error(predictions: Sequence[CasePrediction], weights: FloatArray) -> FloatArray:
     labels, scores, judged = labels_and_scores(predictions, weights)
-    return _error_rows(labels.astype(np.float64), scores, judged, BINS)
+    return error_rows(labels.astype(np.float64), scores, judged)
 
 
 CALIBRATION_ERROR = Statistic(_calibration_error)

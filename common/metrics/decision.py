@@ -7,9 +7,7 @@ import numpy as np
 import numpy.typing as npt
 
 from prostafed.common.metrics.calibration import as_probabilities
-from prostafed.common.metrics.predictions import CasePrediction
-from prostafed.common.metrics.ranking import ratio
-from prostafed.common.metrics.statistic import BoolArray, FloatArray, Statistic, labels_and_scores
+from prostafed.common.metrics.statistic import BoolArray, FloatArray
 
 THRESHOLDS = tuple(round(0.01 * percent, 2) for percent in range(1, 51))  # risks of csPCa at which one may decide
 
@@ -37,26 +35,16 @@ def decision_curve(
     truth, probability = as_probabilities(np.asarray(labels, dtype=bool), scores)
     if not truth.size:
         return None
-    every, one = np.ones_like(probability), np.ones((1, truth.size))
     curves = [
-        np.array([_net_benefit_rows(truth > 0, said, one, threshold)[0] for threshold in thresholds])
-        for said in (probability, every)
+        np.array([_net_benefit(truth > 0, said, threshold) for threshold in thresholds])
+        for said in (probability, np.ones_like(probability))
     ]
     return DecisionCurve(np.array(thresholds, dtype=np.float64), *curves)
 
 
-def net_benefit(threshold: float) -> Statistic:
-    """Return the net benefit, as `decision_curve` has it, of deciding at `threshold`."""
-
-    def rows(predictions: Sequence[CasePrediction], weights: FloatArray) -> FloatArray:
-        return _net_benefit_rows(*labels_and_scores(predictions, weights), threshold)
-
-    return Statistic(rows)
-
-
-def _net_benefit_rows(labels: BoolArray, scores: FloatArray, weights: FloatArray, threshold: float) -> FloatArray:
+def _net_benefit(labels: BoolArray, scores: FloatArray, threshold: float) -> float:
     if not 0 < threshold < 1:
         raise ValueError(f"Expected thresholds above 0 and below 1, found {threshold}.")
     biopsied = scores >= threshold
-    true, false = weights @ (biopsied & labels), weights @ (biopsied & ~labels)
-    return ratio(true - false * threshold / (1 - threshold), weights.sum(axis=1))
+    true, false = int((biopsied & labels).sum()), int((biopsied & ~labels).sum())
+    return (true - false * threshold / (1 - threshold)) / labels.size

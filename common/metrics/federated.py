@@ -40,17 +40,12 @@ class BinnedEstimate:
     lowest: float
     highest: float
 
-    @property
-    def binning_error(self) -> float:
-        """Return the most by which `value` can differ from what the cases themselves would give."""
-        return max(self.value - self.lowest, self.highest - self.value)
-
 
 def pooled_auroc(histogram: ScoreHistogram, seed: int = 0, resamples: int = RESAMPLES) -> BinnedEstimate | None:
     """Return the AUROC over all cases in `histogram`; None where a label is missing.
 
     The interval is a percentile bootstrap that draws cases, not patients, from the estimated distribution: where
-    patients have several cases each, it is too narrow. It leaves out the binning, which `binning_error` bounds.
+    patients have several cases each, it is too narrow. It leaves out the binning, which `lowest` and `highest` bound.
     """
     if not (sum(histogram.positives) and sum(histogram.negatives)):
         return None

@@ -46,10 +46,7 @@ class DetectionHistogram:
 
 
 def bin_scores(
-    labels: npt.ArrayLike,
-    scores: npt.ArrayLike,
-    patients: Sequence[Hashable] | None = None,
-    minimum: int = MINIMUM,
+    labels: npt.ArrayLike, scores: npt.ArrayLike, patients: Sequence[Hashable] | None = None, minimum: int = MINIMUM
 ) -> ScoreHistogram | None:
     """Return the histogram of `scores` (case,) in [0, 1] by `labels` (case,) bool; None with too few patients.
 

@@ -1,33 +1,21 @@
-"""Tensors on disk: safetensors with string metadata, written atomically, loaded strictly, with a report of what was
-loaded.
-"""
+"""Tensors on disk: safetensors with string metadata, written atomically, read strictly."""
 
 import json
 import pickle
 from collections.abc import Mapping
-from dataclasses import dataclass
 from pathlib import Path
 
 import numpy as np
 import torch
 from safetensors import SafetensorError, safe_open
 from safetensors.numpy import save
-from torch import Tensor, nn
+from torch import Tensor
 
 from prostafed.common.errors import CheckpointError
 from prostafed.common.shell.files import write_bytes
-from prostafed.common.tensors import Tensors, group_of, write_tensors
+from prostafed.common.tensors import Tensors
 
 LEFT_OUT = "left_out"  # in a model's metadata: JSON list of the tensors that nobody trained, which it does not hold
-
-
-@dataclass(frozen=True)
-class LoadReport:
-    """What a checkpoint gave a network: tensors loaded per group, groups left as they were, and the file's metadata."""
-
-    loaded: dict[str, int]
-    kept: tuple[str, ...]
-    metadata: dict[str, str]
 
 
 def save_checkpoint(path: Path, tensors: Tensors, metadata: Mapping[str, str]) -> None:
@@ -78,16 +66,3 @@ def read_weights(path: Path) -> dict[str, Tensor]:
             f"{path} holds other things than named tensors. Save the network's state_dict() alone and name that file."
         )
     return state
-
-
-def load_checkpoint(network: nn.Module, path: Path) -> LoadReport:
-    """Load the groups that `path` holds into `network`, each whole; raises CheckpointError if a group does not fit
-    exactly.
-    """
-    tensors, metadata = read_checkpoint(path)
-    write_tensors(network, tensors)
-    loaded: dict[str, int] = {}
-    for name in tensors:
-        loaded[group_of(name)] = loaded.get(group_of(name), 0) + 1
-    kept = sorted({group_of(name) for name in network.state_dict()} - set(loaded))
-    return LoadReport(loaded, tuple(kept), metadata)

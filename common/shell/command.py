@@ -47,6 +47,11 @@ def print_json(value: Any) -> None:
     print(json.dumps(value, indent=2, sort_keys=True), flush=True)
 
 
+def print_result(value: Any, text: str, as_json: bool) -> None:
+    """Print what a command gave: the one object of --json, or `text` for a person."""
+    print_json(value) if as_json else print(text)
+
+
 def say_command(program: str, *arguments: object) -> str:
     """Return a command line of one of our programs that can be pasted into the shell this one was called from: where
     this one was called by its path, the other lies beside it.

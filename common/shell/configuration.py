@@ -6,12 +6,12 @@ them.
 
 import json
 import tomllib
-from collections.abc import Iterable, Mapping
+from collections.abc import Collection, Iterable, Mapping
 from dataclasses import fields, is_dataclass
 from pathlib import Path
 from typing import Any, ClassVar, Literal, TypeVar, get_args, get_origin, get_type_hints
 
-from pydantic import BaseModel, ConfigDict, TypeAdapter, ValidationError
+from pydantic import AfterValidator, BaseModel, ConfigDict, TypeAdapter, ValidationError
 from pydantic_core import ErrorDetails
 
 from prostafed.common.errors import ConfigurationError, nearest
@@ -28,6 +28,17 @@ class Section(BaseModel):
 SectionT = TypeVar("SectionT")
 # bounds as pydantic names them -> as a setting does
 BOUNDS = {"gt": "above", "ge": "at_least", "lt": "below", "le": "at_most"}
+
+
+def one_of(table: Collection[str], what: str) -> AfterValidator:
+    """Return what refuses a name that `table` does not list; `what` says of what it is the name."""
+
+    def check(name: str) -> str:
+        if name not in table:
+            raise ValueError(f"unknown {what} '{name}'{nearest(name, table)}")
+        return name
+
+    return AfterValidator(check)
 
 
 def read_toml(path: Path, model: type[SectionT]) -> SectionT:

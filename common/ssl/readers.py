@@ -1,4 +1,4 @@
-"""What a case's readers said, as numbers: majority, mean, vote histogram and confidence.
+"""What a case's readers said, as numbers: majority, mean and confidence.
 
 A read is a PI-RADS score 1-5, one per reader; below 3 it votes 0, above 3 it votes 1, a 3 votes for neither (Ruppli,
 Gori, Ardon, Bloch 2023, arXiv 2308.09542).
@@ -7,7 +7,6 @@ Gori, Ardon, Bloch 2023, arXiv 2308.09542).
 from collections.abc import Sequence
 
 UNDECIDED = 3  # PI-RADS 3
-SCORES = (1, 2, 3, 4, 5)
 
 
 def majority(reads: Sequence[int]) -> int | None:
@@ -20,11 +19,6 @@ def majority(reads: Sequence[int]) -> int | None:
 def mean_score(reads: Sequence[int]) -> float | None:
     """Return the mean PI-RADS score, 1 to 5; None where nobody read the case."""
     return sum(reads) / len(reads) if reads else None
-
-
-def soft_label(reads: Sequence[int]) -> tuple[float, ...] | None:
-    """Return the share of readers who gave each of SCORES, which add up to 1; None where nobody read the case."""
-    return tuple(reads.count(score) / len(reads) for score in SCORES) if reads else None
 
 
 def confidence(reads: Sequence[int], rule: str, single_read_confidence: float) -> float:

@@ -83,9 +83,5 @@ def build(parameters: RestoreParameters) -> Method:
         return restoration_error(*compared)
 
     return Method(
-        heads={"restoration": RestorationHead},
-        views=views,
-        outputs=outputs,
-        loss=loss,
-        decomposes_per_sample=True,
+        heads={"restoration": RestorationHead}, views=views, outputs=outputs, loss=loss, decomposes_per_sample=True
     )

@@ -108,9 +108,5 @@ def build(parameters: SparseParameters) -> Method:
         return restoration_error(*compared)
 
     return Method(
-        heads={"restoration": FillingHead},
-        views=views,
-        outputs=outputs,
-        loss=loss,
-        decomposes_per_sample=True,
+        heads={"restoration": FillingHead}, views=views, outputs=outputs, loss=loss, decomposes_per_sample=True
     )

@@ -1,13 +1,12 @@
 """What a study says of the network all sites share."""
 
 from collections.abc import Callable
-from typing import ClassVar, Literal
+from typing import Annotated, ClassVar, Literal
 
-from pydantic import Field, field_validator, model_validator
+from pydantic import Field, model_validator
 
-from prostafed.common.errors import nearest
 from prostafed.common.models import ENCODERS, EncoderEntry
-from prostafed.common.shell.configuration import Section
+from prostafed.common.shell.configuration import Section, one_of
 
 
 def _name(chosen: Callable[[EncoderEntry], bool]) -> str:
@@ -18,7 +17,7 @@ class Model(Section):
     """The network all sites share."""
 
     renamed: ClassVar = {"stages": "resolutions"}
-    encoder: str = Field(
+    encoder: Annotated[str, one_of(ENCODERS, "encoder")] = Field(
         "resenc",
         description="3D, strides and kernels follow the grid's anisotropy; "
         + "; ".join(f"'{name}', {entry.description}" for name, entry in ENCODERS.items()),
@@ -37,13 +36,6 @@ class Model(Section):
         + ", ".join(f"{entry.most_resolutions} of {name}" for name, entry in ENCODERS.items()),
     )
     norm: Literal["instance", "group"] = Field("instance", description="normalisation layer")
-
-    @field_validator("encoder")
-    @classmethod
-    def _known_encoder(cls, name: str) -> str:
-        if name not in ENCODERS:
-            raise ValueError(f"unknown encoder '{name}'{nearest(name, ENCODERS)}")
-        return name
 
     @model_validator(mode="after")
     def _enough_resolutions(self) -> "Model":

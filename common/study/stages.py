@@ -2,14 +2,14 @@
 
 from collections.abc import Mapping
 from dataclasses import asdict
-from typing import Any, Literal
+from typing import Annotated, Any, Literal
 
-from pydantic import Field, field_validator, model_validator
+from pydantic import Field, model_validator
 
 from prostafed.common.aggregation import AGGREGATORS
-from prostafed.common.errors import ConfigurationError, nearest
+from prostafed.common.errors import ConfigurationError
 from prostafed.common.settings import Settings
-from prostafed.common.shell.configuration import Section, parse
+from prostafed.common.shell.configuration import Section, one_of, parse
 from prostafed.common.ssl import METHODS
 from prostafed.common.tasks import TASKS
 
@@ -30,7 +30,9 @@ class Stage(Section):
     keep_optimiser: bool = Field(
         False, description="whether a site's optimiser goes on from round to round; otherwise it starts anew"
     )
-    aggregate: str = Field("fedavg", description=f"how the sites are combined: one of {', '.join(AGGREGATORS)}")
+    aggregate: Annotated[str, one_of(AGGREGATORS, "aggregator")] = Field(
+        "fedavg", description=f"how the sites are combined: one of {', '.join(AGGREGATORS)}"
+    )
     aggregate_parameters: Mapping[str, Any] = Field(
         default={}, description="of the aggregator; see its table", validate_default=True
     )
@@ -39,13 +41,6 @@ class Stage(Section):
         description="parts of the shared groups that stay at each site all the same: 'norm', every normalisation layer "
         "(FedBN), 'stem', the encoder's first resolution",
     )
-
-    @field_validator("aggregate")
-    @classmethod
-    def _known_aggregator(cls, name: str) -> str:
-        if name not in AGGREGATORS:
-            raise ValueError(f"unknown aggregator '{name}'{nearest(name, AGGREGATORS)}")
-        return name
 
     @model_validator(mode="before")
     @classmethod
@@ -97,20 +92,13 @@ class Pretrain(Stage):
     """A self-supervised stage."""
 
     kind: Literal["pretrain"] = Field(description="self-supervised, no labels needed")
-    method: str = Field("conditional", description=f"one of {', '.join(METHODS)}")
+    method: Annotated[str, one_of(METHODS, "method")] = Field("conditional", description=f"one of {', '.join(METHODS)}")
     parameters: Mapping[str, Any] = Field(default={}, description="of the method; see its table", validate_default=True)
     share: tuple[str, ...] = Field(
         default=(),
         description="tensor groups that travel; by default those the method declares. With [] each site pretrains by "
         "itself, and the next stage starts at each site from its own encoder",
     )
-
-    @field_validator("method")
-    @classmethod
-    def _known_method(cls, name: str) -> str:
-        if name not in METHODS:
-            raise ValueError(f"unknown method '{name}'{nearest(name, METHODS)}")
-        return name
 
     @model_validator(mode="before")
     @classmethod
@@ -143,7 +131,7 @@ class Finetune(Stage):
     """A supervised stage."""
 
     kind: Literal["finetune"] = Field(description="supervised, needs the task's labels")
-    task: str = Field("lesion", description=f"one of {', '.join(TASKS)}")
+    task: Annotated[str, one_of(TASKS, "task")] = Field("lesion", description=f"one of {', '.join(TASKS)}")
     share: tuple[Literal["encoder", "heads"], ...] = Field(
         ("encoder",),
         description="what travels: the encoder; 'heads' too, decoder included, where the sites are to own one whole "
@@ -170,13 +158,6 @@ class Finetune(Stage):
         le=1,
         description="share of a site's labelled training patients that is used; a smaller one is part of a larger one",
     )
-
-    @field_validator("task")
-    @classmethod
-    def _known_task(cls, name: str) -> str:
-        if name not in TASKS:
-            raise ValueError(f"unknown task '{name}'{nearest(name, TASKS)}")
-        return name
 
     @model_validator(mode="after")
     def _thaws(self) -> "Finetune":

@@ -62,14 +62,12 @@ class Aggregator:
               update cannot be used
     finish    (state) -> Outcome. Raises RoundError where too few replies came for the rule
     send      (global tensors, memory) -> what travels to the sites beside the global tensors
-    spools    whether replies are kept on disk until finish, since the rule needs all of them at once
     """
 
     init: Init
     add: Callable[[Any, Update], Any]
     finish: Callable[[Any], Outcome]
     send: Callable[[Tensors, Tensors], Tensors] = _send_nothing
-    spools: bool = False
 
 
 def select_floating(tensors: Mapping[str, npt.NDArray[Any]]) -> Tensors:

@@ -70,10 +70,7 @@ def _take_zeros(sizes: Mapping[str, int]) -> dict[str, Int64]:
 
 
 def add_weighted(
-    total: ExactSum,
-    tensors: Tensors,
-    weights: Mapping[str, Fraction],
-    divisors: Mapping[str, Fraction] | None = None,
+    total: ExactSum, tensors: Tensors, weights: Mapping[str, Fraction], divisors: Mapping[str, Fraction] | None = None
 ) -> ExactSum:
     """Add weight times tensor, for each of `tensors` that `total` has, and its divisor, by default the weight, to what
     the sum will be divided by. The arrays of `total` are reused.
@@ -96,24 +93,6 @@ def add_weighted(
         total.fine,
         {name: weight + counted[name] if name in chosen else weight for name, weight in total.weights.items()},
         {name: count + (name in chosen) for name, count in total.replies.items()},
-    )
-
-
-def merge(total: ExactSum, part: ExactSum) -> ExactSum:
-    """Return the sum of two sums over the same tensors: that of all their replies, bit for bit. The arrays of `total`
-    are reused. Raises RejectedError where there are too many replies.
-    """
-    for name, count in total.replies.items():
-        if count + part.replies[name] > MOST_REPLIES:
-            raise RejectedError("TOO_MANY", f"{name} would be the sum of more than {MOST_REPLIES} replies")
-    for name in total.coarse:
-        total.coarse[name] += part.coarse[name]
-        total.fine[name] += part.fine[name]
-    return ExactSum(
-        total.coarse,
-        total.fine,
-        {name: weight + part.weights[name] for name, weight in total.weights.items()},
-        {name: count + part.replies[name] for name, count in total.replies.items()},
     )
 
 

@@ -52,7 +52,7 @@ def spool_replies(combine: Callable[[Spooled], tuple[Tensors, dict[str, float]]]
             state.spool.close()
         return Outcome(tensors, {}, measure_step(state.sent, tensors) | diagnostics)
 
-    return Aggregator(init=_start, add=_add, finish=finish, spools=True)
+    return Aggregator(init=_start, add=_add, finish=finish)
 
 
 def combine_columns(state: Spooled, combine: Callable[[Float64], Float64]) -> Tensors:

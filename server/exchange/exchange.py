@@ -105,12 +105,7 @@ def _read(message: Message | None, request: Request) -> Reply:
 
 
 def _take(
-    message: Message | None,
-    site: str,
-    request: Request,
-    on_reply: OnReply,
-    exchange: Exchange,
-    check_site: bool,
+    message: Message | None, site: str, request: Request, on_reply: OnReply, exchange: Exchange, check_site: bool
 ) -> None:
     try:
         reply = _read(message, request)

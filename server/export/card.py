@@ -5,14 +5,7 @@ is said to be not known.
 from collections.abc import Sequence
 from typing import Any
 
-from prostafed.common.bundle.card import (
-    describe_input,
-    describe_output,
-    describe_use,
-    list_limits,
-    say_count,
-    tabulate,
-)
+from prostafed.common.bundle import card
 from prostafed.common.bundle.record import Thresholds
 from prostafed.common.study import Pretrain, Study
 from prostafed.server.records.read import RunFolder
@@ -31,28 +24,19 @@ def write_card(
 ) -> str:
     """Return the model card of `stage` (from 1) of a run, Markdown."""
     task = str(run.stages[stage - 1]["task"])
-    parts = [
-        f"# Model card: {study.name}, {task}",
-        "".join(f"> **{notice.title}.** {notice.text}\n>\n" for notice in notices).rstrip("\n>"),
-        "## Intended use",
-        describe_use(task),
-        "## Sites and cases",
-        tabulate(("site", "images", "training cases", "scanner"), _list_sites(run, stage)),
-        "A site counts cases, not patients. Scanners of a real federation are known to the sites alone.",
-        "## Input",
-        "\n".join(describe_input(study)),
-        "## Output",
-        describe_output(task, thresholds),
-        "## How well it did",
-        _describe_results(results, stage),
-        "## Privacy",
-        "\n".join(_describe_privacy(run, study)),
-        "## Limits",
-        "\n".join(list_limits(task)),
-        "## Where it comes from",
-        tabulate(("what", "value"), _describe_origin(run, study)),
-    ]
-    return "\n\n".join(part for part in parts if part) + "\n"
+    sections = {
+        "": "".join(f"> **{notice.title}.** {notice.text}\n>\n" for notice in notices).rstrip("\n>"),
+        "Intended use": card.describe_use(task),
+        "Sites and cases": card.tabulate(("site", "images", "training cases", "scanner"), _list_sites(run, stage))
+        + "\n\nA site counts cases, not patients. Scanners of a real federation are known to the sites alone.",
+        "Input": card.describe_input(study),
+        "Output": card.describe_output(task, thresholds),
+        "How well it did": _describe_results(results, stage),
+        "Privacy": "\n".join(_describe_privacy(run, study)),
+        "Limits": card.list_limits(task),
+        "Where it comes from": card.tabulate(("what", "value"), _describe_origin(run, study)),
+    }
+    return card.write_sections(f"{study.name}, {task}", sections)
 
 
 def _list_sites(run: RunFolder, stage: int) -> list[tuple[str, ...]]:
@@ -68,7 +52,7 @@ def _list_sites(run: RunFolder, stage: int) -> list[tuple[str, ...]]:
         if name in run.generated_sites:
             images = "generated images"
         scanner = describe_scanner(site.scanner) if site and site.scanner else "not known"
-        rows.append((name, images, say_count(cases.get(name)), scanner))
+        rows.append((name, images, card.say_count(cases.get(name)), scanner))
     return rows
 
 
@@ -79,7 +63,7 @@ def _describe_results(results: Sequence[Result], stage: int) -> str:
             result.site if result.scope == "site" else "mean over sites",
             f"withheld: {result.withheld}" if result.value is None else f"{result.value:.3f}",
             "not known" if result.low is None or result.high is None else f"{result.low:.3f} to {result.high:.3f}",
-            say_count(result.cases),
+            card.say_count(result.cases),
         )
         for result in results
         if (result.stage, result.arm) == (stage, "federated") and result.scope != "worst"
@@ -89,7 +73,7 @@ def _describe_results(results: Sequence[Result], stage: int) -> str:
         return "No result: the run was not tested, or on too few test patients."
     explained = sorted({f"- {metric_of(each.metric).title}: {metric_of(each.metric).meaning}" for each in results})
     return (
-        f"{tabulate(('metric', 'site', 'value', '95 % interval', 'test cases'), rows)}\n\n"
+        f"{card.tabulate(('metric', 'site', 'value', '95 % interval', 'test cases'), rows)}\n\n"
         "On the sites' own test patients, who were not trained on; intervals are percentiles of a bootstrap over "
         "patients. No patients of other hospitals were tested.\n\n" + "\n".join(explained)
     )

@@ -9,7 +9,7 @@ from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
 
-from prostafed.common.shell.chained_file import ChainedFile, read_chained
+from prostafed.common.shell.chained_file import ChainedFile
 from prostafed.server.records.lines import LedgerLine
 
 FILE = "ledger.jsonl"
@@ -49,13 +49,6 @@ class Ledger:
         """Add a line; it is on the disk when this returns."""
         now = datetime.now(UTC).isoformat(timespec="seconds")
         self._file.add(LedgerLine(**_named(entry), time=now, study_hash=self._study_hash).written())
-
-
-def read_ledger(folder: Path) -> list[LedgerLine]:
-    """Return the lines of a run's ledger; an absent file has none. Raises CheckpointError where one does not follow
-    from the one before it.
-    """
-    return [LedgerLine.model_validate(line, extra="ignore") for line in read_chained(folder / FILE)]
 
 
 def _named(entry: Entry) -> dict[str, Any]:

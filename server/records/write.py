@@ -2,8 +2,6 @@
 at all.
 """
 
-import csv
-import io
 import json
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
@@ -15,6 +13,7 @@ from prostafed.common.errors import CheckpointError, ConfigurationError, RoundEr
 from prostafed.common.shell.configuration import parse
 from prostafed.common.shell.files import holding, make_folder, write_json, write_text
 from prostafed.common.shell.provenance import read_commit, read_versions
+from prostafed.common.shell.tables import write_table
 from prostafed.common.study import Study
 from prostafed.server.records.lines import (
     AllPatientsLine,
@@ -105,11 +104,7 @@ def write_evaluations(folder: Path, lines: Sequence[EvaluationLine]) -> None:
 
 def write_metrics(folder: Path, lines: Sequence[MetricLine], columns: tuple[str, ...] = METRIC_COLUMNS) -> None:
     """Write metrics.csv."""
-    text = io.StringIO()
-    writer = csv.DictWriter(text, columns, lineterminator="\n")
-    writer.writeheader()
-    writer.writerows(line.written() for line in lines)
-    write_text(folder / "metrics.csv", text.getvalue())
+    write_table(folder / "metrics.csv", columns, (line.written() for line in lines))
 
 
 def write_cohorts(folder: Path, cohorts: Mapping[str, Mapping[str, float]]) -> None:

@@ -178,7 +178,7 @@ def _draw_plots(run: RunFolder, results: Sequence[Result], judged: Sequence[Resu
             continue
         folder = make_folder(run.path / "plots")
         svg = plots.to_svg(plots.draw(function, rows, *arguments), name)
-        write_text(folder / f"{name}.csv", tables.write_csv(rows))
+        tables.write_csv(folder / f"{name}.csv", rows)
         write_text(folder / f"{name}.svg", svg)
         drawn[name] = Plot(Markup(plots.inline_svg(svg, f"Plot: {name}")), CAPTIONS[name])  # matplotlib has escaped it
     return drawn

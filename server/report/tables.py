@@ -1,11 +1,12 @@
 """Tidy tables of a run: one row per observation, columns by name. Plots are drawn from them and saved beside them."""
 
-import csv
-import io
 from collections.abc import Sequence
+from pathlib import Path
 from statistics import fmean, median
 from typing import Any
 
+from prostafed.common.shell.files import write_text
+from prostafed.common.shell.tables import write_table
 from prostafed.common.tasks import build_task
 from prostafed.server.records.lines import EvaluationLine, RoundLine
 from prostafed.server.records.read import RunFolder
@@ -154,14 +155,12 @@ def list_incidents(run: RunFolder) -> list[RoundLine | EvaluationLine]:
     return [*rounds, *(line for line in run.evaluations if line.rejections)]
 
 
-def write_csv(rows: Sequence[Row]) -> str:
-    """Return rows as CSV with a header; an empty table is empty text."""
-    text = io.StringIO()
+def write_csv(path: Path, rows: Sequence[Row]) -> None:
+    """Write rows as CSV with a header; an empty table is an empty file."""
     if rows:
-        writer = csv.DictWriter(text, list(rows[0]), lineterminator="\n")
-        writer.writeheader()
-        writer.writerows(rows)
-    return text.getvalue()
+        write_table(path, tuple(rows[0]), rows)
+    else:
+        write_text(path, "")
 
 
 def _in_order(run: RunFolder, rows: list[Row]) -> list[Row]:

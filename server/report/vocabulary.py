@@ -27,12 +27,7 @@ ARMS: dict[str, Arm] = {
     "ensemble": Arm("Ensemble", "the mean of what all local models say, exchanged once", "#E69F00", "P", "--", "none"),
     "personal": Arm("Personal", "a model of its own per site, held to the federated one", "#7F3C8D", "D", "-"),
     "unseen": Arm(
-        "Unseen hospital",
-        "a federation without the hospital it is tested at",
-        "#4D4D4D",
-        "X",
-        ":",
-        "per site",
+        "Unseen hospital", "a federation without the hospital it is tested at", "#4D4D4D", "X", ":", "per site"
     ),
 }
 

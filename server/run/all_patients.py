@@ -3,12 +3,7 @@
 from collections.abc import Mapping
 
 from prostafed.common.errors import DataError
-from prostafed.common.metrics.federated import (
-    BinnedEstimate,
-    pooled_auroc,
-    pooled_average_precision,
-    pooled_lesion_ap,
-)
+from prostafed.common.metrics.federated import BinnedEstimate, pooled_auroc, pooled_average_precision, pooled_lesion_ap
 from prostafed.common.metrics.histogram_floats import HISTOGRAM_KEYS, detections_from_floats, scores_from_floats
 from prostafed.common.metrics.histograms import merge_detections, merge_scores
 from prostafed.server.exchange.admission import RejectedError

@@ -18,7 +18,7 @@ from prostafed.server.records.lines import EvaluationLine
 from prostafed.server.records.read import list_missing
 from prostafed.server.run.all_patients import check_histograms
 from prostafed.server.run.metric_rows import of_split
-from prostafed.server.run.run import Run
+from prostafed.server.run.run import OpenRun
 
 NOT_THERE = "NOT_THERE"  # it took part in the stage and is not connected now
 
@@ -32,7 +32,7 @@ def list_splits(stage: Pretrain | Finetune, number: int) -> tuple[str, ...]:
     return () if number % stage.evaluate_every else ("validation",)
 
 
-def evaluate_round(run: Run, stage: int, number: int) -> None:
+def evaluate_round(run: OpenRun, stage: int, number: int) -> None:
     """Evaluate the model of a round where the study says so, as often as it takes.
 
     A stage's last evaluation asks every site that took part in the stage, waits for all of them, and asks those it
@@ -54,7 +54,7 @@ def evaluate_round(run: Run, stage: int, number: int) -> None:
     _conclude(run, stage, number, last, tries)
 
 
-def _list_missing(run: Run, stage: int, number: int, last: bool) -> list[str]:
+def _list_missing(run: OpenRun, stage: int, number: int, last: bool) -> list[str]:
     """Return who is to be asked: all at first, then those of them who have not answered."""
     wanted = {site for line in run.lines(stage, number) for site in line.participants}
     if last and not wanted:
@@ -64,11 +64,11 @@ def _list_missing(run: Run, stage: int, number: int, last: bool) -> list[str]:
     return sorted(wanted - set(run.answers(stage, number)))
 
 
-def _has_quorum(run: Run, stage: int, number: int) -> bool:
+def _has_quorum(run: OpenRun, stage: int, number: int) -> bool:
     return len(run.answers(stage, number)) >= run.study.round.quorum
 
 
-def _ask(run: Run, stage: int, number: int, splits: tuple[str, ...], asked: Sequence[str]) -> EvaluationLine:
+def _ask(run: OpenRun, stage: int, number: int, splits: tuple[str, ...], asked: Sequence[str]) -> EvaluationLine:
     """Ask once and return the line that says what came of it. The request is the same each time, so that a site gives
     the answer it gave before.
     """
@@ -100,7 +100,7 @@ def _ask(run: Run, stage: int, number: int, splits: tuple[str, ...], asked: Sequ
     )
 
 
-def _conclude(run: Run, stage: int, number: int, last: bool, tries: int) -> None:
+def _conclude(run: OpenRun, stage: int, number: int, last: bool, tries: int) -> None:
     """Say who is missing; raise RoundError below the quorum."""
     missing = list_missing(run.lines(stage, number)).values()
     reasons = {entry["site"]: f"{entry['code']} ({entry['text']})" for entry in missing}

@@ -15,7 +15,7 @@ from prostafed.server.records.ledger import Entry
 from prostafed.server.records.lines import RoundLine
 from prostafed.server.run.metric_rows import metric_rows, plain_metrics
 from prostafed.server.run.participants import count_rejections, draw_participants
-from prostafed.server.run.run import Run
+from prostafed.server.run.run import OpenRun
 from prostafed.server.run.updates import OpenUpdates, Updates
 
 FAR = 10.0  # above the first loss, in its units: cross-entropies and contrastive losses begin below it
@@ -23,7 +23,7 @@ TIMES = 3.0  # the size of a first loss that was higher
 
 
 @dataclass(frozen=True)
-class StagePlan:
+class ReadyStage:
     """A stage, made ready."""
 
     number: int
@@ -33,7 +33,7 @@ class StagePlan:
     aggregator: Aggregator
 
 
-def finish_round(run: Run, plan: StagePlan, number: int) -> None:
+def finish_round(run: OpenRun, plan: ReadyStage, number: int) -> None:
     """Try a round until it is aggregated, as often as the study allows; raises RoundError where it never is."""
     tries = 1 + (run.study.round.retries if run.study.round.below_quorum == "retry" else 0)
     for attempt in range(1, tries + 1):
@@ -51,7 +51,7 @@ def finish_round(run: Run, plan: StagePlan, number: int) -> None:
     )
 
 
-def _try_round(run: Run, plan: StagePlan, number: int, attempt: int) -> RoundLine:
+def _try_round(run: OpenRun, plan: ReadyStage, number: int, attempt: int) -> RoundLine:
     """Ask for one round, aggregate it where it counts, write what it gave, and return its record."""
     study, section, state, started = run.study, plan.section, run.state, time.monotonic()
     chosen = draw_participants(run.there, study.round.participants, study.seed, plan.number, number, attempt)

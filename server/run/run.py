@@ -44,7 +44,7 @@ class Sites(Protocol):
         """Ask some of them; each admitted reply goes to `on_reply` as it arrives."""
 
 
-class Run:
+class OpenRun:
     """A run of `study` into `folder`, begun or taken up where it stands."""
 
     def __init__(self, study: Study, name: str, sites: Sites, folder: Path) -> None:

@@ -13,8 +13,8 @@ from prostafed.server.aggregation import Aggregator, build_aggregator
 from prostafed.server.records.ledger import Entry
 from prostafed.server.run.checkpoints import RunState
 from prostafed.server.run.evaluation import evaluate_round
-from prostafed.server.run.round import StagePlan, finish_round
-from prostafed.server.run.run import Run, Sites
+from prostafed.server.run.round import ReadyStage, finish_round
+from prostafed.server.run.run import OpenRun, Sites
 
 
 def run_stages(
@@ -28,7 +28,7 @@ def run_stages(
     evaluation stays below the quorum and the study does not say to try again, or not any more.
     """
     aggregators = [build_aggregator(each.aggregate, each.aggregator_parameters()) for each in study.stage]
-    run = Run(study, name, sites, folder)
+    run = OpenRun(study, name, sites, folder)
     if run.state.round:
         evaluate_round(run, run.state.stage, run.state.round)
     for number, section in enumerate(study.stage, start=1):
@@ -67,8 +67,8 @@ def _save_model(study: Study, tensors: Tensors, path: Path) -> None:
     save_checkpoint(path, {name: array for name, array in tensors.items() if name in trained}, metadata)
 
 
-def _plan_stage(study: Study, number: int, aggregator: Aggregator) -> StagePlan:
+def _plan_stage(study: Study, number: int, aggregator: Aggregator) -> ReadyStage:
     section = study.stage[number - 1]
     network = build_stage_network(study, number)
     initial = select_groups(read_tensors(network), held_groups(network, section))
-    return StagePlan(number, section, initial, shared_names(network, section), aggregator)
+    return ReadyStage(number, section, initial, shared_names(network, section), aggregator)

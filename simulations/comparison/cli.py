@@ -9,13 +9,12 @@ from typing import Annotated, Any
 import typer
 
 from prostafed.common.errors import ConfigurationError, ProstafedError, RoundError, nearest
-from prostafed.common.shell.command import print_json
+from prostafed.common.shell.command import print_result
+from prostafed.common.shell.options import Initial, Json, StudyFile
 from prostafed.common.study import ARMS, Study, read_study
 from prostafed.simulations.run.places import CACHE_VARIABLE, DEFAULT_CACHE
 
-StudyFile = Annotated[Path, typer.Argument(metavar="STUDY.toml", help="The study file: what is learnt, and how.")]
 FederationFile = Annotated[Path, typer.Argument(metavar="FEDERATION.toml", help="The federation file: who takes part.")]
-Json = Annotated[bool, typer.Option("--json", help="Print the result as one JSON object on stdout.")]
 Out = Annotated[Path, typer.Option("--out", help="Folder of the runs. Finished runs in it are kept.")]
 Cache = Annotated[
     Path, typer.Option("--cache", help="Folder that keeps prepared cases for later runs.", envvar=CACHE_VARIABLE)
@@ -23,7 +22,6 @@ Cache = Annotated[
 Engine = Annotated[
     str, typer.Option("--engine", help="Where sites run: local (this process) or flower (Flower on Ray).")
 ]
-Initial = Annotated[Path | None, typer.Option("--initial", help="The file of weights that the study names.")]
 
 
 def compare(
@@ -115,20 +113,16 @@ def _run(
     left_out = list_arms_left_out(comparison)
     wanting = list_wanting(comparison)
     page = write_page(out, summarise(rows), seeds, generated, command, left_out, [*failed, *wanting])
-    if as_json:
-        print_json(
-            {
-                "out": str(out),
-                "report": str(page),
-                "runs": len(cells),
-                "generated": generated,
-                "left_out": left_out,
-                "wanting": [*failed, *wanting],
-                "rows": rows,
-            }
-        )
-    else:
-        print("\n".join([f"Report: {page}", *wanting]))
+    told = {
+        "out": str(out),
+        "report": str(page),
+        "runs": len(cells),
+        "generated": generated,
+        "left_out": left_out,
+        "wanting": [*failed, *wanting],
+        "rows": rows,
+    }
+    print_result(told, "\n".join([f"Report: {page}", *wanting]), as_json)
     if failed:
         raise RoundError(
             f"{len(failed)} of {len(cells)} runs failed; the same command resumes them. {' '.join(failed)}"

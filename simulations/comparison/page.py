@@ -99,7 +99,7 @@ def _draw_curve(out: Path, rows: Sequence[Row]) -> Markup | None:
         return None
     folder = make_folder(out / "plots")
     svg = plots.to_svg(plots.draw(plot_budget, chosen), "label-budget")
-    write_text(folder / "label-budget.csv", write_csv(chosen))
+    write_csv(folder / "label-budget.csv", chosen)
     write_text(folder / "label-budget.svg", svg)
     return Markup(plots.inline_svg(svg, "Plot: label budget"))  # matplotlib has escaped it
 
@@ -114,10 +114,7 @@ def plot_budget(rows: Sequence[Row]) -> Figure:
         for arm in order_arms(row["arm"] for row in of_start):
             line = sorted((row for row in of_start if row["arm"] == arm), key=lambda row: float(row["labels"]))
             look, means = arm_of(arm), [row["mean"] for row in line]
-            spread = [
-                [row["mean"] - row["least"] for row in line],
-                [row["greatest"] - row["mean"] for row in line],
-            ]
+            spread = [[row["mean"] - row["least"] for row in line], [row["greatest"] - row["mean"] for row in line]]
             shares = [100 * float(row["labels"]) for row in line]
             axis.errorbar(
                 shares,

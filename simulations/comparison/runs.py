@@ -9,9 +9,9 @@ from pathlib import Path
 from typing import Any
 
 from prostafed.common.errors import ConfigurationError, RoundError
-from prostafed.common.shell.files import make_folder, write_json, write_text
+from prostafed.common.shell.files import make_folder, write_json
 from prostafed.common.study import Study
-from prostafed.server.records.read import read_run
+from prostafed.server.records.read import read_run, read_run_record
 from prostafed.server.report import summary_table
 from prostafed.server.report.shortcomings import list_shortcomings
 from prostafed.server.report.tables import write_csv
@@ -60,21 +60,15 @@ def run_comparison(
                 if not _has_results(folder):
                     continue
         rows += [{**_flat(cell.settings), **row} for row in summary_table(folder)]
-        write_text(out / "results.csv", write_csv(rows))
-    write_text(out / "summary.csv", write_csv(summarise(rows)))
+        write_csv(out / "results.csv", rows)
+    write_csv(out / "summary.csv", summarise(rows))
     return rows, failed
 
 
 def list_arms_left_out(comparison: Comparison) -> list[str]:
     """Return a sentence per run of an arm that its sites could not run, each once."""
-    records = [comparison.out / "cells" / cell.name / "run.json" for cell in comparison.cells]
-    lines = [
-        line
-        for path in records
-        if path.exists()
-        for line in json.loads(path.read_text(encoding="utf-8")).get("arms_left_out", ())
-    ]
-    return list(dict.fromkeys(f"{line['run']}: {line['why']}" for line in lines))
+    records = [read_run_record(comparison.out / "cells" / cell.name) for cell in comparison.cells]
+    return list(dict.fromkeys(f"{line.run}: {line.why}" for record in records for line in record.arms_left_out))
 
 
 def list_wanting(comparison: Comparison) -> list[str]:
@@ -90,14 +84,12 @@ def list_wanting(comparison: Comparison) -> list[str]:
 
 def _has_results(folder: Path) -> bool:
     """Return whether a cell that did not come to its end lacks but some arms."""
-    record = folder / "run.json"
-    return record.exists() and bool(json.loads(record.read_text(encoding="utf-8")).get("arms_failed"))
+    return bool(read_run_record(folder).arms_failed)
 
 
 def is_finished(folder: Path) -> bool:
     """Return whether a cell's run came to its end."""
-    record = folder / "run.json"
-    return record.exists() and json.loads(record.read_text(encoding="utf-8"))["state"] == "finished"
+    return read_run_record(folder).state == "finished"
 
 
 def summarise(rows: Sequence[Row]) -> list[Row]:

@@ -14,7 +14,7 @@ from prostafed.common.shell.tables import Row, raise_mistakes, read_table
 _ID = Annotated[str, Field(pattern=r"^[A-Za-z0-9_-]{1,32}$", description="1 to 32 letters, digits, _ or -")]
 
 
-class StudyRow(MarksheetRow):
+class PicaiRow(MarksheetRow):
     """A study of the marksheet, as a hospital's manifest takes it, and the centre it comes from."""
 
     center: _ID
@@ -36,7 +36,7 @@ def read_marksheet(path: Path) -> tuple[CaseRecord, ...]:
     by centre (PCNN codes negatives PI-RADS 1, RUMC and ZGT 2): do not tell 1 from 2 apart. Raises DataError, a line per
     mistake (ten at most): file, line, column, what is allowed, what was found.
     """
-    table = read_table(path, StudyRow, others=True)
+    table = read_table(path, PicaiRow, others=True)
     mistakes: list[object] = [*table.mistakes]
     records: dict[str, CaseRecord] = {}
     for line, row in table.rows:

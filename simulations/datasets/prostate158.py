@@ -18,11 +18,11 @@ from pathlib import Path
 
 import numpy as np
 import SimpleITK as sitk
-from pydantic import Field
 
+from prostafed.client.manifest.imports import Prostate158Row
 from prostafed.common.errors import DataError
 from prostafed.common.imaging.cases import CaseRecord
-from prostafed.common.shell.tables import Row, raise_mistakes, read_table
+from prostafed.common.shell.tables import raise_mistakes, read_table
 from prostafed.simulations.datasets.dataset import Dataset
 from prostafed.simulations.datasets.study import Selection, StudyFiles, Volumes, add_gland, read_images, read_masks
 
@@ -33,20 +33,7 @@ SEQUENCES = {
 }
 _COLUMNS = {"t2w": "t2", "adc": "adc", "hbv": "dwi"}
 _TABLES = ("train.csv", "valid.csv", "test.csv")
-_PATH = r"^([A-Za-z0-9_-]+/)*[A-Za-z0-9_-]+(\.[A-Za-z0-9_-]+)+$"  # relative, no step up
 _ADVICE = "unpack prostate158_train.zip (or prostate158_test.zip) again."
-
-
-class Prostate158Row(Row):
-    """A study in train.csv, valid.csv or test.csv."""
-
-    ID: int = Field(ge=1, le=999, description="the number of the study")
-    t2: str = Field(pattern=_PATH, description="a relative path")
-    adc: str | None = Field(None, pattern=_PATH, description="a relative path")
-    dwi: str | None = Field(None, pattern=_PATH, description="a relative path")
-    t2_anatomy_reader1: str | None = Field(None, pattern=_PATH, description="a relative path")
-    t2_tumor_reader1: str | None = Field(None, pattern=_PATH, description="a relative path")
-    adc_tumor_reader1: str | None = Field(None, pattern=_PATH, description="a relative path")
 
 
 def list_files(root: Path) -> tuple[StudyFiles, ...]:
@@ -100,7 +87,7 @@ def _locate(root: Path, folder: Path, row: Prostate158Row) -> StudyFiles:
         beside = folder / cell
         return root / cell if not beside.is_file() and (root / cell).is_file() else beside
 
-    case_id = f"{row.ID:03d}"
+    case_id = row.ID.zfill(3)
     cells = {"zones": row.t2_anatomy_reader1, "lesion": row.adc_tumor_reader1 or row.t2_tumor_reader1}
     return StudyFiles(
         CaseRecord(case_id, case_id, center="Charite"),

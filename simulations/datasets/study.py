@@ -13,6 +13,7 @@ from prostafed.common.imaging.files import read_file
 from prostafed.common.imaging.geometry import prepare_case
 from prostafed.common.imaging.masks import show_label
 from prostafed.common.imaging.nifti import MAX_DIFFERENCE_VOXELS, measure_disagreement
+from prostafed.common.imaging.resample import as_image
 from prostafed.simulations.datasets.fingerprint import describe_volume
 
 MISSING = {"t2w": "NO_T2", "adc": "NO_ADC", "hbv": "NO_HBV"}
@@ -142,9 +143,7 @@ def recode(mask: sitk.Image, codes: Mapping[int, int], case_id: str, name: str) 
                 "check that the file is the one the set publishes."
             )
         recoded[values == label] = codes[label]
-    image = sitk.GetImageFromArray(recoded)
-    image.CopyInformation(mask)
-    return image
+    return as_image(recoded, mask)
 
 
 def add_gland(masks: dict[str, sitk.Image], case_id: str, codes: dict[int, int]) -> dict[str, sitk.Image]:

@@ -78,9 +78,7 @@ def _add_dimensions(dataset: Dataset, scan: Scan) -> None:
     pointers = [*_DIMENSIONS, *([("DiffusionBValue", "MRDiffusionSequence")] if scan.kind == "dwi" else [])]
     dataset.DimensionIndexSequence = [
         _item(
-            DimensionOrganizationUID=organization,
-            DimensionIndexPointer=Tag(keyword),
-            FunctionalGroupPointer=Tag(group),
+            DimensionOrganizationUID=organization, DimensionIndexPointer=Tag(keyword), FunctionalGroupPointer=Tag(group)
         )
         for keyword, group in pointers
     ]

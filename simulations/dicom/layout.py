@@ -16,19 +16,12 @@ from prostafed.simulations.dicom.acquire import acquire_scans
 from prostafed.simulations.dicom.masks import write_nifti
 from prostafed.simulations.dicom.style import Identity, Style
 from prostafed.simulations.dicom.styles import STYLES
-from prostafed.simulations.dicom.tables import mask_files, name_case, scan_day, write_manifest
+from prostafed.simulations.dicom.tables import mask_files, name_case, write_manifest
 from prostafed.simulations.dicom.write import write_study
 from prostafed.simulations.phantom.case import GeneratedStudy
-from prostafed.simulations.phantom.centers import CENTERS
+from prostafed.simulations.phantom.marksheet import scan_day
 from prostafed.simulations.phantom.masks import make_masks
-from prostafed.simulations.phantom.picai_layout import (
-    FIELD_OF_VIEW_MM,
-    claim_folder,
-    draw_placing,
-    draw_studies,
-    make_ids,
-)
-from prostafed.simulations.phantom.settings import Readers, Scanner
+from prostafed.simulations.phantom.picai_layout import Emulation, claim_folder, draw_placing, draw_studies, make_ids
 from prostafed.simulations.phantom.shapes import make_points
 
 _README = """These studies are GENERATED: no patient was imaged. Do not report results on them as clinical results.
@@ -41,13 +34,10 @@ file says so in Quality Control Image (0028,0300) = YES, in its comments and in 
 def write_dicom_layout(
     out: Path,
     cases: int,
-    seed: int,
+    emulation: Emulation,
+    progress: Callable[[int, int], None] = lambda done, count: None,
+    *,
     style: str,
-    centers: tuple[str, ...] = tuple(CENTERS),
-    scanner: Scanner = Scanner(),  # noqa: B008 (frozen)
-    readers: Readers = Readers(),  # noqa: B008
-    progress: Callable[[int, int], None] | None = None,
-    field_of_view_mm: float = FIELD_OF_VIEW_MM,
 ) -> None:
     """Write `cases` studies in one of STYLES below `out`; `progress` is called with (done, cases).
 
@@ -55,25 +45,15 @@ def write_dicom_layout(
     call, which may ask for more cases. Raises DataError where `out` holds a layout with other settings,
     ConfigurationError where it cannot be written to, ValueError for an unknown centre.
     """
-    drawn = draw_studies(cases, seed, centers, scanner, readers)
-    settings = {
-        "generated": True,
-        "dicom": style,
-        "seed": seed,
-        "centers": list(centers),
-        "scanner": asdict(scanner),
-        "readers": asdict(readers),
-        "field_of_view_mm": field_of_view_mm,
-    }
-    claim_folder(make_folder(out), settings, _README)
+    drawn = draw_studies(cases, emulation)
+    claim_folder(make_folder(out), {"generated": True, "dicom": style, **asdict(emulation)}, _README)
     for folder in ("dicom", "manifest/masks"):
         make_folder(out / folder)
     studies = {}
     for index, study in enumerate(drawn):
         studies[make_ids(index)] = study
-        _write_study(out, *make_ids(index), study, STYLES[style], field_of_view_mm)
-        if progress is not None:
-            progress(index + 1, cases)
+        _write_study(out, *make_ids(index), study, STYLES[style], emulation.field_of_view_mm)
+        progress(index + 1, cases)
     write_manifest(out / "manifest", studies)
 
 

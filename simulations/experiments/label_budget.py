@@ -15,10 +15,7 @@ pretrained encoders. Writes label_budget.csv, .json (every parameter and their h
 """
 
 import argparse
-import hashlib
 import itertools
-import json
-import statistics
 import sys
 import time
 from collections.abc import Sequence
@@ -26,17 +23,18 @@ from dataclasses import asdict
 from io import BytesIO
 from pathlib import Path
 
+from prostafed.common.bundle.record import hash_file
 from prostafed.common.errors import ConfigurationError, ProstafedError
 from prostafed.common.imaging.cases import CasesInMemory
 from prostafed.common.imaging.label_share import choose_labelled
 from prostafed.common.seeding import derive_seed
-from prostafed.common.shell.files import make_folder, write_bytes, write_json, write_text
+from prostafed.common.shell.files import make_folder, write_bytes, write_json
 from prostafed.common.tasks import build_task
 from prostafed.common.tensors import Tensors
 from prostafed.simulations.experiments.budget_cells import BudgetCell, Parameters, read_cells, write_cells
 from prostafed.simulations.experiments.budget_figure import plot
 from prostafed.simulations.experiments.budget_starts import STARTS, find_start
-from prostafed.simulations.experiments.label_curve import make_cases, score, train
+from prostafed.simulations.experiments.label_curve import make_cases, publish, say_range, score, train
 
 
 def main() -> None:
@@ -123,21 +121,17 @@ def measure(
 
 def report(cells: Sequence[BudgetCell], parameters: Parameters, out: Path, as_json: bool) -> None:
     """Write table, parameters and picture; print means and ranges over the seeds, or one JSON object."""
-    rows = [asdict(cell) for cell in cells]
-    lines = [",".join(rows[0]), *(",".join(map(str, row.values())) for row in rows)]
-    write_text(out / "label_budget.csv", "\n".join(lines) + "\n")
-    write_json(out / "label_budget.json", {"config": parameters.hash(), "parameters": asdict(parameters)})
+    told = {"config": parameters.hash(), "parameters": asdict(parameters)}
+    write_json(out / "label_budget.json", told)
     picture = BytesIO()
     plot(cells, parameters).savefig(picture, format="png", dpi=150)
     write_bytes(out / "label_budget.png", picture.getvalue())
-    if as_json:
-        print(json.dumps({"config": parameters.hash(), "parameters": asdict(parameters), "rows": rows}))
-        return
-    print(f"Generated images, {parameters.test_cases} test cases, {parameters.seeds} seeds: AUROC, mean (range)")
-    print(f"Parameters {parameters.hash()}")
+    lines = [f"Generated images, {parameters.test_cases} test cases, {parameters.seeds} seeds: AUROC, mean (range)"]
+    lines.append(f"Parameters {parameters.hash()}")
     for start, percent in itertools.product(parameters.starts, parameters.percents):
         found = [cell.auroc for cell in cells if (cell.start, cell.percent) == (start, percent)]
-        print(f"{start:16s} {percent:3d} %  {statistics.mean(found):.3f} ({min(found):.3f}-{max(found):.3f})")
+        lines.append(f"{start:16s} {percent:3d} %  {say_range(found)}")
+    publish([asdict(cell) for cell in cells], out / "label_budget.csv", told, lines, as_json)
 
 
 def tell(started: float, text: str) -> None:
@@ -148,7 +142,7 @@ def tell(started: float, text: str) -> None:
 def digest(path: Path) -> str:
     """Return the SHA-256 of a file, in hexadecimal; raises ConfigurationError where it cannot be read."""
     try:
-        return hashlib.sha256(path.read_bytes()).hexdigest()
+        return hash_file(path)
     except OSError as error:
         raise ConfigurationError(f"Cannot read {path}: {error.strerror}. Check the path.") from error
 

@@ -8,7 +8,6 @@ for all and come from the same sites. Writes label_curve.csv (one line per seed 
 """
 
 import argparse
-import json
 import statistics
 import sys
 import time
@@ -31,7 +30,9 @@ from prostafed.common.imaging.cases import CasesInMemory, Grid
 from prostafed.common.metrics.ranking import auroc_rows
 from prostafed.common.models.network import GroupBuilder, build_network
 from prostafed.common.seeding import derive_seed
-from prostafed.common.shell.files import make_folder, write_text
+from prostafed.common.shell.command import print_result
+from prostafed.common.shell.files import make_folder
+from prostafed.common.shell.tables import write_table
 from prostafed.common.tasks import build_task
 from prostafed.common.tensors import write_tensors
 from prostafed.simulations.phantom.case import generate_case
@@ -69,16 +70,26 @@ def main() -> None:
             rows.append({"seed": seed, "labelled_cases": size, "auroc": round(auroc, 4)})
             print(f"seed {seed}: {size} labelled cases, AUROC {auroc:.3f}", file=sys.stderr, flush=True)
     seconds = round(time.monotonic() - started)
-    if arguments.out:
-        lines = [",".join(rows[0]), *(",".join(map(str, row.values())) for row in rows)]
-        write_text(make_folder(arguments.out) / "label_curve.csv", "\n".join(lines) + "\n")
-    if arguments.json:
-        print(json.dumps({"rows": rows, "test_cases": arguments.test_cases, "seconds": seconds, "generated": True}))
-        return
-    print(f"Generated images, {arguments.test_cases} test cases, {arguments.seeds} seeds, {seconds} s")
+    told = {"test_cases": arguments.test_cases, "seconds": seconds, "generated": True}
+    lines = [f"Generated images, {arguments.test_cases} test cases, {arguments.seeds} seeds, {seconds} s"]
     for size in arguments.sizes:
         found = [row["auroc"] for row in rows if row["labelled_cases"] == size]
-        print(f"{size:4d} labelled cases: AUROC {statistics.mean(found):.3f} ({min(found):.3f}-{max(found):.3f})")
+        lines.append(f"{size:4d} labelled cases: AUROC {say_range(found)}")
+    publish(rows, arguments.out and arguments.out / "label_curve.csv", told, lines, arguments.json)
+
+
+def publish(
+    rows: Sequence[Mapping[str, Any]], path: Path | None, told: Mapping[str, Any], lines: Sequence[str], as_json: bool
+) -> None:
+    """Write the rows to `path` as CSV, where there is one; print them and what is `told` as JSON, or else `lines`."""
+    if path:
+        write_table(make_folder(path.parent) / path.name, tuple(rows[0]), rows)
+    print_result({**told, "rows": rows}, "\n".join(lines), as_json)
+
+
+def say_range(values: Sequence[float]) -> str:
+    """Return "0.712 (0.690-0.735)": the mean, the least and the greatest."""
+    return f"{statistics.mean(values):.3f} ({min(values):.3f}-{max(values):.3f})"
 
 
 def make_cases(seed: int, count: int, grid: Grid = GRID) -> CasesInMemory:

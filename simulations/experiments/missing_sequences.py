@@ -10,18 +10,17 @@ Writes missing_sequences.csv below --out.
 """
 
 import argparse
-import json
-import statistics
+import itertools
 import sys
 import time
 from collections.abc import Sequence
 from dataclasses import replace
 from pathlib import Path
+from typing import Any
 
 from prostafed.common.imaging.cases import CasesInMemory
 from prostafed.common.seeding import derive_seed
-from prostafed.common.shell.files import make_folder, write_text
-from prostafed.simulations.experiments.label_curve import SEQUENCES, SITES, make_cases, score, train
+from prostafed.simulations.experiments.label_curve import SEQUENCES, SITES, make_cases, publish, say_range, score, train
 
 HBV = SEQUENCES.index("hbv")
 WITHOUT = 1  # which of SITES has no hbv
@@ -41,7 +40,7 @@ def main() -> None:
     started = time.monotonic()
     test = make_cases(derive_seed(0, "test"), arguments.test_cases)
     tests = {"complete": test, "without hbv": take_hbv(test, range(len(test.records)))}
-    rows: list[dict[str, object]] = []
+    rows: list[dict[str, Any]] = []
     for seed in range(arguments.seeds):
         pool = make_cases(derive_seed(seed, "train"), arguments.cases)
         for arm in ARMS:
@@ -49,17 +48,12 @@ def main() -> None:
                 rows.append({"seed": seed, "arm": arm, "test": name, "auroc": round(auroc, 4)})
                 print(f"seed {seed}, {arm}, tested {name}: AUROC {auroc:.3f}", file=sys.stderr, flush=True)
     seconds = round(time.monotonic() - started)
-    if arguments.out:
-        lines = [",".join(rows[0]), *(",".join(map(str, row.values())) for row in rows)]
-        write_text(make_folder(arguments.out) / "missing_sequences.csv", "\n".join(lines) + "\n")
-    if arguments.json:
-        print(json.dumps({"rows": rows, "test_cases": arguments.test_cases, "seconds": seconds, "generated": True}))
-        return
-    print(f"Generated images, {arguments.test_cases} test cases, {arguments.seeds} seeds, {seconds} s")
-    for arm in ARMS:
-        for name in tests:
-            found = [float(str(row["auroc"])) for row in rows if (row["arm"], row["test"]) == (arm, name)]
-            print(f"{arm:9s} tested {name:12s} AUROC {statistics.mean(found):.3f} ({min(found):.3f}-{max(found):.3f})")
+    told = {"test_cases": arguments.test_cases, "seconds": seconds, "generated": True}
+    lines = [f"Generated images, {arguments.test_cases} test cases, {arguments.seeds} seeds, {seconds} s"]
+    for arm, name in itertools.product(ARMS, tests):
+        found = [row["auroc"] for row in rows if (row["arm"], row["test"]) == (arm, name)]
+        lines.append(f"{arm:9s} tested {name:12s} AUROC {say_range(found)}")
+    publish(rows, arguments.out and arguments.out / "missing_sequences.csv", told, lines, arguments.json)
 
 
 def take_hbv(cases: CasesInMemory, indices: Sequence[int]) -> CasesInMemory:

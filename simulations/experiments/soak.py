@@ -10,16 +10,17 @@ with fewer are tried again. A stopped study goes on where it stood. Writes soak.
 """
 
 import argparse
-import json
 import sys
 import time
 from collections.abc import Mapping, Sequence
 from pathlib import Path
-from typing import Literal
+from typing import Any, Literal
 
-from prostafed.common.shell.files import make_folder, write_text
-from prostafed.common.study import Study, parse_study
+from prostafed.common.shell.configuration import parse
+from prostafed.common.shell.files import make_folder
+from prostafed.common.study import Study
 from prostafed.server.records.read import read_metrics, read_rounds
+from prostafed.simulations.experiments.label_curve import publish
 from prostafed.simulations.federation.faults import Fault
 from prostafed.simulations.federation.federation_file import PhantomSite
 from prostafed.simulations.federation.hospitals import Hospital, prepare_hospital, write_site_folder
@@ -60,39 +61,24 @@ def main() -> None:
         started = time.monotonic()
         rows.append(run_arm(arm, study, hospitals, out / arm))
         print(f"{rows[-1]} in {time.monotonic() - started:.0f} s", file=sys.stderr, flush=True)
-    lines = [",".join(rows[0]), *(",".join(map(str, row.values())) for row in rows)]
-    write_text(out / "soak.csv", "\n".join(lines) + "\n")
-    if arguments.json:
-        print(json.dumps({"generated": True, "rows": rows}))
-        return
-    print(f"Generated images, {len(HONEST)} honest sites, {arguments.rounds} rounds, seed {arguments.seed}")
-    for row in rows:
-        print(f"{row['arm']:>18}: gland Dice {row['gland_dice']:.4f}, rejections {row['rejections']}")
+    lines = [f"Generated images, {len(HONEST)} honest sites, {arguments.rounds} rounds, seed {arguments.seed}"]
+    lines += [f"{row['arm']:>18}: gland Dice {row['gland_dice']:.4f}, rejections {row['rejections']}" for row in rows]
+    publish(rows, out / "soak.csv", {"generated": True}, lines, arguments.json)
 
 
 def describe(arm: str, rounds: int, seed: int) -> Study:
     """Return the study of an arm: one stage of fine-tuning, evaluated at its end."""
     aggregate, parameters = ARMS[arm]
-    stage = {
-        "kind": "finetune",
-        "task": "anatomy",
-        "rounds": rounds,
-        "evaluate_every": rounds,
-        "aggregate": aggregate,
-        "aggregate_parameters": parameters,
+    stage = {"kind": "finetune", "task": "anatomy", "rounds": rounds, "evaluate_every": rounds}
+    values = {
+        "name": "soak",
+        "seed": seed,
+        "data": {"size": [8, 32, 32], "spacing_mm": [6.0, 2.5, 2.5], "validation_fraction": 0.0},
+        "model": {"width": 8, "resolutions": 3},
+        "stage": [{**stage, "aggregate": aggregate, "aggregate_parameters": parameters}],
+        "round": ROUND.get(aggregate, {"quorum": 2}),
     }
-    return parse_study(
-        json.dumps(
-            {
-                "name": "soak",
-                "seed": seed,
-                "data": {"size": [8, 32, 32], "spacing_mm": [6.0, 2.5, 2.5], "validation_fraction": 0.0},
-                "model": {"width": 8, "resolutions": 3},
-                "stage": [stage],
-                "round": ROUND.get(aggregate, {"quorum": 2}),
-            }
-        )
-    )
+    return parse(values, Study, "soak")
 
 
 def prepare(study: Study, cases: int, cache: Path) -> list[Hospital]:
@@ -111,7 +97,7 @@ def trouble() -> Mapping[str, Sequence[Fault]]:
     return {name: [dropout, wrong[name]] if name in wrong else [dropout] for name in (*HONEST, *wrong)}
 
 
-def run_arm(arm: str, study: Study, hospitals: Sequence[Hospital], folder: Path) -> dict[str, object]:
+def run_arm(arm: str, study: Study, hospitals: Sequence[Hospital], folder: Path) -> dict[str, Any]:
     """Run an arm, or take it as it lies there finished, and return its row."""
     files = [write_site_folder(folder / "sites" / hospital.name, hospital) for hospital in hospitals]
     run_local(study, arm, folder / "run", files, faults=None if arm == "clean" else trouble())

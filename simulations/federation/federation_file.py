@@ -55,9 +55,7 @@ class DatasetSite(EmulatedSite):
     root: Path = Field(strict=False, description="folder of the set as published; relative to the federation file")
     center: str = Field("", description="only studies of this centre of the set; empty takes all")
     fold: int | None = Field(
-        None,
-        ge=0,
-        description="only studies that the set's official split, if any, validates in this fold; from 0",
+        None, ge=0, description="only studies that the set's official split, if any, validates in this fold; from 0"
     )
 
     @property

@@ -23,17 +23,13 @@ from prostafed.simulations.datasets import load_dataset
 from prostafed.simulations.datasets.dataset import import_cases
 from prostafed.simulations.datasets.study import Case, Selection
 from prostafed.simulations.federation.faults import Fault, flip_labels
-from prostafed.simulations.federation.federation_file import (
-    CasesSite,
-    DatasetSite,
-    PhantomSite,
-    SimulatedSite,
-)
+from prostafed.simulations.federation.federation_file import CasesSite, DatasetSite, PhantomSite, SimulatedSite
 from prostafed.simulations.federation.workers import single_threaded_workers
 
 # (site, cases done, cases in all or 0 where not known)
 OnCase = Callable[[str, int, int], None]
 POOLED = "pooled"
+OWN_SPLITS = 'splits = "splits.csv"'  # in a site file
 _CASES = "[!.]*.safetensors"
 
 
@@ -85,11 +81,8 @@ def combine_fingerprints(hospitals: Sequence[Hospital]) -> str:
 
 def write_site_folder(folder: Path, hospital: Hospital) -> Path:
     """Write the site folder of `hospital` and return its site file."""
-    make_folder(folder)
-    cases = json.dumps(str(hospital.cases.folder.resolve()))
-    settings = f"share_cohort = true\nminimum_cell = {hospital.minimum_cell}"
-    write_text(folder / "site.toml", f'name = "{hospital.name}"\ncases = {cases}\n{settings}\n')
-    return folder / "site.toml"
+    cases = str(hospital.cases.folder.resolve())
+    return _write_site(make_folder(folder), hospital.name, cases, hospital.minimum_cell, "share_cohort = true")
 
 
 def write_flipped_cases(folder: Path, hospital: Hospital, study: Study) -> None:
@@ -100,7 +93,7 @@ def write_flipped_cases(folder: Path, hospital: Hospital, study: Study) -> None:
     for index, record in enumerate(records):
         named = flip_labels(record) if index in training else record
         write_case(cases, named, *hospital.cases.load(index), hospital.cases.grid, hospital.cases.sequences)
-    _write_own_site(folder, hospital.name, hospital.minimum_cell)
+    _write_site(folder, hospital.name, "cases", hospital.minimum_cell, OWN_SPLITS)
     write_splits(folder / "splits.csv", records, splits)
 
 
@@ -124,13 +117,13 @@ def write_pooled_folder(folder: Path, hospitals: Sequence[Hospital], study: Stud
         for split in set(sides.values())
     }
     write_splits(folder / "splits.csv", pooled.records, {"train": [], "validation": [], "test": [], **union})
-    return _write_own_site(folder, POOLED, max(hospital.minimum_cell for hospital in hospitals))
+    return _write_site(folder, POOLED, "cases", max(hospital.minimum_cell for hospital in hospitals), OWN_SPLITS)
 
 
-def _write_own_site(folder: Path, name: str, minimum_cell: int) -> Path:
-    settings = f'splits = "splits.csv"\nminimum_cell = {minimum_cell}'
-    write_text(folder / "site.toml", f'name = "{name}"\ncases = "cases"\n{settings}\n')
-    return folder / "site.toml"
+def _write_site(folder: Path, name: str, cases: str, minimum_cell: int, setting: str) -> Path:
+    path, whose = folder / "site.toml", f'name = "{name}"\ncases = {json.dumps(cases)}'
+    write_text(path, f"{whose}\n{setting}\nminimum_cell = {minimum_cell}\n")
+    return path
 
 
 def _fill(folder: Path, site: PhantomSite | DatasetSite, study: Study, on_case: OnCase) -> list[str]:

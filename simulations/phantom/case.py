@@ -8,7 +8,7 @@ from prostafed.common.imaging.cases import GENERATED, MASKS, CaseRecord, Grid, I
 from prostafed.common.imaging.intensity import normalise
 from prostafed.common.seeding import derive_seed
 from prostafed.simulations.phantom.anatomy import Anatomy, draw_anatomy
-from prostafed.simulations.phantom.fields import Axes, FloatArray, covering_axis, make_axis, resample
+from prostafed.simulations.phantom.fields import Axes, FloatArray, covering_axis, make_axes, resample
 from prostafed.simulations.phantom.masks import make_masks
 from prostafed.simulations.phantom.patient import Patient, draw_patient
 from prostafed.simulations.phantom.protocol import Protocol, draw_protocol
@@ -109,11 +109,7 @@ def make_record(study: GeneratedStudy, case_id: str, sequences: tuple[str, ...])
 def _study_axes(grid: Grid, seed: int) -> Axes:
     """The study's box, centred on the gland to within a few mm, as a hand-placed or T2-centred box is."""
     offsets = np.clip(np.random.default_rng(derive_seed(seed, "position")).normal(0, (2.0, 3.0, 2.0)), -6, 6)
-    z, y, x = (
-        make_axis(size, spacing, float(offset))
-        for size, spacing, offset in zip(grid.size, grid.spacing_mm, offsets, strict=True)
-    )
-    return z, y, x
+    return make_axes(grid.size, grid.spacing_mm, offsets.tolist())
 
 
 def _cover(target: Axes, slice_mm: float, in_plane_mm: float, rng: np.random.Generator) -> Axes:

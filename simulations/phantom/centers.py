@@ -39,11 +39,6 @@ class Center:
         """Share of the studies at PI-RADS 1..5."""
         return tuple(count / self.studies for count in self.pirads)
 
-    @property
-    def cspca_rate(self) -> float:
-        """Share of the studies with csPCa."""
-        return sum(self.cspca) / self.studies
-
 
 CENTERS = {
     "RUMC": Center(

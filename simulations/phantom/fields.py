@@ -1,5 +1,6 @@
 """Resampling between axis-aligned grids, and smooth random fields; all separable, one matrix per axis."""
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 
 import numpy as np
@@ -12,6 +13,12 @@ Axes = tuple[FloatArray, FloatArray, FloatArray]  # positions in mm along (z, y,
 def make_axis(size: int, spacing_mm: float, center_mm: float = 0.0) -> FloatArray:
     """Return `size` positions, `spacing_mm` apart, whose middle is `center_mm`."""
     return ((np.arange(size) - (size - 1) / 2) * spacing_mm + center_mm).astype(np.float32)
+
+
+def make_axes(size: Sequence[int], spacing_mm: Sequence[float], center_mm: Sequence[float]) -> Axes:
+    """Return the axes of a grid around `center_mm`; all are (z, y, x)."""
+    z, y, x = (make_axis(*each) for each in zip(size, spacing_mm, center_mm, strict=True))
+    return z, y, x
 
 
 def covering_axis(target: FloatArray, spacing_mm: float, margin_mm: float, phase: float) -> FloatArray:

@@ -1,8 +1,5 @@
 """The tables beside generated studies: PI-CAI's marksheet (14 columns) and the readers' scores."""
 
-import csv
-import io
-from collections.abc import Mapping
 from datetime import date, timedelta
 from typing import Any
 
@@ -13,50 +10,51 @@ COLUMNS = (
     "patient_id", "study_id", "mri_date", "patient_age", "psa", "psad", "prostate_volume", "histopath_type",
     "lesion_PIRADS", "lesion_GS", "lesion_ISUP", "case_ISUP", "case_csPCa", "center",
 )  # fmt: skip
+READ_COLUMNS = ("case_id", "lesion_id", "reader_id", "pirads")
 GLEASON = ("0+0", "3+3", "3+4", "4+3", "4+4", "4+5")  # by ISUP
 
 
-def format_marksheet(studies: Mapping[tuple[str, str], GeneratedStudy]) -> str:
-    """Return the marksheet of studies by (patient, study id); lesion columns are comma lists, blank without biopsy."""
-    return _format(COLUMNS, [_row(patient, study, studies[patient, study]) for patient, study in studies])
-
-
-def format_reads(studies: Mapping[tuple[str, str], GeneratedStudy]) -> str:
-    """Return one row per case and reader: case_id, lesion_id ("case": the score is the case's), reader_id, pirads."""
-    rows = [
-        (f"{patient}_{study}", "case", f"reader{number}", score)
-        for (patient, study), drawn in studies.items()
-        for number, score in enumerate(drawn.reads, start=1)
+def list_reads(case_id: str, study: GeneratedStudy) -> list[dict[str, Any]]:
+    """Return a row per reader of a case; lesion_id "case" says that the score is the case's."""
+    return [
+        {"case_id": case_id, "lesion_id": "case", "reader_id": f"reader{number}", "pirads": score}
+        for number, score in enumerate(study.reads, start=1)
     ]
-    return _format(("case_id", "lesion_id", "reader_id", "pirads"), rows)
 
 
-def _row(patient_id: str, study_id: str, study: GeneratedStudy) -> tuple[Any, ...]:
+def scan_day(study: GeneratedStudy) -> date:
+    """Return the invented date of the examination."""
+    return date(2012, 1, 1) + timedelta(days=derive_seed(study.seed, "date") % 3650)
+
+
+def describe_clinic(study: GeneratedStudy) -> dict[str, Any]:
+    """Return what a clinic knows of a patient, by the columns of both the marksheet and a hospital's manifest."""
     patient = study.patient
-    findings = patient.findings
-    biopsied = patient.pirads >= 3 or patient.isup > 0
-    histology = "" if not biopsied else "MRBx" if patient.pirads >= 3 else "SysBx"
-    return (
-        patient_id,
-        study_id,
-        date(2012, 1, 1) + timedelta(days=derive_seed(study.seed, "date") % 3650),
-        f"{patient.age:.0f}",
-        f"{patient.psa:g}",
-        f"{patient.psa / patient.reported_ml:.2f}",
-        f"{patient.reported_ml:g}",
-        histology,
-        ",".join(str(finding.pirads) for finding in findings) or patient.pirads,
-        ",".join(GLEASON[finding.isup] for finding in findings) if biopsied else "",
-        ",".join(str(finding.isup) for finding in findings) if biopsied else "",
-        patient.isup,
-        "YES" if patient.cspca else "NO",
-        patient.center,
-    )
+    return {
+        "mri_date": scan_day(study),
+        "patient_age": f"{patient.age:.0f}",
+        "psa": f"{patient.psa:g}",
+        "psad": f"{patient.psa / patient.reported_ml:.2f}",
+        "prostate_volume": f"{patient.reported_ml:g}",
+        "histopath_type": ("MRBx" if patient.pirads >= 3 else "SysBx") if is_biopsied(study) else "",
+        "case_ISUP": patient.isup,
+        "case_csPCa": "YES" if patient.cspca else "NO",
+    }
 
 
-def _format(columns: tuple[str, ...], rows: list[tuple[Any, ...]]) -> str:
-    text = io.StringIO()
-    writer = csv.writer(text, lineterminator="\n")
-    writer.writerow(columns)
-    writer.writerows(rows)
-    return text.getvalue()
+def is_biopsied(study: GeneratedStudy) -> bool:
+    """Return whether there is histology of a patient."""
+    return study.patient.pirads >= 3 or study.patient.isup > 0
+
+
+def describe_study(patient_id: str, study_id: str, study: GeneratedStudy) -> dict[str, Any]:
+    """Return a study's row of the marksheet; lesion columns are comma lists, blank without biopsy."""
+    patient, findings, biopsied = study.patient, study.patient.findings, is_biopsied(study)
+    return describe_clinic(study) | {
+        "patient_id": patient_id,
+        "study_id": study_id,
+        "lesion_PIRADS": ",".join(str(finding.pirads) for finding in findings) or patient.pirads,
+        "lesion_GS": ",".join(GLEASON[finding.isup] for finding in findings) if biopsied else "",
+        "lesion_ISUP": ",".join(str(finding.isup) for finding in findings) if biopsied else "",
+        "center": patient.center,
+    }

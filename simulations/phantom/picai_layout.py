@@ -23,8 +23,8 @@ from prostafed.common.seeding import derive_seed
 from prostafed.common.shell.files import make_folder, write_image, write_json, write_text
 from prostafed.simulations.phantom.case import GeneratedStudy, draw_study
 from prostafed.simulations.phantom.centers import CENTERS
-from prostafed.simulations.phantom.fields import Axes, make_axis
-from prostafed.simulations.phantom.marksheet import format_marksheet, format_reads
+from prostafed.simulations.phantom.fields import Axes, make_axes
+from prostafed.simulations.phantom.marksheet import COLUMNS, READ_COLUMNS, describe_study, list_reads
 from prostafed.simulations.phantom.masks import make_masks
 from prostafed.simulations.phantom.patient import get_center
 from prostafed.simulations.phantom.scanner import acquire_diffusion, acquire_t2w
@@ -43,15 +43,19 @@ that give the same files again. Patients follow rates counted in PI-CAI's tables
 """
 
 
+@dataclass(frozen=True)
+class Emulation:
+    """What generated studies are drawn from."""
+
+    seed: int
+    centers: tuple[str, ...] = tuple(CENTERS)
+    scanner: Scanner = Scanner()  # noqa: RUF009 (frozen)
+    readers: Readers = Readers()  # noqa: RUF009
+    field_of_view_mm: float = FIELD_OF_VIEW_MM
+
+
 def write_picai_layout(
-    out: Path,
-    cases: int,
-    seed: int,
-    centers: tuple[str, ...] = tuple(CENTERS),
-    scanner: Scanner = Scanner(),  # noqa: B008 (frozen)
-    readers: Readers = Readers(),  # noqa: B008
-    progress: Callable[[int, int], None] | None = None,
-    field_of_view_mm: float = FIELD_OF_VIEW_MM,
+    out: Path, cases: int, emulation: Emulation, progress: Callable[[int, int], None] = lambda done, count: None
 ) -> None:
     """Write `cases` studies below `out`, the centres mixed by their size; `progress` is called with (done, cases).
 
@@ -59,38 +63,32 @@ def write_picai_layout(
     the same call (it may ask for more cases). The tables come last. Raises DataError where `out` holds a layout with
     other settings, ConfigurationError where it cannot be written to, ValueError for an unknown centre.
     """
-    drawn = draw_studies(cases, seed, centers, scanner, readers)
-    settings = {
-        "generated": True,
-        "seed": seed,
-        "centers": list(centers),
-        "scanner": asdict(scanner),
-        "readers": asdict(readers),
-        "field_of_view_mm": field_of_view_mm,
-    }
-    claim_folder(make_folder(out), settings, _README)
+    drawn = draw_studies(cases, emulation)
+    claim_folder(make_folder(out), {"generated": True, **asdict(emulation)}, _README)
     for folder in (_LESIONS, _GLAND, _ZONES, "clinical_information"):
         make_folder(out / folder)
     studies = {}
     for index, study in enumerate(drawn):
-        _write_study(out, index, study, field_of_view_mm)
+        _write_study(out, index, study, emulation.field_of_view_mm)
         studies[make_ids(index)] = study
-        if progress is not None:
-            progress(index + 1, cases)
-    write_text(out / "clinical_information" / "marksheet.csv", format_marksheet(studies))
-    write_text(out / "clinical_information" / "reads.csv", format_reads(studies))
+        progress(index + 1, cases)
+    from prostafed.common.shell.tables import write_table  # needs pydantic, which generating does not
+
+    rows = [describe_study(*ids, study) for ids, study in studies.items()]
+    reads = [row for ids, study in studies.items() for row in list_reads("_".join(ids), study)]
+    write_table(out / "clinical_information" / "marksheet.csv", COLUMNS, rows)
+    write_table(out / "clinical_information" / "reads.csv", READ_COLUMNS, reads)
 
 
-def draw_studies(
-    cases: int, seed: int, centers: tuple[str, ...], scanner: Scanner, readers: Readers
-) -> Iterator[GeneratedStudy]:
+def draw_studies(cases: int, emulation: Emulation) -> Iterator[GeneratedStudy]:
     """Return `cases` studies, one at a time, the centres mixed by their size; raises ValueError for an unknown one."""
+    seed, centers = emulation.seed, emulation.centers
     shares = np.array([get_center(name).studies for name in centers], dtype=float)
 
     def draw(index: int) -> GeneratedStudy:
         rng = np.random.default_rng(derive_seed(seed, "center", index))
         center = centers[int(rng.choice(len(centers), p=shares / shares.sum()))]
-        return draw_study(seed, index, center, scanner, readers)
+        return draw_study(seed, index, center, emulation.scanner, emulation.readers)
 
     return map(draw, range(cases))
 
@@ -161,13 +159,8 @@ def _write_study(out: Path, index: int, study: GeneratedStudy, field_of_view_mm:
 def lay_axes(slice_mm: float, in_plane_mm: float, field_of_view_mm: float, placing: Placing) -> Axes:
     """Return the axes of axial slices over the slab, in the anatomy's own mm."""
     slices, pixels = 2 * int(SLAB_MM / slice_mm / 2) + 1, 2 * round(field_of_view_mm / in_plane_mm / 2)
-    z, y, x = (
-        make_axis(size, spacing, float(middle))
-        for size, spacing, middle in zip(
-            (slices, pixels, pixels), (slice_mm, in_plane_mm, in_plane_mm), placing.center_mm, strict=True
-        )
-    )
-    return z, y, x
+    spacing_mm = slice_mm, in_plane_mm, in_plane_mm
+    return make_axes((slices, pixels, pixels), spacing_mm, placing.center_mm.tolist())
 
 
 def turn(tilt: float) -> npt.NDArray[np.float64]:

@@ -77,11 +77,6 @@ def resolve_scanner(scanner: Scanner) -> Scanner:
     return replace(scanner, **{name: value for name, value in usual.items() if getattr(scanner, name) is None})
 
 
-def vendor_presets() -> dict[str, Scanner]:
-    """Return the usual 3 T scanner of each vendor, spelled out."""
-    return {vendor: resolve_scanner(Scanner(vendor=vendor)) for vendor in ("siemens", "ge", "philips", "uih")}
-
-
 def draw_protocol(scanner: Scanner, center: str, rng: Generator) -> Protocol:
     """Return the protocol of one study: the scanner's settings, the centre's grids, and what varies from day to day."""
     full, look = resolve_scanner(scanner), VENDORS[scanner.vendor]

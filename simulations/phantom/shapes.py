@@ -68,11 +68,7 @@ class Ellipsoid:
         """Half edges of a box that holds it."""
         z, y, x = self.semi_axes
         cosine, sine = np.cos(self.angle), np.sin(self.angle)
-        return (
-            z,
-            float(np.hypot(y * cosine, x * sine)) + abs(self.lean) * z,
-            float(np.hypot(x * cosine, y * sine)),
-        )
+        return (z, float(np.hypot(y * cosine, x * sine)) + abs(self.lean) * z, float(np.hypot(x * cosine, y * sine)))
 
     def depth(self, points: Points) -> FloatArray:
         """Return about the mm inside the surface, (z, y, x); negative outside."""

@@ -4,7 +4,7 @@ Two arms are made of it. "ensemble": every hospital's own model, exchanged once 
 "unseen": the hospitals of a federation, each with its own head on the shared encoder, at a hospital that took no part.
 """
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Sequence
 from pathlib import Path
 
 import numpy as np
@@ -49,17 +49,18 @@ def write_consensus(study: Study, arms: Sequence[ArmRun], folder: Path) -> None:
 def _write(path: Path, study: Study, arms: Sequence[ArmRun], workplace: Workplace) -> None:
     if path.exists():
         return
-    networks = [network for arm in arms for network in _load_networks(arm)]
+    networks = [
+        load_last(arm, open_workplace(site_file, arm.study.canonical())) for arm in arms for site_file in arm.site_files
+    ]
     write_predictions(path, predict_together(study, networks, workplace))
 
 
-def _load_networks(arm: ArmRun) -> Iterator[nn.ModuleDict]:
-    """Yield the network of every site of a run as it is after the last round: shared tensors, own heads."""
-    number, stage = len(arm.study.stage), arm.study.stage[-1]
+def load_last(arm: ArmRun, workplace: Workplace) -> nn.ModuleDict:
+    """Return the network of a site of a run as it is after the last round: shared tensors, own heads."""
+    rounds = arm.study.stage[-1].rounds
     tensors = read_run_state(arm.folder, arm.study.hash()).tensors  # all that is sent; the model is what was trained
-    request = Request("evaluate", arm.run, arm.study.hash(), number, stage.rounds, tensors)
-    for site_file in arm.site_files:
-        yield load_network(open_job(open_workplace(site_file, arm.study.canonical()), request), stage.rounds)
+    request = Request("evaluate", arm.run, arm.study.hash(), len(arm.study.stage), rounds, tensors)
+    return load_network(open_job(workplace, request), rounds)
 
 
 def predict_together(study: Study, networks: Sequence[nn.ModuleDict], workplace: Workplace) -> list[CasePrediction]:

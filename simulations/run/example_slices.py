@@ -10,18 +10,15 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
-from prostafed.client.rounds.job import open_job
-from prostafed.client.rounds.starting import load_network
 from prostafed.client.rounds.workplace import Workplace, open_workplace
 from prostafed.client.training.evaluate import predict
-from prostafed.common.exchange.messages import Request
 from prostafed.common.imaging.cases import MASKS, Masks
 from prostafed.common.shell.files import make_folder, write_bytes
 from prostafed.common.study import Finetune, Study
 from prostafed.common.tasks import build_task
-from prostafed.server.run.checkpoints import read_run_state
 from prostafed.simulations.federation.hospitals import Hospital
 from prostafed.simulations.run.arms import ArmRun
+from prostafed.simulations.run.ensembling import load_last
 
 PER_HOSPITAL = 2
 
@@ -32,7 +29,7 @@ def write_examples(study: Study, arm: ArmRun, hospitals: Sequence[Hospital], fol
     """
     make_folder(folder)
     for hospital, site_file in zip(hospitals, arm.site_files, strict=True):
-        workplace = open_workplace(site_file, study.canonical())
+        workplace = open_workplace(site_file, arm.study.canonical())
         for number, index in enumerate(_choose_cases(workplace), start=1):
             content = BytesIO()
             np.savez_compressed(content, **_show_case(study, arm, hospital, workplace, index))  # type: ignore[arg-type]
@@ -81,13 +78,10 @@ def _choose_slice(masks: Masks) -> int:
 
 
 def _detect(study: Study, arm: ArmRun, workplace: Workplace, index: int) -> npt.NDArray[np.float32] | None:
-    number, stage = len(study.stage), study.stage[-1]
+    stage = study.stage[-1]
     if not isinstance(stage, Finetune) or (task := build_task(stage.task)).kind != "heat map":
         return None
-    tensors = read_run_state(arm.folder, arm.study.hash()).tensors  # all that is sent; the model is what was trained
-    request = Request("evaluate", arm.run, study.hash(), number, stage.rounds, tensors)
-    network = load_network(open_job(workplace, request), stage.rounds)
-    _, prediction = next(predict(network, task, workplace.feed([index]), 1, workplace.machine))
+    _, prediction = next(predict(load_last(arm, workplace), task, workplace.feed([index]), 1, workplace.machine))
     return prediction
 
 

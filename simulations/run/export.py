@@ -1,6 +1,5 @@
 """From a finished simulation to a bundle in one step, and the commands that come next."""
 
-import json
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -9,6 +8,7 @@ from prostafed.common.errors import ConfigurationError, DataError, nearest
 from prostafed.common.shell.command import say_command
 from prostafed.common.shell.configuration import parse
 from prostafed.common.study import Finetune, Study
+from prostafed.server.records.lines import SiteLine
 from prostafed.server.records.read import read_run
 
 FEDERATED = "federated"  # the arm, its folder and its name in the sites' memory
@@ -21,12 +21,12 @@ class Finished:
 
     folder: Path
     study: Study
-    sites: tuple[dict[str, Any], ...]  # as federation.json describes them
+    sites: tuple[SiteLine, ...]
 
     @property
     def names(self) -> list[str]:
         """Return the sites' names in the order of the federation."""
-        return [site["name"] for site in self.sites]
+        return [site.name for site in self.sites]
 
     @property
     def is_whole(self) -> bool:
@@ -72,7 +72,7 @@ def export_simulation(
     else:
         export_run(run, target, min_confidence)
     bundle = read_bundle(target)
-    generated = any(each["source"] == "phantom" for each in finished.sites)
+    generated = any(each.generated for each in finished.sites)
     told = {"bundle": str(target), "task": bundle.task, "site": site, "generated": generated}
     return {**told, "model_sha256": bundle.model_sha256}
 
@@ -85,7 +85,7 @@ def list_next(run: Path) -> list[str]:
     if not isinstance(finished.study.stage[-1], Finetune):
         return []
     first, generated = finished.sites[0], run / "dicom-export"
-    vendor, name = first.get("scanner", {}).get("vendor", "siemens"), finished.names[0]
+    vendor, name = first.scanner.get("vendor", "siemens"), first.name
     site = "" if finished.is_whole else name
     places = ("--dicom", generated / "dicom", "--out", run / "predictions")
     return [
@@ -106,8 +106,7 @@ def read_finished(run: Path) -> Finished:
     if not (run / MODEL).is_file():
         again = say_command("prostafed-sim", "run", "STUDY.toml", "FEDERATION.toml", "--out", run, "--resume")
         raise DataError(f"{run} is not finished: it holds no {MODEL}. Continue it, then export it: {again}.")
-    sites = json.loads((run / "federation.json").read_text(encoding="utf-8"))["sites"]
-    return Finished(run, parse(record.study, Study, str(run / "study.json")), tuple(sites))
+    return Finished(run, parse(record.study, Study, str(run / "study.json")), record.sites)
 
 
 def _choose_site(finished: Finished, site: str) -> str:

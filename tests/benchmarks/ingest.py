@@ -227,8 +227,9 @@ def find_study(folder: Path) -> tuple[Path, str]:
     if real.is_dir():
         return next(path for path in sorted(real.glob("*/*")) if path.is_dir()), "real"
     from prostafed.simulations.dicom.layout import write_dicom_layout
+    from prostafed.simulations.phantom.picai_layout import Emulation
 
-    write_dicom_layout(folder, cases=1, seed=0, style="siemens")
+    write_dicom_layout(folder, 1, Emulation(0), style="siemens")
     return next(path.parent.parent for path in sorted(folder.rglob("*.dcm"))), "generated"
 
 

@@ -15,7 +15,7 @@ from prostafed.client.ingest import index as index_room
 from prostafed.client.ingest.index import IndexRequest
 from prostafed.client.site.identity import make_pseudonym, read_secret
 from prostafed.common.imaging.cases import Grid
-from prostafed.simulations.dicom.calibration import write_calibration_study
+from tests.simulations.dicom.calibration_study import write_calibration_study
 
 PROGRAM = Path(sys.executable).parent / "prostafed-site"
 

@@ -167,7 +167,7 @@ class TestEveryTask:
         assert TASKS[name].annotation in describe_use(name)
         assert describe_output(name, Thresholds()).startswith(task.says)
         assert ("confidence" in describe_output(name, Thresholds())) == (task.kind == "heat map")
-        assert any("Scores are not" in limit for limit in list_limits(name)) == task.judges_cspca
+        assert ("Scores are not" in list_limits(name)) == task.judges_cspca
         metadata = make_metadata(describe(study, 1), "1", "nobody", 0.0)
         assert metadata["task"] == task.sentence
         output = metadata["network_data_format"]["outputs"]["pred"]

@@ -12,8 +12,8 @@ from pathlib import Path
 
 import pytest
 
-from prostafed.server.records.ledger import read_ledger
 from prostafed.server.records.read import read_rounds
+from tests.server.records.ledger_lines import read_ledger
 
 ROUNDS = 10
 STUDY = f"""

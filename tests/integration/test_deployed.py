@@ -6,7 +6,7 @@ calls itself another's name is not let in.
 
 from pathlib import Path
 
-from prostafed.server.records.ledger import read_ledger
+from tests.server.records.ledger_lines import read_ledger
 
 from .conftest import TinyFederation, assert_same_result
 from .deployment import Deployment, wait_for

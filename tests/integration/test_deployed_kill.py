@@ -16,8 +16,8 @@ import pytest
 from prostafed.common.models.checkpoint import read_checkpoint
 from prostafed.common.study import read_study
 from prostafed.common.tensors import hash_tensors
-from prostafed.server.records.ledger import read_ledger
 from prostafed.simulations.run.engine.local import run_local
+from tests.server.records.ledger_lines import read_ledger
 
 from .conftest import STUDY, TinyFederation
 from .deployment import Deployment, find_command, wait_for

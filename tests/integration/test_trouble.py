@@ -13,10 +13,10 @@ from prostafed.client.rounds.job import Job
 from prostafed.common.errors import DataError
 from prostafed.common.exchange.messages import Reply
 from prostafed.common.study import Study, parse_study
-from prostafed.server.records.ledger import read_ledger
 from prostafed.server.records.read import list_missing, read_evaluations, read_rounds
 from prostafed.simulations.federation.faults import Fault
 from prostafed.simulations.run.engine.local import run_local
+from tests.server.records.ledger_lines import read_ledger
 
 from .conftest import TinyFederation
 

@@ -28,6 +28,7 @@ from prostafed.client.ingest.images.diffusion import (
 from prostafed.client.ingest.images.stack import stack_volume
 from prostafed.client.ingest.records import Series, Slice
 from prostafed.common.imaging.adc import MAX_FIT_B_VALUE_S_PER_MM2
+from prostafed.common.imaging.resample import as_image
 
 
 @dataclass(frozen=True)
@@ -85,9 +86,7 @@ def read_b_value(slices: Sequence[Slice], b_value: float) -> sitk.Image:
     volumes = [sitk.GetArrayViewFromImage(stack) for stack in stacks]
     if not all(each.directional for each in slices):  # muscle shines in one direction and is dark in another
         check_signals([(b_value, _get_mean(volume)) for volume in volumes])
-    image = sitk.GetImageFromArray(join_repeats(volumes))
-    image.CopyInformation(stacks[0])
-    return image
+    return as_image(join_repeats(volumes), stacks[0])
 
 
 def _read_b_values(series: Series, report: Report) -> list[_BImages]:

@@ -14,6 +14,7 @@ import SimpleITK as sitk
 from prostafed.client.findings import SourceError
 from prostafed.client.ingest.records import Slice
 from prostafed.common.imaging.adc import MAX_ADC, choose_fit_b_values, compute_high_b, fit_adc
+from prostafed.common.imaging.resample import as_image
 
 FloatArray = npt.NDArray[np.float32]
 
@@ -54,7 +55,7 @@ def convert_map(image: sitk.Image) -> sitk.Image:
     for (low, high), factor in _UNITS:
         if low <= median <= high:
             converted = values * np.float32(factor)  # what is not finite stays: it is found later, and said
-            return _on_grid(np.where(np.isfinite(converted), np.clip(converted, 0, MAX_ADC), converted), image)
+            return as_image(np.where(np.isfinite(converted), np.clip(converted, 0, MAX_ADC), converted), image)
     raise SourceError(
         "ADC_UNITS",
         "expected an ADC map in mm2/s or a power of ten of it (positive median 300-3500 in 1e-6 mm2/s), found a "
@@ -145,13 +146,13 @@ def fit_map(images: Mapping[float, sitk.Image]) -> Fit | None:
         adc, s0 = fit_adc(signals, b_values)
     except ValueError:  # too few b-values up to 1000, or too close to each other
         return None
-    return Fit(_on_grid(adc, images[b_values[0]]), _on_grid(s0, images[b_values[0]]), choose_fit_b_values(b_values))
+    return Fit(as_image(adc, images[b_values[0]]), as_image(s0, images[b_values[0]]), choose_fit_b_values(b_values))
 
 
 def compute_high_b_image(fit: Fit) -> sitk.Image:
     """Return the image at b=1400 that `fit` foretells."""
     adc, s0 = sitk.GetArrayViewFromImage(fit.adc), sitk.GetArrayViewFromImage(fit.s0)
-    return _on_grid(compute_high_b(s0, adc, HIGH_B_S_PER_MM2), fit.adc)
+    return as_image(compute_high_b(s0, adc, HIGH_B_S_PER_MM2), fit.adc)
 
 
 def rank_high_b(b_value_s_per_mm2: float) -> tuple[float, float]:
@@ -166,9 +167,3 @@ def _rise(low: float, high: float) -> str:
 def _get_b_value(each: Slice) -> float:
     assert each.b_value_s_per_mm2 is not None
     return each.b_value_s_per_mm2
-
-
-def _on_grid(values: FloatArray, grid: sitk.Image) -> sitk.Image:
-    image = sitk.GetImageFromArray(values)
-    image.CopyInformation(grid)
-    return image

@@ -20,27 +20,12 @@ from prostafed.client.ingest.pacs.association import (
     PacsServer,
     RetrievalError,
     Store,
-    Tls,
     associated,
     give_reason,
     make_context,
     silence,
 )
 from prostafed.client.ingest.scan.elements import quiet
-
-__all__ = [
-    "STORED",
-    "Ask",
-    "PacsError",
-    "PacsServer",
-    "RetrievalError",
-    "Tls",
-    "asking",
-    "get",
-    "listening",
-    "move",
-    "verify",
-]
 
 VERIFICATION = UID("1.2.840.10008.1.1")
 STUDY_ROOT_FIND = UID("1.2.840.10008.5.1.4.1.2.2.1")
@@ -49,14 +34,6 @@ STUDY_ROOT_GET = UID("1.2.840.10008.5.1.4.1.2.2.3")
 _SUCCESS, _PENDING, _OUT_OF_RESOURCES, _UNKNOWN_DESTINATION = 0x0000, (0xFF00, 0xFF01), 0xA700, 0xA801
 
 Ask = Callable[[Dataset], list[Dataset]]
-
-
-def verify(server: PacsServer) -> None:
-    """Ask the archive whether it hears us (C-ECHO); raises PacsError with what to change where it does not."""
-    with associated(server, VERIFICATION) as association:
-        status = association.send_c_echo()
-        if not status or status.Status != _SUCCESS:
-            raise PacsError(f"{server} answered C-ECHO with {_describe(status)}, expected success. {ASK}")
 
 
 @contextmanager
@@ -75,7 +52,7 @@ def asking(server: PacsServer) -> Iterator[Ask]:
                     answers.append(answer)
                 elif code not in (_SUCCESS, *_PENDING):
                     hint = "Ask for fewer studies." if code == _OUT_OF_RESOURCES else ASK
-                    raise PacsError(f"{server} answered C-FIND with {_describe(status)}. {hint}")
+                    raise PacsError(f"{server} answered C-FIND with {describe_status(status)}. {hint}")
             return answers
 
         yield ask
@@ -135,8 +112,9 @@ def _follow(server: PacsServer, service: str, answers: Iterator[tuple[Dataset, D
                     "there with this machine's address and the port we listen on."
                 )
             if code is None or (code >> 12 in (0xA, 0xC) and code != 0xA702):  # 0xA702: some instances failed
-                raise RetrievalError(f"{server} answered {service} with {_describe(status)}. {ASK}")
+                raise RetrievalError(f"{server} answered {service} with {describe_status(status)}. {ASK}")
 
 
-def _describe(status: Dataset | None) -> str:
+def describe_status(status: Dataset | None) -> str:
+    """Return what an archive answered."""
     return f"status 0x{status.Status:04X}" if status and "Status" in status else "no answer in time"

@@ -114,12 +114,7 @@ def associated(server: PacsServer, service: UID, store: Store | None = None) -> 
     address = _resolve(server)
     tls = (make_context(server.tls, ssl.Purpose.SERVER_AUTH), server.host) if server.tls else None
     association = entity.associate(
-        address,
-        server.port,
-        ae_title=server.ae_title,
-        ext_neg=list(roles),
-        evt_handlers=handlers,
-        tls_args=tls,
+        address, server.port, ae_title=server.ae_title, ext_neg=list(roles), evt_handlers=handlers, tls_args=tls
     )
     offered = any(context.abstract_syntax == service for context in association.accepted_contexts)
     if not association.is_established and not association.rejected_contexts:

@@ -15,17 +15,8 @@ from typing import Any, Literal
 
 from pydicom.dataset import Dataset
 
-from prostafed.client.ingest.pacs.archive import (
-    STORED,
-    Ask,
-    PacsError,
-    PacsServer,
-    RetrievalError,
-    asking,
-    get,
-    listening,
-    move,
-)
+from prostafed.client.ingest.pacs.archive import Ask, asking, get, listening, move
+from prostafed.client.ingest.pacs.association import STORED, PacsError, PacsServer, RetrievalError
 from prostafed.client.ingest.pacs.shelf import Shelf, get_text, get_texts, read_present
 from prostafed.client.site.identity import make_pseudonym
 from prostafed.common.errors import ConfigurationError
@@ -35,7 +26,7 @@ _COLUMNS = {"accession_number": "AccessionNumber", "patient_id": "PatientID"}
 
 
 @dataclass(frozen=True)
-class Selection:
+class StudyQuery:
     """Which studies; what is left out does not limit. `listed`: (AccessionNumber or PatientID, value), any of them."""
 
     since: date | None = None
@@ -50,7 +41,7 @@ class PullRequest:
     """What to fetch, whence, whither. By C-MOVE the archive connects to us, on `listen_port`."""
 
     server: PacsServer
-    wanted: Selection
+    wanted: StudyQuery
     out: Path
     secret: bytes
     method: Literal["get", "move"] = "get"
@@ -135,7 +126,7 @@ def _find_studies(request: PullRequest) -> list[str]:
     return sorted((uid for uid in found if uid), key=lambda uid: (found[uid], uid))
 
 
-def _matches(answer: Dataset, wanted: Selection) -> bool:
+def _matches(answer: Dataset, wanted: StudyQuery) -> bool:
     """Whether a study is wanted: archives may ignore keys they do not support."""
     modalities, day = get_texts(answer, "ModalitiesInStudy"), get_text(answer, "StudyDate")
     return not (

@@ -17,6 +17,7 @@ from prostafed.common.pages.pictures import GLAND_COLOUR, LESION_COLOUR, SEQUENC
 from prostafed.common.shell.files import make_folder, write_json, write_text
 
 INDEX = "index.json"
+MOST_PICTURES = 60  # cases shown, of perhaps thousands: a page of 4 MB
 
 
 @dataclass(frozen=True)
@@ -32,10 +33,16 @@ class Report:
     cases: CaseFolder | None
 
 
-def write_page(cases: Path, out: Path, site: str, pictures: int, on_case: Callable[[int, int], None]) -> dict[str, Any]:
-    """Write `out` and its figures as JSON beside it; return the latter. At most `pictures` cases are shown.
+def write_quality_report(
+    cases: Path,
+    out: Path,
+    site: str,
+    on_case: Callable[[int, int], None] = lambda done, count: None,
+    pictures: int = MOST_PICTURES,
+) -> dict[str, Any]:
+    """Write the report on the indexed folder `cases` to `out`, its figures beside it as JSON, and return the figures.
 
-    Raises DataError where `cases` has not been indexed.
+    At most `pictures` cases are shown. Raises DataError where `cases` has not been indexed.
     """
     report = read_report(cases, site)
     make_folder(out.parent)

@@ -149,7 +149,6 @@ def _read_header(dataset: FileDataset, frame: Frame) -> Header:
         echo_time_ms=frame.echo_time_ms,
         repetition_time_ms=find_number(dataset, frame.groups, frames.REPETITION_TIME),
         slice_thickness_mm=find_number(dataset, frame.groups, frames.THICKNESS),
-        spacing_between_slices_mm=find_number(dataset, frame.groups, frames.GAP),
         contrast=read_text(dataset, CONTRAST).lower() not in ("", "no", "none", "n")
         or bool(read_items(dataset, CONTRAST_ITEMS)),
         time_points=read_integer(dataset, TIME_POINTS) or 1,

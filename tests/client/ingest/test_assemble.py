@@ -16,8 +16,8 @@ from prostafed.client.ingest.scan.headers import read_studies
 from prostafed.client.ingest.series_map import name_series
 from prostafed.common.imaging.cases import Grid
 from prostafed.common.imaging.resample import covered, lay_box, settle_center
-from prostafed.simulations.dicom.calibration import Calibration, write_calibration_study
 from tests.client.ingest.tiny_study import GRID, PIXEL_MM, PIXELS, SLICE_MM, SLICES, make_study, save_study
+from tests.simulations.dicom.calibration_study import Calibration, write_calibration_study
 
 WANTED = Wanted(GRID, ("t2w", "adc", "hbv"))
 KNOWN = Known("c1", "p1", "north")

@@ -15,8 +15,8 @@ from pydicom.sr.codedict import codes
 from prostafed.client.findings import SourceError
 from prostafed.client.ingest.images.image_files import read_image
 from prostafed.client.ingest.labels import fill_contours, is_empty, order_zones, read_mask, select_lesions
-from prostafed.simulations.dicom.calibration import Calibration, write_calibration_study
 from tests.client.ingest.tiny_study import PIXELS, SLICE_MM, SLICES, make_study
+from tests.simulations.dicom.calibration_study import Calibration, write_calibration_study
 
 
 def image(values: object, kind: type = np.uint8) -> sitk.Image:

@@ -9,7 +9,6 @@ from typing import Any
 import numpy as np
 import pytest
 
-from prostafed.client.ingest.quality import write_quality_report
 from prostafed.client.ingest.quality.figures import (
     Count,
     count_findings,
@@ -18,7 +17,7 @@ from prostafed.client.ingest.quality.figures import (
     tabulate_protocols,
 )
 from prostafed.client.ingest.quality.noise import estimate_snr
-from prostafed.client.ingest.quality.page import choose_cases, read_report
+from prostafed.client.ingest.quality.page import choose_cases, read_report, write_quality_report
 from prostafed.client.ingest.quality.pictures import choose_slice, draw_case
 from prostafed.common.errors import DataError
 from prostafed.common.imaging.case_folder import write_case

@@ -18,11 +18,11 @@ import SimpleITK as sitk
 from prostafed.client.predict import study as study_room
 from prostafed.common.bundle.record import Bundle
 from prostafed.common.imaging.cases import Grid, Image
-from prostafed.simulations.dicom.calibration import TUBE_RADIUS_MM, Calibration, write_calibration_study
 from tests.client.ingest.tiny_study import GRID, make_study, save_study
 from tests.client.predict.conftest import Predict
 from tests.common.bundle.tiny_bundle import make_bundle
 from tests.common.bundle.tiny_bundle import make_study as make_study_file
+from tests.simulations.dicom.calibration_study import TUBE_RADIUS_MM, Calibration, write_calibration_study
 
 DCIODVFY = shutil.which("dciodvfy")
 BIN = Path(sys.executable).parent

@@ -1,4 +1,5 @@
 import numpy as np
+import numpy.typing as npt
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
@@ -6,13 +7,19 @@ from sklearn.calibration import calibration_curve
 
 from prostafed.common.errors import DataError
 from prostafed.common.metrics.calibration import (
+    BINS,
     CALIBRATION_ERROR,
     ReliabilityRow,
-    calibration_error,
+    as_probabilities,
+    error_rows,
     reliability_table,
 )
-from prostafed.common.metrics.diagnosis import brier
 from prostafed.common.metrics.predictions import CasePrediction
+
+
+def calibration_error(targets: npt.ArrayLike, scores: npt.ArrayLike, bins: int = BINS) -> float | None:
+    observed, predicted = as_probabilities(targets, scores)
+    return float(error_rows(observed, predicted, np.ones((1, observed.size)), bins)[0]) if observed.size else None
 
 
 def test_the_table_by_hand() -> None:
@@ -64,14 +71,6 @@ def test_a_model_of_the_votes_is_calibrated_to_them_and_not_to_histology() -> No
     cancer = generator.random(20_000) < suspicion**2  # readers call more than there is
     assert calibration_error(votes, suspicion) < 0.01  # type: ignore[operator]
     assert calibration_error(cancer, suspicion) > 0.15  # type: ignore[operator]
-
-
-def test_brier_against_votes_is_that_of_single_votes_less_their_spread() -> None:
-    single = [1, 1, 1, 0, 0, 0, 0, 0, 0, 1]  # two cases of five reads
-    votes, scores = [3 / 5, 1 / 5], [0.7, 0.3]
-    spread = (3 / 5 * 2 / 5 + 1 / 5 * 4 / 5) / 2
-    expected = brier(single, [0.7] * 5 + [0.3] * 5)
-    assert brier(votes, scores) == pytest.approx(expected - spread)  # type: ignore[operator]
 
 
 def test_the_statistic_weighs_cases() -> None:

@@ -5,8 +5,9 @@ from hypothesis import strategies as st
 from sklearn.metrics import average_precision_score, brier_score_loss, roc_auc_score
 
 from prostafed.common.errors import DataError
-from prostafed.common.metrics.diagnosis import AUROC, AVERAGE_PRECISION, BRIER, auroc, average_precision, brier
+from prostafed.common.metrics.diagnosis import AUROC, AVERAGE_PRECISION, BRIER
 from prostafed.common.metrics.predictions import CasePrediction
+from tests.common.metrics.of_arrays import auroc, average_precision, brier
 
 NAN = float("nan")
 
@@ -102,8 +103,3 @@ def test_a_weight_is_a_repetition(cases: list[tuple[bool, int]], random: "np.ran
 def test_a_score_without_a_rank_is_refused(metric: object) -> None:
     with pytest.raises(DataError, match="1 of 2 that are NaN or infinite"):
         metric([0, 1], [0.5, NAN])  # type: ignore[operator]
-
-
-def test_labels_and_scores_must_pair_up() -> None:
-    with pytest.raises(ValueError, match=r"\(1,\) and \(2,\)"):
-        auroc([1], [0.5, 0.6])

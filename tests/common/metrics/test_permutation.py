@@ -6,10 +6,11 @@ import pytest
 from scipy import stats
 
 from prostafed.common.metrics.detection import LESION_AP, PICAI_SCORE, froc_curve
-from prostafed.common.metrics.diagnosis import AUROC, BRIER, auroc
+from prostafed.common.metrics.diagnosis import AUROC, BRIER
 from prostafed.common.metrics.permutation import paired_permutation_test, rank_within
 from prostafed.common.metrics.predictions import CasePrediction
 from prostafed.common.metrics.summary import mean_of
+from tests.common.metrics.of_arrays import auroc
 
 DICE = mean_of("gland_dice")
 

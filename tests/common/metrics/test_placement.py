@@ -1,9 +1,9 @@
 import numpy as np
 import pytest
 
-from prostafed.common.metrics.diagnosis import average_precision
 from prostafed.common.metrics.histograms import BINS
 from prostafed.common.metrics.placement import expected_precision, spread
+from tests.common.metrics.of_arrays import average_precision
 
 
 def test_cells_keep_their_counts_and_lean_to_where_other_sites_are() -> None:

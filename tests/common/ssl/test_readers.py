@@ -4,7 +4,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from prostafed.common.ssl.readers import confidence, majority, mean_score, soft_label
+from prostafed.common.ssl.readers import confidence, majority, mean_score
 
 READS = st.lists(st.integers(1, 5), max_size=7).map(tuple)
 
@@ -32,11 +32,9 @@ def test_majority_and_confidence(reads: tuple[int, ...], label: int | None, pape
     assert confidence(reads, "none", 0.1) == (1.0 if reads else 0.0)
 
 
-def test_mean_and_histogram() -> None:
+def test_mean() -> None:
     assert mean_score((4, 5, 2)) == pytest.approx(11 / 3)
-    assert soft_label((4, 5, 4, 2)) == (0.0, 0.25, 0.0, 0.5, 0.25)
     assert mean_score(()) is None
-    assert soft_label(()) is None
 
 
 @given(reads=READS, rule=st.sampled_from(["paper", "code", "none"]))
@@ -45,8 +43,7 @@ def test_order_of_readers_does_not_matter_and_everything_stays_in_range(reads: t
     assert majority(reads) == majority(backwards)
     assert confidence(reads, rule, 0.1) == confidence(backwards, rule, 0.1)
     assert 0 <= confidence(reads, rule, 0.1) <= 1
-    histogram = soft_label(reads)
-    assert (histogram is None) == (not reads)
-    if histogram is not None:
-        assert sum(histogram) == pytest.approx(1.0)
-        assert sum(score * share for score, share in enumerate(histogram, start=1)) == pytest.approx(mean_score(reads))
+    assert (mean_score(reads) is None) == (not reads)
+    if reads:
+        shares = {score: reads.count(score) / len(reads) for score in range(1, 6)}
+        assert sum(score * share for score, share in shares.items()) == pytest.approx(mean_score(reads))

@@ -9,8 +9,9 @@ from hypothesis import strategies as st
 
 from prostafed.common.tensors import BLOCK, Tensors
 from prostafed.server.aggregation import exact
-from prostafed.server.aggregation.exact import ExactSum, add_weighted, merge, open_sum, read_means
+from prostafed.server.aggregation.exact import ExactSum, add_weighted, open_sum, read_means
 from prostafed.server.exchange.admission import RejectedError
+from tests.server.aggregation.regions import merge
 
 weights = st.integers(1, 2000)
 values = st.floats(-1000, 1000, width=32).filter(lambda value: value == 0 or abs(value) > 1e-17)

@@ -10,9 +10,9 @@ from hypothesis import strategies as st
 from prostafed.common.models.checkpoint import read_checkpoint, save_checkpoint
 from prostafed.common.tensors import Tensors
 from prostafed.server.aggregation import Update
-from prostafed.server.aggregation.regions import build_region, build_top
 from prostafed.server.exchange.admission import RejectedError
 from tests.server.aggregation.one_round import build, run_round
+from tests.server.aggregation.regions import build_region, build_top
 
 START: Tensors = {"w": np.ones((2, 3), np.float32), "bias": np.zeros(4, np.float32), "count": np.zeros(1, np.int64)}
 

@@ -17,10 +17,10 @@ from prostafed.common.study import Study
 from prostafed.common.study.network import build_stage_network
 from prostafed.common.tensors import read_tensors
 from prostafed.server.export import export_run
-from prostafed.server.records.ledger import read_ledger
 from prostafed.server.records.read import read_run
 from prostafed.server.records.write import open_run, read_records, write_evaluations, write_metrics, write_rounds
 from prostafed.server.report import write_report
+from tests.server.records.ledger_lines import read_ledger
 
 FOLDER = Path(__file__).parent / "last_release"
 POOLED = {

@@ -5,7 +5,8 @@ from pathlib import Path
 import pytest
 
 from prostafed.common.errors import CheckpointError
-from prostafed.server.records.ledger import FILE, Entry, Ledger, read_ledger
+from prostafed.server.records.ledger import FILE, Entry, Ledger
+from tests.server.records.ledger_lines import read_ledger
 
 
 def fill(folder: Path) -> list[str]:

@@ -1,5 +1,4 @@
 import csv
-import io
 import json
 from pathlib import Path
 
@@ -71,13 +70,15 @@ def test_an_arm_that_has_not_begun_is_still_planned(run: Path) -> None:
     assert [row["done"] for row in tabulate_work(folder)] == [3, 0, 0, 0, 0, 0]
 
 
-def test_csv_reads_back() -> None:
-    rows = [{"site": 'a, "b"', "value": 0.5}, {"site": "c", "value": 1}]
-    assert list(csv.DictReader(io.StringIO(write_csv(rows)))) == [
+def test_csv_reads_back(tmp_path: Path) -> None:
+    table = tmp_path / "table.csv"
+    write_csv(table, [{"site": 'a, "b"', "value": 0.5}, {"site": "c", "value": 1}])
+    assert list(csv.DictReader(table.read_text().splitlines())) == [
         {"site": 'a, "b"', "value": "0.5"},
         {"site": "c", "value": "1"},
     ]
-    assert write_csv([]) == ""
+    write_csv(table, [])
+    assert table.read_text() == ""
 
 
 def test_updates_are_those_of_the_federation_that_counted(run: Path) -> None:

@@ -14,9 +14,9 @@ from prostafed.common.metrics.histograms import bin_scores
 from prostafed.common.tensors import hash_tensors
 from prostafed.server.exchange.admission import RejectedError
 from prostafed.server.exchange.exchange import Exchange, OnReply
-from prostafed.server.records.ledger import read_ledger
 from prostafed.server.records.read import read_evaluations, read_metrics, read_rounds
 from prostafed.server.records.write import measure_exchanges, write_run_record
+from tests.server.records.ledger_lines import read_ledger
 from tests.server.run.test_stages import SITES, STUDY, Sites, run, stop_at, with_round
 
 Asked = tuple[Request, list[str], int]

@@ -17,11 +17,12 @@ from prostafed.common.study.network import build_stage_network, shared_names
 from prostafed.common.study.split import describe_split
 from prostafed.common.tensors import group_of, hash_tensors, read_tensors
 from prostafed.server.exchange.exchange import Exchange, OnReply
-from prostafed.server.records.ledger import Entry, Ledger, read_ledger
+from prostafed.server.records.ledger import Entry, Ledger
 from prostafed.server.records.read import read_evaluations, read_metrics, read_rounds
 from prostafed.server.records.write import locked, open_run
 from prostafed.server.run.checkpoints import read_run_state
 from prostafed.server.run.stages import run_stages
+from tests.server.records.ledger_lines import read_ledger
 
 STUDY = parse_study(
     """{"name": "tiny", "seed": 3, "data": {"size": [4, 8, 8], "spacing_mm": [3.0, 2.0, 2.0]},

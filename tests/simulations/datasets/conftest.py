@@ -6,8 +6,8 @@ from pathlib import Path
 
 import pytest
 
-from prostafed.simulations.dicom.calibration import Calibration, write_calibration_study
 from tests.simulations.datasets import layouts
+from tests.simulations.dicom.calibration_study import Calibration, write_calibration_study
 
 
 @pytest.fixture(scope="session")

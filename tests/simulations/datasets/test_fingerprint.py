@@ -10,7 +10,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from prostafed.simulations.datasets.fingerprint import CELLS, SAME_STUDY, describe_volume
-from prostafed.simulations.phantom.picai_layout import write_picai_layout
+from prostafed.simulations.phantom.picai_layout import Emulation, write_picai_layout
 
 BITS = CELLS[0] * (CELLS[1] * (CELLS[2] - 1) + (CELLS[1] - 1) * CELLS[2])
 
@@ -50,7 +50,7 @@ STORED = {
 def generated(tmp_path_factory: pytest.TempPathFactory) -> list[sitk.Image]:
     """T2 volumes of six generated patients, whole field of view, oblique."""
     root = tmp_path_factory.mktemp("t2")
-    write_picai_layout(root, 6, seed=1)
+    write_picai_layout(root, 6, Emulation(1))
     return [sitk.ReadImage(str(path)) for path in sorted(root.glob("images/*/*_t2w.mha"))]
 
 

@@ -9,9 +9,9 @@ import SimpleITK as sitk
 
 from prostafed.common.errors import DataError
 from prostafed.simulations.datasets.nci_isbi import list_files
-from prostafed.simulations.dicom.calibration import Calibration
 from tests.simulations.datasets import layouts
 from tests.simulations.datasets.layouts import DICOM_GRID
+from tests.simulations.dicom.calibration_study import Calibration
 
 
 def write(root: Path, study: Calibration) -> None:

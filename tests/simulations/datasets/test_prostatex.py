@@ -11,9 +11,9 @@ import SimpleITK as sitk
 from prostafed.common.errors import DataError
 from prostafed.common.imaging.cases import Grid
 from prostafed.simulations.datasets.prostatex import FindingRow, list_files, read_findings
-from prostafed.simulations.dicom.calibration import Calibration
 from tests.simulations.datasets import layouts
 from tests.simulations.datasets.layouts import DICOM_GRID, SEQUENCES
+from tests.simulations.dicom.calibration_study import Calibration
 
 HEADER = "ProxID,fid,pos,zone,ClinSig\n"
 

@@ -8,8 +8,8 @@ import pytest
 
 from prostafed.client.ingest.records import DicomStudy
 from prostafed.client.ingest.scan.headers import read_studies
-from prostafed.simulations.dicom.calibration import Calibration, write_calibration_study
 from prostafed.simulations.dicom.styles import STYLES
+from tests.simulations.dicom.calibration_study import Calibration, write_calibration_study
 
 
 @pytest.fixture(scope="session")

@@ -19,7 +19,7 @@ from prostafed.common.errors import DataError
 from prostafed.common.imaging.case_folder import open_case_folder
 from prostafed.common.imaging.cases import Grid
 from prostafed.simulations.dicom.layout import write_dicom_layout
-from prostafed.simulations.phantom.picai_layout import write_picai_layout
+from prostafed.simulations.phantom.picai_layout import Emulation, write_picai_layout
 from prostafed.simulations.phantom.settings import Readers, Scanner
 
 CASES = 2
@@ -29,7 +29,8 @@ LOOKS = {"ge": "ge", "siemens": "siemens", "enhanced": "philips"}
 
 
 def write(out, style, cases=CASES, seed=3, **more):
-    write_dicom_layout(out, cases, seed, style, scanner=Scanner(vendor=LOOKS[style], **SMALL), **FAST, **more)
+    emulation = Emulation(seed, scanner=Scanner(vendor=LOOKS[style], **SMALL), **FAST)
+    write_dicom_layout(out, cases, emulation, style=style, **more)
 
 
 @pytest.fixture(scope="session", params=LOOKS)
@@ -45,7 +46,7 @@ def layout(request, tmp_path_factory):
 def picai(layout, tmp_path_factory):
     """The same patients in the PI-CAI layout."""
     out = tmp_path_factory.mktemp("picai")
-    write_picai_layout(out, CASES, 3, scanner=Scanner(vendor=LOOKS[layout.name], **SMALL), **FAST)
+    write_picai_layout(out, CASES, Emulation(3, scanner=Scanner(vendor=LOOKS[layout.name], **SMALL), **FAST))
     return out
 
 

@@ -8,8 +8,8 @@ from matplotlib.path import Path as Outline
 from pydicom import dcmread
 
 from prostafed.client.ingest.labels import read_mask
-from prostafed.simulations.dicom.rtstruct import write_rtstruct
-from prostafed.simulations.dicom.seg import write_seg
+from tests.simulations.dicom.rtstruct import write_rtstruct
+from tests.simulations.dicom.seg import write_seg
 
 FORMATS = ("nii.gz", "seg.dcm", "rtstruct.dcm")
 NAMES = ("gland", "zones", "lesion")

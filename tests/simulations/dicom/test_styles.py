@@ -13,10 +13,10 @@ from pydicom import dcmread
 
 from prostafed.client.ingest.images.stack import stack_volume
 from prostafed.simulations.dicom import GENERATED_TAG, GENERATED_VALUE
-from prostafed.simulations.dicom.calibration import write_calibration_study
 from prostafed.simulations.dicom.siemens import make_csa
 from prostafed.simulations.dicom.style import Encoding
 from prostafed.simulations.dicom.styles import STYLES
+from tests.simulations.dicom.calibration_study import write_calibration_study
 
 B_VALUES = (50.0, 400.0, 800.0, 1400.0)
 SERIES = {  # kind of each series number, and the b-values its headers carry

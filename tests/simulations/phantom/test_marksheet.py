@@ -1,12 +1,12 @@
 """The tables, over enough patients to meet every kind."""
 
 import csv
-import io
 
 import pytest
 
+from prostafed.common.shell.tables import write_table
 from prostafed.simulations.phantom.case import draw_study
-from prostafed.simulations.phantom.marksheet import COLUMNS, format_marksheet, format_reads
+from prostafed.simulations.phantom.marksheet import COLUMNS, describe_study, list_reads
 from prostafed.simulations.phantom.settings import Readers, Scanner
 
 GRADE_GROUPS = {"0+0": 0, "3+3": 1, "3+4": 2, "4+3": 3, "4+4": 4, "4+5": 5}
@@ -17,8 +17,10 @@ def studies():
     return {(str(index), "7"): draw_study(2, index, "PCNN", Scanner(), Readers(count=3)) for index in range(80)}
 
 
-def test_rows_agree_with_their_patients(studies):
-    rows = list(csv.DictReader(io.StringIO(format_marksheet(studies))))
+def test_rows_agree_with_their_patients(studies, tmp_path):
+    table = tmp_path / "marksheet.csv"
+    write_table(table, COLUMNS, [describe_study(*ids, study) for ids, study in studies.items()])
+    rows = list(csv.DictReader(table.read_text().splitlines()))
     assert tuple(rows[0]) == COLUMNS
     assert len(rows) == len(studies)
     for row, study in zip(rows, studies.values(), strict=True):
@@ -34,7 +36,7 @@ def test_rows_agree_with_their_patients(studies):
 
 
 def test_reads_are_one_row_per_case_and_reader(studies):
-    rows = list(csv.DictReader(io.StringIO(format_reads(studies))))
+    rows = [row for ids, study in studies.items() for row in list_reads("_".join(ids), study)]
     assert len(rows) == 3 * len(studies)
     first = [row for row in rows if row["case_id"] == "0_7"]
     assert [row["reader_id"] for row in first] == ["reader1", "reader2", "reader3"]

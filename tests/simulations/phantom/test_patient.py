@@ -35,7 +35,7 @@ def test_pirads_and_cspca_come_at_the_centres_rates(drawn):
     center, patients = drawn
     for score in range(1, 6):
         assert_rate(np.mean([patient.pirads == score for patient in patients]), center.pirads_rates[score - 1], COUNT)
-    assert_rate(np.mean([patient.cspca for patient in patients]), center.cspca_rate, COUNT)
+    assert_rate(np.mean([patient.cspca for patient in patients]), sum(center.cspca) / center.studies, COUNT)
     for row, scores in enumerate(((1, 2), (3,), (4,), (5,))):
         group = [patient for patient in patients if patient.pirads in scores]
         studies = sum(center.pirads[score - 1] for score in scores)

@@ -11,7 +11,7 @@ import SimpleITK as sitk
 from prostafed.common.errors import DataError, StorageError
 from prostafed.common.imaging.cases import Grid
 from prostafed.simulations.phantom.marksheet import COLUMNS
-from prostafed.simulations.phantom.picai_layout import write_picai_layout
+from prostafed.simulations.phantom.picai_layout import Emulation, write_picai_layout
 from prostafed.simulations.phantom.settings import Readers, Scanner
 from tests.simulations.datasets.layouts import load
 
@@ -26,7 +26,7 @@ FAST = {
 def layout(tmp_path_factory):
     out = tmp_path_factory.mktemp("layout")
     calls = []
-    write_picai_layout(out, 6, 1, progress=lambda done, count: calls.append((done, count)), **FAST)
+    write_picai_layout(out, 6, Emulation(1, **FAST), lambda done, count: calls.append((done, count)))
     assert calls == [(done, 6) for done in range(1, 7)]
     return out
 
@@ -114,7 +114,7 @@ def test_the_same_call_finishes_what_was_interrupted(layout):
     times = {path: path.stat().st_mtime_ns for path in layout.rglob("*.mha")}
     gone = sorted(layout.glob("images/*/*_hbv.mha"))[2]
     gone.unlink()
-    write_picai_layout(layout, 6, 1, **FAST)
+    write_picai_layout(layout, 6, Emulation(1, **FAST))
     assert {path: path.read_bytes() for path in layout.rglob("*") if path.is_file()} == before
     again = [path for path in times if path.stat().st_mtime_ns != times[path]]
     assert {path.parent for path in again} == {gone.parent}
@@ -128,7 +128,7 @@ def test_nothing_half_written_stays(tmp_path, monkeypatch):
 
     monkeypatch.setattr(sitk, "WriteImage", fail)
     with pytest.raises(StorageError, match="no space left on device"):
-        write_picai_layout(tmp_path, 1, 1, **FAST)
+        write_picai_layout(tmp_path, 1, Emulation(1, **FAST))
     assert not list(tmp_path.rglob("*.mha"))
     assert not list(tmp_path.rglob(".part-*"))
     assert not (tmp_path / "clinical_information" / "marksheet.csv").exists()
@@ -136,9 +136,9 @@ def test_nothing_half_written_stays(tmp_path, monkeypatch):
 
 def test_other_settings_or_other_files_are_not_overwritten(layout, tmp_path):
     with pytest.raises(DataError, match="other settings"):
-        write_picai_layout(layout, 6, 2, **FAST)
+        write_picai_layout(layout, 6, Emulation(2, **FAST))
     (tmp_path / "thesis.txt").write_text("mine")
     with pytest.raises(DataError, match="not empty"):
-        write_picai_layout(tmp_path, 1, 1)
+        write_picai_layout(tmp_path, 1, Emulation(1))
     with pytest.raises(ValueError, match="Unknown centre"):
-        write_picai_layout(tmp_path / "new", 1, 1, centers=("UMCG",))
+        write_picai_layout(tmp_path / "new", 1, Emulation(1, centers=("UMCG",)))

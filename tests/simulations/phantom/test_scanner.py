@@ -8,7 +8,7 @@ import pytest
 from prostafed.common.imaging.adc import fit_adc
 from prostafed.simulations.phantom.case import draw_study
 from prostafed.simulations.phantom.fields import draw_field, make_axis
-from prostafed.simulations.phantom.protocol import VENDORS, draw_protocol, resolve_scanner, vendor_presets
+from prostafed.simulations.phantom.protocol import VENDORS, draw_protocol, resolve_scanner
 from prostafed.simulations.phantom.scanner import acquire_diffusion, acquire_t2w, add_rician_noise, coil_sensitivity
 from prostafed.simulations.phantom.settings import Readers, Scanner
 from prostafed.simulations.phantom.shapes import Ellipsoid
@@ -149,9 +149,7 @@ def test_vendors_look_different():
 
 
 def test_a_vendor_alone_fills_in_the_rest_and_what_is_set_stays():
-    presets = vendor_presets()
-    assert set(presets) == set(VENDORS)
-    assert presets["ge"].b_values_s_per_mm2 == (0.0, 800.0)
+    assert resolve_scanner(Scanner(vendor="ge")).b_values_s_per_mm2 == (0.0, 800.0)
     chosen = resolve_scanner(Scanner(vendor="ge", dwi_in_plane_mm=2.5, coil_bias=0.0))
     assert (chosen.dwi_in_plane_mm, chosen.coil_bias, chosen.high_b_source) == (2.5, 0.0, "acquired")
     protocol = draw_protocol(Scanner(t2_in_plane_mm=0.7, slice_thickness_mm=4.0), "PCNN", np.random.default_rng(0))

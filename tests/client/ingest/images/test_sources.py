@@ -17,7 +17,7 @@ from prostafed.client.ingest.records import Header, Kind, Plane, Series, Slice
 
 ALL = ("t2w", "adc", "hbv")
 HEADER = Header(
-    *("MR", "", "", (), 1, "", 100.0, 5000.0, 3.0, None), contrast=False, time_points=1, quantity="", lossy=False,
+    *("MR", "", "", (), 1, "", 100.0, 5000.0, 3.0), contrast=False, time_points=1, quantity="", lossy=False,
     burned_in=False, body_part="", patient_sex="M",
 )  # fmt: skip
 S0, ADC = 1000.0, 1200.0

@@ -38,7 +38,7 @@ def _pixels(monkeypatch: pytest.MonkeyPatch) -> None:
 
 def make(name: str, b: float, image_type: tuple[str, ...] = PROCESSED, reason: str = "") -> Series:
     header = Header(
-        *("MR", "", "", image_type, 1, "", 68.0, 3000.0, 3.0, None), contrast=False, time_points=1, quantity="",
+        *("MR", "", "", image_type, 1, "", 68.0, 3000.0, 3.0), contrast=False, time_points=1, quantity="",
         lossy=False, burned_in=False, body_part="", patient_sex="M",
     )  # fmt: skip
     one = Slice(Path("x"), 0, name, None, 12, 12, None, (1, 0, 0, 0, 1, 0), (2, 2), b, False, 1.0, 0.0)

@@ -24,9 +24,18 @@ from pynetdicom.sop_class import (
     Verification,
 )
 
-from prostafed.client.ingest.pacs.archive import PacsError, PacsServer, verify
+from prostafed.client.ingest.pacs.archive import VERIFICATION, describe_status
+from prostafed.client.ingest.pacs.association import ASK, PacsError, PacsServer, associated
 
 NAME, OURS = "ARCHIVE", "PROSTAFED"
+
+
+def verify(server: PacsServer) -> None:
+    """Ask the archive whether it hears us (C-ECHO); raises PacsError with what to change where it does not."""
+    with associated(server, VERIFICATION) as association:
+        status = association.send_c_echo()
+        if not status or status.Status != 0x0000:
+            raise PacsError(f"{server} answered C-ECHO with {describe_status(status)}, expected success. {ASK}")
 
 
 def free_port() -> int:

@@ -15,13 +15,13 @@ from pydicom import dcmread
 from pydicom.dataset import Dataset
 from pydicom.uid import CTImageStorage, ImplicitVRLittleEndian, RLELossless
 
-from prostafed.client.ingest.pacs.archive import PacsError, PacsServer, Tls, verify
-from prostafed.client.ingest.pacs.pull import PullRequest, Selection, pull, read_wanted_list
+from prostafed.client.ingest.pacs.association import PacsError, PacsServer, Tls
+from prostafed.client.ingest.pacs.pull import PullRequest, StudyQuery, pull, read_wanted_list
 from prostafed.client.site.identity import make_pseudonym
 from prostafed.common.errors import ConfigurationError, StorageError
 from prostafed.server.link.pki import create_pki
 
-from .archives import ARCHIVES, NAME, OURS, free_port, misbehaving
+from .archives import ARCHIVES, NAME, OURS, free_port, misbehaving, verify
 
 SECRET = b"s" * 32
 ROOT = "1.2.826.0.1.3680043.8.498.77"
@@ -72,7 +72,7 @@ def archive(
 @pytest.fixture
 def make_request(archive: tuple[PacsServer, int], tmp_path: Path) -> Any:
     server, move_port = archive
-    usual = {"wanted": Selection(), "out": tmp_path / "out", "secret": SECRET, "listen_port": move_port}
+    usual = {"wanted": StudyQuery(), "out": tmp_path / "out", "secret": SECRET, "listen_port": move_port}
     return lambda **settings: PullRequest(**{"server": server, "listen_host": "127.0.0.1"} | usual | settings)
 
 
@@ -136,13 +136,13 @@ def test_only_what_is_missing_is_asked_for_again(make_request, method, tmp_path)
 @pytest.mark.parametrize(
     ("wanted", "expected"),
     [
-        (Selection(since=date(2021, 1, 1)), [SECOND]),
-        (Selection(until=date(2020, 1, 2)), [FIRST]),
-        (Selection(since=date(2020, 1, 3), until=date(2021, 5, 31)), []),
-        (Selection(description="prostaa"), [FIRST]),
-        (Selection(listed=(("AccessionNumber", "ACC2"), ("AccessionNumber", "ACC3"))), [SECOND]),
-        (Selection(listed=(("PatientID", "P-1"), ("PatientID", "P-2"))), [FIRST, SECOND]),
-        (Selection(modality="CT"), [FIRST, THIRD]),
+        (StudyQuery(since=date(2021, 1, 1)), [SECOND]),
+        (StudyQuery(until=date(2020, 1, 2)), [FIRST]),
+        (StudyQuery(since=date(2020, 1, 3), until=date(2021, 5, 31)), []),
+        (StudyQuery(description="prostaa"), [FIRST]),
+        (StudyQuery(listed=(("AccessionNumber", "ACC2"), ("AccessionNumber", "ACC3"))), [SECOND]),
+        (StudyQuery(listed=(("PatientID", "P-1"), ("PatientID", "P-2"))), [FIRST, SECOND]),
+        (StudyQuery(modality="CT"), [FIRST, THIRD]),
     ],
 )
 def test_what_is_wanted(make_request, wanted, expected, tmp_path, request):
@@ -183,9 +183,9 @@ def test_the_port_to_listen_on_is_taken(make_request):
 
 def test_services_an_archive_does_not_offer(tmp_path):
     with misbehaving() as server, pytest.raises(PacsError, match=r"does not offer Study Root .* FIND to PROSTAFED"):
-        pull(PullRequest(server, Selection(), tmp_path, SECRET))
+        pull(PullRequest(server, StudyQuery(), tmp_path, SECRET))
     with misbehaving(find=answering(FIRST)) as server, pytest.raises(PacsError, match=r"GET to .*--move"):
-        pull(PullRequest(server, Selection(), tmp_path, SECRET))
+        pull(PullRequest(server, StudyQuery(), tmp_path, SECRET))
 
 
 def test_a_failed_query_is_said_in_our_words(tmp_path):
@@ -195,7 +195,7 @@ def test_a_failed_query_is_said_in_our_words(tmp_path):
         yield status, None
 
     with misbehaving(find=overflow) as server, pytest.raises(PacsError, match=r"0xA700.*Ask for fewer") as error:
-        pull(PullRequest(server, Selection(), tmp_path, SECRET))
+        pull(PullRequest(server, StudyQuery(), tmp_path, SECRET))
     assert "Doe" not in str(error.value)
 
 
@@ -235,7 +235,7 @@ def test_what_was_not_asked_for_is_refused_and_what_comes_twice_is_kept_once(mak
     one, other, mixed = make(make_slice, FIRST, 1), make(make_slice, SECOND, 1), make(make_slice, SECOND, 2)
     mixed.SeriesInstanceUID = one.SeriesInstanceUID
     with misbehaving(find=answering(FIRST), get=sending(other, mixed, one, one)) as server:
-        said = pull(PullRequest(server, Selection(), tmp_path, SECRET))
+        said = pull(PullRequest(server, StudyQuery(), tmp_path, SECRET))
     assert list(instances(tmp_path)) == [f"{FIRST}.1.1"]
     assert len(list(tmp_path.rglob("*.dcm"))) == 1
     assert said["studies"][0] | {"study": ""} == {
@@ -247,7 +247,7 @@ def test_a_compressed_image_stays_compressed(make_slice, tmp_path):
     one = make_slice(StudyInstanceUID=FIRST, SeriesInstanceUID=f"{FIRST}.1", SOPInstanceUID=f"{FIRST}.1.1")
     one.compress(RLELossless, generate_instance_uid=False)
     with misbehaving(find=answering(FIRST, images=1), get=sending(one)) as server:
-        assert pull(PullRequest(server, Selection(), tmp_path, SECRET))["studies"][0]["status"] == "complete"
+        assert pull(PullRequest(server, StudyQuery(), tmp_path, SECRET))["studies"][0]["status"] == "complete"
     (path,) = tmp_path.rglob("*.dcm")
     assert dcmread(path).file_meta.TransferSyntaxUID == RLELossless
     assert dcmread(path).PixelData == one.PixelData
@@ -261,7 +261,7 @@ def test_a_series_is_asked_for_whole_and_then_only_its_missing_instances(make_sl
         return sending(make(make_slice, FIRST, len(asked)))(event)
 
     with misbehaving(find=answering(FIRST), get=get) as server:
-        statuses = [pull(PullRequest(server, Selection(), tmp_path, SECRET))["studies"][0]["status"] for _ in range(3)]
+        statuses = [pull(PullRequest(server, StudyQuery(), tmp_path, SECRET))["studies"][0]["status"] for _ in range(3)]
     assert statuses == ["partial", "complete", "complete"]
     assert asked == [("SERIES", None), ("IMAGE", f"{FIRST}.1.2")]
 
@@ -269,7 +269,7 @@ def test_a_series_is_asked_for_whole_and_then_only_its_missing_instances(make_sl
 def test_a_transfer_that_ends_in_an_error_is_one_studys(make_slice, tmp_path):
     one = make(make_slice, FIRST, 1)
     with misbehaving(find=answering(FIRST, SECOND), get=sending(one, status=0xC512)) as server:
-        said = pull(PullRequest(server, Selection(), tmp_path, SECRET))
+        said = pull(PullRequest(server, StudyQuery(), tmp_path, SECRET))
     assert [study["status"] for study in said["studies"]] == ["failed", "failed"]
     assert said["counts"] == {"studies": 2, "found": 4, "fetched": 0, "present": 0}
 
@@ -284,7 +284,7 @@ def test_a_full_disk_is_said_as_such(make_slice, tmp_path, monkeypatch):
         misbehaving(find=answering(FIRST), get=sending(one)) as server,
         pytest.raises(StorageError, match="no space left"),
     ):
-        pull(PullRequest(server, Selection(), tmp_path, SECRET))
+        pull(PullRequest(server, StudyQuery(), tmp_path, SECRET))
 
 
 def test_over_tls(tmp_path):

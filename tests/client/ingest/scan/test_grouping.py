@@ -29,7 +29,7 @@ def make() -> Make:
         path = Path(f"/root/{number}")
         words = {"words": "t2 tse", "image_type": ("ORIGINAL", "PRIMARY"), "modality": "MR", "manufacturer": ""}
         numbers = {"echo_time_ms": 100.0, "repetition_time_ms": 5e3, "slice_thickness_mm": 3.0, "time_points": 1}
-        rest = {"spacing_between_slices_mm": None, "samples_per_pixel": 1, "transfer_syntax": "", "quantity": ""}
+        rest = {"samples_per_pixel": 1, "transfer_syntax": "", "quantity": ""}
         flags = {"contrast": False, "lossy": False, "burned_in": False, "body_part": "PROSTATE", "patient_sex": "M"}
         of_series = Header(**(words | numbers | rest | flags | (header or {})))
         plane = Slice(

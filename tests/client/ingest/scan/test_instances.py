@@ -79,7 +79,7 @@ def test_a_whole_file(make_slice, read, syntax: str) -> None:
     assert header.words == "t2 tse tra *tse2d1 25 se ir"
     assert header.image_type == ("ORIGINAL", "PRIMARY", "M", "NORM")
     assert (header.echo_time_ms, header.repetition_time_ms) == (100, 5000)
-    assert (header.slice_thickness_mm, header.spacing_between_slices_mm) == (3, 3.3)
+    assert header.slice_thickness_mm == 3
     assert (header.contrast, header.time_points, header.samples_per_pixel) == (True, 2, 1)
     assert (header.lossy, header.burned_in, header.body_part, header.patient_sex) == (False, True, "PROSTATE", "M")
     assert group.slices[0].position_mm == (0, 0, 0)

@@ -31,7 +31,6 @@ def make_header(name: str = "", types: str = "ORIGINAL PRIMARY M", **values: Any
         "echo_time_ms": 100.0,
         "repetition_time_ms": 5000.0,
         "slice_thickness_mm": 3.0,
-        "spacing_between_slices_mm": 3.0,
         "contrast": False,
         "time_points": 1,
         "quantity": "",

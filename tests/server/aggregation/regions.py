@@ -15,8 +15,9 @@ import numpy as np
 
 from prostafed.common.errors import CheckpointError
 from prostafed.common.tensors import Tensors, check_layout
+from prostafed.server.aggregation import exact
 from prostafed.server.aggregation.aggregator import Aggregator, Outcome, Update, measure_step
-from prostafed.server.aggregation.exact import ExactSum, merge
+from prostafed.server.aggregation.exact import ExactSum
 from prostafed.server.aggregation.fedavg import Averaging, add_by_cases, start_averaging, take_means
 from prostafed.server.exchange.admission import RejectedError
 
@@ -55,6 +56,24 @@ def read_sum(tensors: Tensors, expected: ExactSum) -> ExactSum:
         {name: tensors[f"fine.{name}"] for name in expected.coarse},
         {name: Fraction(cases) for name, (cases, _) in counts.items()},
         {name: replies for name, (_, replies) in counts.items()},
+    )
+
+
+def merge(total: ExactSum, part: ExactSum) -> ExactSum:
+    """Return the sum of two sums over the same tensors: that of all their replies, bit for bit. The arrays of `total`
+    are reused. Raises RejectedError where there are too many replies.
+    """
+    for name, count in total.replies.items():
+        if count + part.replies[name] > exact.MOST_REPLIES:
+            raise RejectedError("TOO_MANY", f"{name} would be the sum of more than {exact.MOST_REPLIES} replies")
+    for name in total.coarse:
+        total.coarse[name] += part.coarse[name]
+        total.fine[name] += part.fine[name]
+    return ExactSum(
+        total.coarse,
+        total.fine,
+        {name: weight + part.weights[name] for name, weight in total.weights.items()},
+        {name: count + part.replies[name] for name, count in total.replies.items()},
     )
 
 

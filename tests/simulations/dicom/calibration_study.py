@@ -13,13 +13,13 @@ import numpy.typing as npt
 
 from prostafed.common.shell.files import make_folder
 from prostafed.simulations.dicom.masks import Mask, write_nifti
-from prostafed.simulations.dicom.rtstruct import write_rtstruct
 from prostafed.simulations.dicom.scan import FloatArray, Placement, Scan, Vector, Volume, place
-from prostafed.simulations.dicom.seg import write_seg
 from prostafed.simulations.dicom.style import Identity
 from prostafed.simulations.dicom.styles import STYLES
 from prostafed.simulations.dicom.write import write_study
 from prostafed.simulations.phantom.picai_layout import turn
+from tests.simulations.dicom.rtstruct import write_rtstruct
+from tests.simulations.dicom.seg import write_seg
 
 TUBES = ((700.0, (-14.0, 8.0)), (1300.0, (14.0, 8.0)), (1700.0, (0.0, -10.0)))  # ADC, centre (x, y) in mm
 TUBE_RADIUS_MM = 8.0
