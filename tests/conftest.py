@@ -1,9 +1,14 @@
 """What all tests share."""
 
 import os
+from collections.abc import Iterator
+from concurrent.futures import ProcessPoolExecutor
 from pathlib import Path
+from typing import Any
 
 import pytest
+
+from prostafed.simulations.federation import workers
 
 REPOSITORY = Path(__file__).resolve().parents[1]
 
@@ -15,3 +20,27 @@ def data_folder() -> Path:
     if not folder.is_dir():
         pytest.skip(f"no real files in {folder}: set PROSTAFED_DATA to a folder that holds picai_layout/")
     return folder
+
+
+class _Kept(ProcessPoolExecutor):
+    """A pool that outlives its `with`."""
+
+    def __exit__(self, *error: object) -> None:
+        return None
+
+
+@pytest.fixture(scope="session", autouse=True)
+def one_process_generates() -> Iterator[None]:
+    """All generated cases are made by one process: a new one loads torch, longer than a hospital's cases take."""
+    kept: list[_Kept] = []
+
+    def keep(count: int, **options: Any) -> _Kept:
+        if not kept:
+            kept.append(_Kept(1, **options))
+        return kept[0]
+
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(workers, "ProcessPoolExecutor", keep)
+        yield
+    for pool in kept:
+        pool.shutdown()
