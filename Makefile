@@ -18,7 +18,8 @@ setup: .venv/ready
 demo: setup
 	$(BIN)/prostafed-sim demo
 
-PYTEST := OMP_NUM_THREADS=1 $(BIN)/pytest -n 2 --dist loadgroup --no-loadscope-reorder
+# A file stays on one worker, which makes what its tests share once.
+PYTEST := OMP_NUM_THREADS=1 $(BIN)/pytest -n 2 --dist loadfile --no-loadscope-reorder
 
 test: setup
 	$(PYTEST)

@@ -11,22 +11,13 @@ import pytest
 from prostafed.simulations.federation import workers
 
 REPOSITORY = Path(__file__).resolve().parents[1]
-SHARED = ("integration", "simulations")  # their tests share federations that take long: each room on one worker
-LONGEST_FIRST = (*SHARED, "examples", "faults", "contracts")
+LONGEST_FIRST = ("integration", "simulations", "examples", "faults", "contracts")
 
 
-@pytest.hookimpl(tryfirst=True)
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
-    """Rooms that take longest begin; with several workers a file stays on one, a room that shares a federation too."""
-
-    def find_room(item: pytest.Item) -> str:
-        return item.path.relative_to(REPOSITORY / "tests").parts[0]
-
+    """The rooms that take longest begin: no worker is left alone with a federation in the end."""
     ranks = {room: rank for rank, room in enumerate(LONGEST_FIRST)}
-    items.sort(key=lambda item: ranks.get(find_room(item), len(ranks)))
-    for item in items:
-        room = find_room(item)
-        item.add_marker(pytest.mark.xdist_group(room if room in SHARED else str(item.path)))
+    items.sort(key=lambda item: ranks.get(item.path.relative_to(REPOSITORY / "tests").parts[0], len(ranks)))
 
 
 @pytest.fixture(scope="session")
