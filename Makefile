@@ -5,7 +5,7 @@ PACKAGES := client common server simulations
 TYPES := build/types/prostafed
 export OMP_WAIT_POLICY ?= PASSIVE
 
-.PHONY: setup demo test lint types fmt bench docs clean
+.PHONY: setup demo test test-all lint types fmt bench docs clean
 
 setup: .venv/ready
 
@@ -18,8 +18,14 @@ setup: .venv/ready
 demo: setup
 	$(BIN)/prostafed-sim demo
 
+# A file stays on one worker, which makes what its tests share once.
+PYTEST := OMP_NUM_THREADS=1 $(BIN)/pytest -n 2 --dist loadfile --no-loadscope-reorder
+
 test: setup
-	OMP_NUM_THREADS=1 $(BIN)/pytest -n 2
+	$(PYTEST)
+
+test-all: setup
+	$(PYTEST) -m 'not gpu'
 
 lint: setup
 	$(BIN)/ruff check .

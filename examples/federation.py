@@ -9,7 +9,7 @@ STUDY = {
     "name": "example",
     "data": {"size": [8, 24, 24], "spacing_mm": [6.0, 3.0, 3.0], "test_fraction": 0.4},
     "model": {"width": 4, "resolutions": 3},
-    "stage": [{"kind": "pretrain", "rounds": 2}, {"kind": "finetune", "task": "lesion", "rounds": 4}],
+    "stage": [{"kind": "pretrain", "rounds": 2}, {"kind": "finetune", "task": "lesion", "rounds": 2}],
     "arms": {"compare": ["local"]},
 }
 HOSPITALS = [

@@ -6,7 +6,6 @@ from functools import partial
 import numpy as np
 import numpy.typing as npt
 import torch
-from monai.inferers import sliding_window_inference
 from torch import Tensor, nn
 
 from prostafed.client.training.feed import Feed
@@ -69,6 +68,8 @@ def _logits(network: nn.ModuleDict, task: Task, images: Tensor, window: tuple[in
     size = images.shape[2:]
     if not task.maps or all(voxels <= most for voxels, most in zip(size, window, strict=True)):
         return task.outputs(network, images)
+    from monai.inferers import sliding_window_inference  # loads in seconds
+
     part = [min(pair) for pair in zip(size, window, strict=True)]  # an axis that fits is not padded
     logits: Tensor = sliding_window_inference(
         images, part, sw_batch_size=1, predictor=partial(task.outputs, network), overlap=0.5, mode="gaussian"

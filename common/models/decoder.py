@@ -3,7 +3,6 @@
 from collections.abc import Sequence
 
 import torch
-from monai.networks.blocks import UpSample
 from torch import Tensor, nn
 
 from prostafed.common.models.encoder import Encoder, StagePlan, residual_block
@@ -17,6 +16,8 @@ class UNetDecoder(nn.Module):
     """
 
     def __init__(self, plans: Sequence[StagePlan], norm: str) -> None:
+        from monai.networks.blocks import UpSample  # loads in seconds
+
         super().__init__()
         deep, shallow = list(plans[:0:-1]), list(plans[-2::-1])
         self.ups = nn.ModuleList(

@@ -7,7 +7,6 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 
 import torch
-from monai.networks.blocks import ResidualUnit
 from torch import Tensor, nn
 
 from prostafed.common.imaging.augment import find_present
@@ -62,6 +61,8 @@ def norm_layer(norm: str, channels: int) -> tuple[str, dict[str, object]]:
 
 def residual_block(inputs: int, plan: StagePlan, norm: str, subunits: int = 2, stride: Triple = (1, 1, 1)) -> nn.Module:
     """Return MONAI's residual unit; out of place throughout, so that per-sample gradient hooks work on it."""
+    from monai.networks.blocks import ResidualUnit  # MONAI loads in seconds: who builds no network does not wait
+
     block: nn.Module = ResidualUnit(
         spatial_dims=3,
         in_channels=inputs,

@@ -2,15 +2,20 @@
 
 import json
 import os
+import shutil
 import signal
 import subprocess
 import sys
 import time
+from functools import partial
 from pathlib import Path
 
 import pytest
 
-PROGRAM = Path(sys.executable).parent / "prostafed-sim"
+from tests import programs
+
+PROGRAM = programs.BIN / "prostafed-sim"
+call = partial(programs.call, PROGRAM.name)
 STUDY = """name = "tiny"
 [data]
 size = [8, 24, 24]
@@ -35,13 +40,8 @@ FEDERATION = '[[site]]\nname = "north"\nsource = "phantom"\ncases = 8\n'
 def layout(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """Three generated studies in the PI-CAI layout, written by the command."""
     folder = tmp_path_factory.mktemp("layout")
-    done = call("phantom", "--cases", "3", "--out", str(folder / "generated"), "--json")
-    assert json.loads(done.stdout)["cases"] == 3
+    assert call("phantom", "--cases", 3, "--out", folder / "generated", "--json").json["cases"] == 3
     return folder / "generated"
-
-
-def call(*arguments: str, cwd: Path | None = None) -> subprocess.CompletedProcess[str]:
-    return subprocess.run([PROGRAM, *arguments], capture_output=True, text=True, timeout=300, check=False, cwd=cwd)
 
 
 def write(folder: Path, study: str = STUDY, federation: str = FEDERATION) -> tuple[str, str]:
@@ -52,43 +52,37 @@ def write(folder: Path, study: str = STUDY, federation: str = FEDERATION) -> tup
 
 def fails(code: int, expected: str, *arguments: str) -> None:
     done = call(*arguments, "--json")
-    said = json.loads(done.stdout)
-    assert done.returncode == said["exit_code"] == code, done.stderr
-    assert expected in said["error"]
-    assert expected in done.stderr
-    assert "Traceback" not in done.stderr
+    assert done.code == done.json["exit_code"] == code, done.err
+    assert expected in done.json["error"]
+    assert expected in done.err
 
 
 def test_a_run_ends_with_one_json_object_and_a_report(tmp_path: Path) -> None:
     files = write(tmp_path)
     out = tmp_path / "out"
     done = call("run", *files, "--out", str(out), "--cache", str(tmp_path / "cache"), "--json")
-    assert done.returncode == 0, done.stderr
-    said = json.loads(done.stdout)
+    assert done.code == 0, done.err
+    said = done.json
     assert Path(said["report"]).read_text().startswith("<!DOCTYPE html>")
     assert said["results"]
-    assert "round 3/3" in done.stderr
+    assert "round 3/3" in done.err
     again = call("report", str(out))
-    assert (again.returncode, again.stdout) == (0, f"Report: {out / 'report.html'}\n")
+    assert (again.code, again.out) == (0, f"Report: {out / 'report.html'}\n")
 
 
-def test_the_commands_that_come_next_work_as_printed(tmp_path: Path) -> None:
-    write(tmp_path, STUDY.replace("rounds = 3", "rounds = 1").replace("classify", "lesion"))
-    environment = {**os.environ, "PATH": "/usr/bin:/bin", "PROSTAFED_CACHE": str(tmp_path / "cache")}
-
-    def paste(line: str) -> str:
-        done = subprocess.run(
-            line, shell=True, cwd=tmp_path, env=environment, capture_output=True, text=True, timeout=300, check=True
-        )
-        return done.stdout
-
-    said = paste(f"{PROGRAM} run study.toml federation.toml --out 'my runs/first'")
-    report, _, *commands = said.splitlines()
+def test_the_commands_that_come_next_work_as_printed(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    files = write(tmp_path, STUDY.replace("rounds = 3", "rounds = 1").replace("classify", "lesion"))
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.setenv("PATH", "/usr/bin:/bin")
+    ran = call("run", *(Path(file).name for file in files), "--out", "my runs/first", "--cache", tmp_path / "cache")
+    report, _, *commands = ran.out.splitlines()
     assert report.startswith("Report: ")
     assert [line.split()[1] for line in commands] == ["export", "phantom", "predict"]
-    exported, _, predicted = map(paste, commands)
-    assert "It holds the heads of north." in exported
-    assert "2 of 2 studies predicted" in predicted
+    export, phantom, predict = commands
+    exported = subprocess.run(export, shell=True, capture_output=True, text=True, timeout=300, check=True)
+    assert "It holds the heads of north." in exported.stdout
+    assert programs.paste(phantom).code == 0
+    assert "2 of 2 studies predicted" in programs.paste(predict).out
     assert len(list(tmp_path.glob("my runs/first/predictions/*/heat_map.dcm"))) == 2
 
 
@@ -116,14 +110,14 @@ def test_mistakes_are_one_sentence_before_anything_trains(tmp_path: Path) -> Non
 
 def test_a_study_without_adc_is_left_out_and_said(tmp_path: Path, layout: Path) -> None:
     copy = tmp_path / "copy"
-    subprocess.run(["cp", "-r", layout, copy], check=True)
+    shutil.copytree(layout, copy)
     gone = sorted(copy.rglob("*_adc.mha"))[0]
     gone.unlink()
     files = write(tmp_path, federation=f'[[site]]\nname = "site"\nsource = "picai"\nroot = "{copy}"\n')
     out = tmp_path / "out"
     done = call("run", *files, "--out", str(out), "--cache", str(tmp_path / "cache"))
-    assert done.returncode == 0, done.stderr
-    assert "left out: NO_ADC" in done.stderr
+    assert done.code == 0, done.err
+    assert "left out: NO_ADC" in done.err
     assert json.loads((out / "federation.json").read_text())["sites"][0]["cases"] == 2
     report = (out / "report.html").read_text()
     assert "1 study left out" in report
@@ -132,7 +126,7 @@ def test_a_study_without_adc_is_left_out_and_said(tmp_path: Path, layout: Path) 
 
 def test_a_site_without_any_usable_study_stops_the_run(tmp_path: Path, layout: Path) -> None:
     copy = tmp_path / "copy"
-    subprocess.run(["cp", "-r", layout, copy], check=True)
+    shutil.copytree(layout, copy)
     for path in copy.rglob("*_adc.mha"):
         path.unlink()
     files = write(tmp_path, federation=f'[[site]]\nname = "site"\nsource = "picai"\nroot = "{copy}"\n')
@@ -156,13 +150,13 @@ def test_ctrl_c_in_a_round_leaves_a_run_that_goes_on(tmp_path: Path) -> None:
     assert "Traceback" not in stderr
     assert not list(out.rglob("*.part"))
     assert json.loads((out / "run.json").read_text())["state"] == "interrupted"
-    assert call("report", str(out)).returncode == 0, "an interrupted run has a report"
+    assert call("report", str(out)).code == 0, "an interrupted run has a report"
 
 
 def test_a_killed_run_goes_on_to_the_same_bytes(tmp_path: Path) -> None:
     files = write(tmp_path, STUDY.replace("rounds = 3", "rounds = 12"))
     cache = ("--cache", str(tmp_path / "cache"))
-    assert call("run", *files, "--out", str(tmp_path / "whole"), *cache).returncode == 0
+    assert call("run", *files, "--out", str(tmp_path / "whole"), *cache).code == 0
     out = tmp_path / "killed"
     process = subprocess.Popen([PROGRAM, "run", *files, "--out", out, *cache], stderr=subprocess.DEVNULL)
     rounds = out / "arms" / "federated" / "rounds.jsonl"
@@ -172,8 +166,8 @@ def test_a_killed_run_goes_on_to_the_same_bytes(tmp_path: Path) -> None:
     assert 4 <= len(rounds.read_text().splitlines()) < 13
     (out / "arms" / ".model.safetensors.x.part").write_text("half")
     done = call("run", *files, "--out", str(out), *cache, "--resume")
-    assert done.returncode == 0, done.stderr
-    assert "round 2/12" not in done.stderr, "finished rounds are not run again"
+    assert done.code == 0, done.err
+    assert "round 2/12" not in done.err, "finished rounds are not run again"
     for name in ("model.safetensors", "metrics.csv", "predictions.jsonl"):
         assert (out / name).read_bytes() == (tmp_path / "whole" / name).read_bytes(), name
     assert not list(out.rglob("*.part"))
@@ -190,8 +184,8 @@ def wait_for_rounds(process: subprocess.Popen[str] | subprocess.Popen[bytes], ro
 def test_every_command_has_help_and_does_not_load_torch_for_it() -> None:
     for command in ("demo", "run", "phantom", "report", "export"):
         done = call(command, "--help")
-        assert done.returncode == 0
-        assert "--json" in done.stdout
+        assert done.code == 0
+        assert "--json" in done.out
     modules = ", ".join(f"prostafed.{room}.cli" for room in ("simulations", "server", "client"))
     code = f"import sys, {modules}; print('torch' in sys.modules)"
     loaded = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)

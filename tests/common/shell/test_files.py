@@ -1,10 +1,11 @@
 """Files are whole or absent, and a disk that does not take them is one sentence."""
 
+import json
 import os
 import re
+import resource
 import subprocess
 import sys
-import textwrap
 from collections.abc import Callable
 from pathlib import Path
 
@@ -93,29 +94,37 @@ WRITERS: dict[str, Callable[[Path], object]] = {
 }
 
 
-@pytest.mark.parametrize("name", WRITERS)
-def test_a_disk_that_is_full_is_one_sentence(name: str, tmp_path: Path) -> None:
-    """In a process whose files cannot grow beyond 20 kB, as on a disk that is full; everything else may still work."""
-    script = f"""
-        import resource
-        from pathlib import Path
-        from prostafed.common.errors import StorageError
-        from tests.common.shell.test_files import WRITERS
-        path = Path({str(tmp_path)!r}) / {name!r}
-        resource.setrlimit(resource.RLIMIT_FSIZE, (20_000, 20_000))
+def write_all(folder: Path) -> None:
+    """Call every writer where no file can grow beyond 20 kB, as on a disk that is full; print what each said."""
+    resource.setrlimit(resource.RLIMIT_FSIZE, (20_000, 20_000))
+    said = {}
+    for name, write in WRITERS.items():
+        (folder / name).mkdir()
         try:
-            WRITERS[{name!r}](path)
+            write(folder / name / name)
         except StorageError as error:
-            print("SAID", error)
-        """
-    ran = subprocess.run([sys.executable, "-c", textwrap.dedent(script)], capture_output=True, text=True, check=False)
+            said[name] = str(error)
+    print(json.dumps(said))
+
+
+@pytest.fixture(scope="module")
+def full_disk(tmp_path_factory: pytest.TempPathFactory) -> tuple[Path, dict[str, str]]:
+    """The folder in which every writer, in a process of its own, met a full disk, and what each said."""
+    folder = tmp_path_factory.mktemp("full")
+    script = f"from tests.common.shell.test_files import Path, write_all; write_all(Path({str(folder)!r}))"
+    ran = subprocess.run([sys.executable, "-c", script], capture_output=True, text=True, check=False)
     assert ran.returncode == 0, ran.stderr
-    said = ran.stdout.partition("SAID ")[2].strip()
-    where = re.escape(str(tmp_path))
+    return folder, json.loads(ran.stdout)
+
+
+@pytest.mark.parametrize("name", WRITERS)
+def test_a_disk_that_is_full_is_one_sentence(name: str, full_disk: tuple[Path, dict[str, str]]) -> None:
+    folder, said = full_disk[0] / name, full_disk[1][name]
+    where = re.escape(str(folder))
     assert re.fullmatch(
         rf"Cannot write into {where}\S* \(.*; [0-9.]+ GB are free there\)\. Make room, .*what is done is kept\.", said
-    ), ran
-    left = [path.stat().st_size for path in tmp_path.iterdir()]
+    ), said
+    left = [path.stat().st_size for path in folder.iterdir()]
     assert sum(left) == (20_000 if name in ("fill", "log") else 0), left  # their callers know what to do with half
 
 

@@ -3,9 +3,7 @@
 import csv
 import json
 import shutil
-import subprocess
-import sys
-from pathlib import Path
+from functools import partial
 
 import numpy as np
 import pytest
@@ -21,6 +19,7 @@ from prostafed.common.imaging.cases import Grid
 from prostafed.simulations.dicom.layout import write_dicom_layout
 from prostafed.simulations.phantom.picai_layout import Emulation, write_picai_layout
 from prostafed.simulations.phantom.settings import Readers, Scanner
+from tests import programs
 
 CASES = 2
 FAST = {"readers": Readers(count=2), "field_of_view_mm": 130.0}
@@ -152,15 +151,11 @@ def test_it_says_that_it_is_generated(layout):
     assert settings["dicom"] == layout.name
 
 
-def call(*arguments):
-    program = Path(sys.executable).parent / "prostafed-sim"
-    return subprocess.run([program, "phantom", *arguments], capture_output=True, text=True, timeout=120, check=False)
-
-
 def test_the_command(tmp_path):
-    done = call("--cases", "1", "--out", str(tmp_path / "out"), "--dicom", "enhanced", "--json")
-    assert done.returncode == 0, done.stderr
-    assert json.loads(done.stdout) == {
+    call = partial(programs.call, "prostafed-sim", "phantom")
+    done = call("--cases", "1", "--out", tmp_path / "out", "--dicom", "enhanced", "--json")
+    assert done.code == 0, done.err
+    assert done.json == {
         "cases": 1, "dicom": "enhanced", "generated": True, "out": str(tmp_path / "out"),
     }  # fmt: skip
     assert json.loads((tmp_path / "out" / "GENERATED.json").read_text())["scanner"]["vendor"] == "philips"
@@ -169,6 +164,6 @@ def test_the_command(tmp_path):
         (("--dicom", "simens"), "did you mean 'siemens'"),
         (("--dicom", "ge", "--vendor", "uih"), "Drop one"),
     ):
-        done = call("--cases", "1", "--out", str(tmp_path / "other"), *arguments)
-        assert done.returncode == 2
-        assert expected in done.stderr
+        done = call("--cases", "1", "--out", tmp_path / "other", *arguments)
+        assert done.code == 2
+        assert expected in done.err
