@@ -10,6 +10,7 @@ import numpy.typing as npt
 import torch
 
 from prostafed.common.aggregation import AGGREGATORS
+from prostafed.common.errors import ConfigurationError
 from prostafed.common.exchange.arrays import Layout
 from prostafed.common.exchange.compression import list_slots
 from prostafed.common.study import parse_study
@@ -33,7 +34,10 @@ def allow(canonical: str, number: int) -> Allowance:
     """
     study = parse_study(canonical)
     stage = study.stage[number - 1]
-    with torch.device("meta"):
+    try:
+        with torch.device("meta"):
+            network = build_stage_network(study, number)
+    except (NotImplementedError, RuntimeError):  # it needs values while it is built
         network = build_stage_network(study, number)
     tensors = {name: _outline(tensor) for name, tensor in network.state_dict().items()}
     update = list_update(tensors, shared_names(network, stage), AGGREGATORS[stage.aggregate].sends)
@@ -45,6 +49,11 @@ def list_update(network: Mapping[str, npt.NDArray[Any]], shared: Iterable[str], 
     is sent beside them, as many of their kind under it as are floating.
     """
     layout = {name: network[name] for name in shared}
+    if sends and (taken := [name for name in network if name.startswith(sends)]):
+        raise ConfigurationError(
+            f"The study's aggregator sends '{sends}' beside the network, which has a tensor {taken[0]}. Choose another "
+            "prefix in its line of AGGREGATORS."
+        )
     floating = [name for name, array in layout.items() if np.issubdtype(array.dtype, np.floating)]
     return layout | ({sends + name: layout[name] for name in floating} if sends else {})
 

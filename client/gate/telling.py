@@ -12,15 +12,35 @@ from prostafed.common.metrics.small_cells import is_small, list_tellable
 from prostafed.common.metrics.summary import LESIONS, LOSS, POSITIVES, WITHHELD, N, find_small, summarise
 
 
+def counts_few(records: Sequence[CaseRecord], counted: Callable[[CaseRecord], Sequence[bool]], minimum: int) -> bool:
+    """Return whether one of the facts `counted` is true, or untrue, of fewer than `minimum` patients, but not of none:
+    of a network that says one thing of all, a mean over them then counts these few.
+    """
+    groups: dict[tuple[int, bool], set[str]] = {}
+    for record in records:
+        for fact in enumerate(counted(record)):
+            groups.setdefault(fact, set()).add(record.patient_id)
+    return is_small([len(patients) for patients in groups.values()], minimum)
+
+
 def describe(
-    predictions: Sequence[CasePrediction], seed: int, minimum: int, *, diagnoses: bool = True, histograms: bool = False
+    predictions: Sequence[CasePrediction],
+    seed: int,
+    minimum: int,
+    *,
+    diagnoses: bool = True,
+    histograms: bool = False,
+    measures: bool = True,
 ) -> dict[str, float]:
     """Return what may be told of `predictions`, by name: "n" cases, "positives" of them, statistics with their
     intervals and, where asked for, histograms; "withheld/GROUP" -> `minimum` where a group of patients is too small.
 
-    Without `diagnoses` nothing is told that gives away how many patients have csPCa.
+    Without `diagnoses` nothing is told that gives away how many patients have csPCa, without `measures` nothing of
+    what the task measures of a case.
     """
     small = find_small(predictions, minimum)
+    if not measures and N not in small:
+        small |= {name for each in predictions for name in each.measures}
     labels = [each.label for each in predictions if each.label is not None]
     if labels and not diagnoses and N not in small:
         small |= {POSITIVES, LESIONS}  # who has a lesion has csPCa
@@ -39,16 +59,18 @@ def describe(
 
 
 def describe_loss(
-    loss: float, learnt: Sequence[CaseRecord], minimum: int, *, teaches_cspca: bool, diagnoses: bool
+    loss: float,
+    learnt: Sequence[CaseRecord],
+    counted: Callable[[CaseRecord], Sequence[bool]],
+    minimum: int,
+    *,
+    diagnoses: bool = True,
 ) -> dict[str, float]:
-    """Return the mean loss over the cases `learnt`, or, of too few patients, that it is withheld; so it is where few of
-    them have csPCa, or few have none, and the loss `teaches_cspca`: of a network that always says the same it counts
-    them. Without `diagnoses` nothing is told that does.
+    """Return the mean loss over the cases `learnt`, or, of too few patients, or where one of the facts `counted` is of
+    too few, that it is withheld; so it is without `diagnoses`.
     """
-    counts = [len({record.patient_id for record in learnt})]
-    if teaches_cspca:
-        counts += count_patients(learnt, CSPCA).values()
-    if is_small(counts, minimum) or (teaches_cspca and not diagnoses):
+    patients = len({record.patient_id for record in learnt})
+    if not diagnoses or is_small([patients], minimum) or counts_few(learnt, counted, minimum):
         return {f"{WITHHELD}/{LOSS}": float(minimum)}
     return {LOSS: loss}
 

@@ -7,7 +7,7 @@ from pathlib import Path
 
 from prostafed.client.gate.allowance import allow
 from prostafed.client.gate.release import Released, release
-from prostafed.client.gate.telling import describe, list_told_splits
+from prostafed.client.gate.telling import counts_few, describe, list_told_splits
 from prostafed.client.gate.told import tell_once
 from prostafed.client.rounds.job import Job, open_job
 from prostafed.client.rounds.local_round import train_round
@@ -38,7 +38,8 @@ def _answer(workplace: Workplace, request: Request) -> tuple[Reply, Layout]:
     """Return the answer, and the tensors that may be in it."""
     if request.action == "train":
         job = open_job(workplace, request)
-        return _train(job), allow(workplace.study.canonical(), request.stage).payload
+        payload = allow(workplace.study.canonical(), request.stage).payload  # known before anything is trained
+        return _train(job), payload
     if request.action == "evaluate":
         return _evaluate(open_job(workplace, request)), NOTHING
     return _introduce(workplace), NOTHING
@@ -91,7 +92,16 @@ def _assess_splits(job: Job) -> Reply:
         feed = workplace.feed(workplace.splits[split])
         predictions = assess(network, task, feed, job.stage.batch_size, workplace.machine)
         write_predictions(job.folder / f"predictions-{split}.jsonl", predictions)
-        told = describe(predictions, seed, site.minimum_cell, diagnoses=split in telling, histograms=split == "test")
+        judged = [records[index] for index in workplace.splits[split] if task.usable(records[index])]
+        few = counts_few(judged, task.counted, site.minimum_cell) or (task.teaches_cspca and split not in telling)
+        told = describe(
+            predictions,
+            seed,
+            site.minimum_cell,
+            diagnoses=split in telling,
+            histograms=split == "test",
+            measures=not few,
+        )
         cases += int(told.get(N, 0))
         metrics |= {f"{split}/{name}": value for name, value in told.items()}
     return Reply(site.name, request.study_hash, request.stage, request.round, cases, metrics=metrics)

@@ -121,5 +121,5 @@ def _tell_loss(job: Job, loss: float) -> dict[str, float]:
     if objective.teaches_cspca and site.share_cohort:
         told = "train" in list_told_splits(records, place.splits, objective.usable, site.minimum_cell)
     learnt = [records[index] for index in job.chosen]
-    of_loss = describe_loss(loss, learnt, site.minimum_cell, teaches_cspca=objective.teaches_cspca, diagnoses=told)
+    of_loss = describe_loss(loss, learnt, objective.counted, site.minimum_cell, diagnoses=told)
     return {f"train/{name}": value for name, value in of_loss.items()}

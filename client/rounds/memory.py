@@ -64,12 +64,15 @@ def recall(folder: Path, round_number: int, study_hash: str) -> Memory | None:
     """Return what was kept after the last round up to `round_number`, None if nothing was; raises CheckpointError on a
     foreign study.
     """
-    rounds = [number for number in _remembered(folder) if number <= round_number]
-    if not rounds:
+    remembered = _remembered(folder)
+    rounds = [number for number in remembered if number <= round_number]
+    if not remembered:
         return None
-    tensors, metadata = read_checkpoint(_round_file(folder, max(rounds)))
+    tensors, metadata = read_checkpoint(remembered[max(rounds, default=max(remembered))])
     if metadata.get("study_hash") != study_hash:
         raise CheckpointError(f"The memory in {folder} belongs to another study. Start the run under another name.")
+    if not rounds:
+        return None
     parts: dict[str, Tensors] = {part.name: {} for part in fields(Memory)}
     for name, array in tensors.items():
         part, found, rest = name.partition("/")
@@ -120,13 +123,15 @@ def find_partial(folder: Path, round_number: int) -> dict[str, Any] | None:
     """Return the round in the making, with tensors on the CPU, None where there is none that can be read."""
     path = _partial_file(folder, round_number)
     try:
-        partial: dict[str, Any] = torch.load(path, map_location="cpu", weights_only=True)
+        partial = torch.load(path, map_location="cpu", weights_only=True)
+        if isinstance(partial, dict):
+            return partial
+        raise ValueError("expected a dictionary")
     except FileNotFoundError:
         return None
-    except (OSError, RuntimeError, EOFError, pickle.UnpicklingError):
+    except (OSError, RuntimeError, EOFError, ValueError, pickle.UnpicklingError):
         logger.warning("The round in the making, %s, cannot be read; the round starts from its beginning.", path)
         return None
-    return partial
 
 
 def tidy(folder: Path, round_number: int = 0) -> None:

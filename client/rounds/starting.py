@@ -5,11 +5,13 @@ from dataclasses import dataclass
 
 from torch import nn
 
+from prostafed.client.gate.allowance import allow
 from prostafed.client.rounds.job import Job
 from prostafed.client.rounds.memory import Memory, recall, stage_folder
 from prostafed.client.training.rules import build_rule
 from prostafed.client.training.rules.rule import RoundInput, Rule
 from prostafed.common.aggregation import AGGREGATORS
+from prostafed.common.errors import CheckpointError
 from prostafed.common.exchange.messages import MOST_ROUNDS
 from prostafed.common.ssl.targets import follow
 from prostafed.common.study.network import build_stage_network, shared_names
@@ -75,6 +77,12 @@ def _receive(job: Job) -> tuple[nn.ModuleDict, tuple[str, ...], Tensors]:
     network = build_stage_network(job.workplace.study, job.request.stage)
     sent, prefix = job.request.tensors, AGGREGATORS[job.stage.aggregate].sends
     extra = {name: array for name, array in sent.items() if prefix and name.startswith(prefix)}
+    allowed = allow(job.workplace.study.canonical(), job.request.stage).update
+    for name, array in extra.items():
+        if name not in allowed or (array.shape, array.dtype) != (allowed[name].shape, allowed[name].dtype):
+            raise CheckpointError(
+                f"The request brings {name}, {array.dtype} {array.shape}, which does not fit the study."
+            )
     write_tensors(network, {name: array for name, array in sent.items() if name not in extra})
     return network, tuple(sorted(shared_names(network, job.stage))), extra
 

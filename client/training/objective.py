@@ -1,6 +1,6 @@
 """What a network learns in a stage, as a value: pretraining with a method, fine-tuning for a task."""
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -36,6 +36,7 @@ class Objective:
     after_step: Callable[[Any], None] = lambda network: None
     targets: Mapping[str, str] = field(default_factory=dict)
     teaches_cspca: bool = False
+    counted: Callable[[CaseRecord], Sequence[bool]] = lambda record: ()
 
 
 def pretraining(method: Method) -> Objective:
@@ -78,4 +79,6 @@ def finetuning(task: Task) -> Objective:
 
         return part_loss
 
-    return Objective(task.usable, True, batch_loss, divisible=True, teaches_cspca=task.teaches_cspca)
+    return Objective(
+        task.usable, True, batch_loss, divisible=True, teaches_cspca=task.teaches_cspca, counted=task.counted
+    )

@@ -4,6 +4,7 @@ by it.
 
 from dataclasses import dataclass
 from functools import cache
+from math import isfinite
 
 from prostafed.common.imaging.folds import SPLITS
 from prostafed.common.metrics.cohort import COHORT_KEYS
@@ -29,7 +30,7 @@ class Range:
 
     def holds(self, value: float) -> bool:
         """Whether `value` lies in the range; NaN and infinity never do."""
-        return self.least <= value <= self.most and (not self.whole or float(value).is_integer())
+        return self.least <= value <= self.most and isfinite(value) and (not self.whole or float(value).is_integer())
 
 
 _COUNT = Range(0, MOST_COUNTED, whole=True)

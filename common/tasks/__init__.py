@@ -50,5 +50,12 @@ def build_task(name: str) -> Task:
 
 
 def list_measures(names: Iterable[str]) -> dict[str, Measure]:
-    """Return the measures that the tasks of these `names` bring along, by name."""
-    return {name: measure for task in names for name, measure in build_task(task).measures.items()}
+    """Return the measures that the tasks of these `names` bring along, by name; raises ConfigurationError where two
+    tasks call different ones alike.
+    """
+    found: dict[str, Measure] = {}
+    for task in names:
+        for name, measure in build_task(task).measures.items():
+            if found.setdefault(name, measure) != measure:
+                raise ConfigurationError(f"The task '{task}' calls a measure '{name}', as another does. Rename it.")
+    return found

@@ -29,6 +29,7 @@ def build() -> Task:
         usable=lambda record: record.cspca is not None,
         targets=_targets,
         teaches_cspca=True,
+        counted=lambda record: (bool(record.cspca),),
         outputs=_outputs,
         channels=("csPCa in the case",),
         loss=lambda logits, target: binary_cross_entropy_with_logits(logits, target.to(logits), reduction="none"),

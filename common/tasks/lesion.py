@@ -58,6 +58,7 @@ def build() -> Task:
         usable=lambda record: "lesion" in record.masks and record.cspca is not None,
         targets=lambda records, masks: (masks[:, [LESION]] > 0).float(),
         teaches_cspca=True,
+        counted=lambda record: (bool(record.cspca),),
         outputs=lambda network, images: network["head"](network["encoder"](images)),
         channels=("csPCa at the voxel",),
         loss=lambda logits, target: lesion_loss(logits.float(), target),

@@ -55,6 +55,7 @@ def build() -> Task:
         usable=lambda record: bool(record.pirads_reads),
         targets=lambda records, masks: torch.tensor([count_votes(record.pirads_reads) for record in records]),
         teaches_cspca=False,
+        counted=_count_grades,
         outputs=_outputs,
         channels=tuple(f"PI-RADS >= {threshold}" for threshold in THRESHOLDS),
         loss=lambda logits, votes: ordinal_loss(logits.float(), votes.to(logits.device)),
@@ -81,6 +82,12 @@ def _read(cumulative: npt.NDArray[np.float32], rule: CandidateRule) -> Answer:
         for grade, share in zip(THRESHOLDS, cumulative, strict=True)
     )
     return Answer(float(cumulative[SUSPICIOUS]), shares)
+
+
+def _count_grades(record: CaseRecord) -> list[bool]:
+    """Return whether any, and whether every reader gave at least each of THRESHOLDS."""
+    votes = count_votes(record.pirads_reads)
+    return [*(share > 0 for share in votes), *(share == 1 for share in votes)]
 
 
 def _outputs(network: nn.ModuleDict, images: Tensor) -> Tensor:

@@ -30,6 +30,7 @@ class Task:
     usable         whether a case carries what the task learns from
     targets        (records, masks (batch, MASKS, z, y, x)) -> target
     teaches_cspca  whether targets tell who has csPCa
+    counted        yes-or-no facts of a patient that a number over patients counts where a network says one thing of all
     outputs        (network, images (batch, sequence, z, y, x)) -> logits; those of the kinds "heat map" and
                    "structures" are maps, (batch, channel, z, y, x) on the images' own grid, others (batch, ...)
     channels       the meaning of each of the logits' channels
@@ -61,6 +62,7 @@ class Task:
     metrics: tuple[str, ...]
     sentence: str
     says: str
+    counted: Callable[[CaseRecord], Sequence[bool]] = lambda record: ()
     measures: Mapping[str, Measure] = field(default_factory=dict)
     limits: tuple[str, ...] = ()
 
@@ -91,5 +93,5 @@ class Task:
         for name, measure in self.measures.items():
             if name in _TAKEN or not _NAME.fullmatch(name) or name.endswith(("_low", "_high")):
                 raise ValueError(f"expected a measure's name in small letters that no other has, found '{name}'")
-            if not measure.label or not measure.meaning or not measure.least < measure.most < np.inf:
+            if not measure.label or not measure.meaning or not -np.inf < measure.least < measure.most < np.inf:
                 raise ValueError(f"expected the measure '{name}' to have a label, a meaning and a range")

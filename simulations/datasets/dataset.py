@@ -78,13 +78,14 @@ def import_cases(
 def list_studies(dataset: Dataset, root: Path) -> tuple[StudyFiles, ...]:
     """Return all studies below `root` by case id, with their source; raises DataError where they do not fit the set."""
     try:
-        found = dataset.list_files(root)
+        studies = sorted(dataset.list_files(root), key=lambda study: study.record.case_id)
+        if not studies:
+            raise ValueError("no study")
     except (AttributeError, LookupError, OSError, TypeError, ValueError) as error:
         raise DataError(
             f"{root}: expected {dataset.title}, found files that cannot be listed ({type(error).__name__}: {error}). "
             f"Compare them with `prostafed-sim datasets {dataset.name}`."
         ) from error
-    studies = sorted(found, key=lambda study: study.record.case_id)
     for study, following in zip(studies, [*studies[1:], None], strict=True):
         record = study.record
         if following is not None and record.case_id == following.record.case_id:

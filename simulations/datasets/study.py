@@ -105,8 +105,7 @@ def read_images(study: StudyFiles, selection: Selection, advice: str) -> dict[st
             images[name] = read_volume(path, study.record.case_id, name)
         elif path is not None and name not in selection.allow_missing:
             raise DataError(
-                f"{MISSING[name]} case={study.record.case_id}: expected {path.relative_to(selection.root)}, found no "
-                f"such file; {advice}"
+                f"{MISSING[name]} case={study.record.case_id}: expected {path}, found no such file; {advice}"
             )
     return images
 
