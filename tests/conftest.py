@@ -22,7 +22,7 @@ def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
 
 
 def pytest_collection_finish() -> None:
-    """What is loaded by now stays: the collector of garbage need not walk through torch and all tests again and again."""
+    """What is loaded by now stays: the collector of garbage need not walk through torch again and again."""
     gc.collect()
     gc.freeze()
 
