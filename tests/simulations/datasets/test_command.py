@@ -8,7 +8,7 @@ from pathlib import Path
 import pytest
 
 from prostafed.simulations.datasets import DATASETS, load_dataset
-from prostafed.simulations.datasets.describe import MOST_SHOWN
+from prostafed.simulations.datasets.survey import MOST_SHOWN
 
 PROGRAM = Path(sys.executable).parent / "prostafed-sim"
 
