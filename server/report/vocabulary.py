@@ -20,7 +20,7 @@ class Arm:
     runs: str = "one"  # federations run for it: "one", "per site", or "none" where it is made of other arms' models
 
     @property
-    def line(self) -> dict[str, str]:
+    def line(self) -> dict[str, Any]:
         """Return how its line is drawn, for matplotlib."""
         return {"color": self.colour, "marker": self.marker, "linestyle": self.dash}
 
