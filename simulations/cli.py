@@ -141,7 +141,7 @@ def datasets(
     as_json: Json = False,
 ) -> None:
     """Describe the public sets of prostate MRI and where to get them, or check a folder that holds one."""
-    from prostafed.simulations.datasets.describe import describe_dataset, describe_survey
+    from prostafed.simulations.datasets.survey import describe_dataset, describe_survey, survey_folder
 
     known = [load_dataset(each) for each in (DATASETS if name is None else (name,))]
     if root is None:
@@ -150,8 +150,6 @@ def datasets(
         return
     if name is None:
         raise ConfigurationError(f"--root needs the name of a set: one of {', '.join(DATASETS)}.")
-    from prostafed.simulations.datasets.survey import survey_folder
-
     survey = survey_folder(name, root)
     if as_json:
         print_json({"dataset": name, "root": str(root), **asdict(survey)})

@@ -22,15 +22,14 @@ def predict(
 ) -> None:
     """Let a model read the studies of a PACS export and write its findings as DICOM. Exit 1: it refused some."""
     from prostafed.client import predict_studies
-    from prostafed.client.commands.show import showing
+    from prostafed.client.commands.show import list_findings, showing
     from prostafed.client.site.site_file import read_site_file
 
     settings = read_site_file(site_file)
     with showing("Predicting") as on_study:
         found = predict_studies(settings, model, out, dicom, series_map, on_study)
     print_result(found, show_predictions(found, out), as_json)
-    said = [*found["findings"], *(each for study in found["studies"] for each in study["findings"])]
-    if any(each["severity"] == "F" for each in said):
+    if any(each["severity"] == "F" for each in list_findings(found)):
         raise typer.Exit(1)
 
 

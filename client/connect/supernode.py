@@ -46,20 +46,20 @@ def start_node(
         raise ConfigurationError(
             f"The path {site_file} holds an apostrophe, which Flower cannot take. Rename the folder."
         )
-    logs = site_file.parent / "logs"
+    log = site_file.parent / "logs" / "supernode.log"
     with scratch_folder() as scratch, suppress(KeyboardInterrupt), interrupted_by_sigterm(), children() as started:
-        written = _size(logs / "supernode.log")
+        written = log.stat().st_size if log.exists() else 0
         authority, folder = root_certificates.resolve(), Path(scratch)
         _start_programs(site_file, superlink, authority, key=key.resolve(), scratch=folder, started=started)
         ready = False
         while True:
-            if started[0].process.poll() is not None and _said(logs / "supernode.log", written, _REFUSED):
+            if started[0].process.poll() is not None and _said(log, written, _REFUSED):
                 raise ConfigurationError(
                     f"The coordinator {superlink} refused the key {key}. Ask it to enrol {key}.pub; if it has, this "
                     "site may still count as connected from before: start again after a minute."
                 )
             require_alive(started)
-            if not ready and _said(logs / "supernode.log", written, _ACCEPTED):
+            if not ready and _said(log, written, _ACCEPTED):
                 ready = True
                 if on_ready:
                     on_ready()
@@ -82,10 +82,6 @@ def _start_programs(
     logs = site_file.parent / "logs"
     started.append(start_child("The SuperNode", node, logs / "supernode.log", environment, scratch))
     started.append(start_child("The SuperExec", executor, logs / "clientapp.log", environment, scratch))
-
-
-def _size(log: Path) -> int:
-    return log.stat().st_size if log.exists() else 0
 
 
 def _said(log: Path, since: int, text: str) -> bool:

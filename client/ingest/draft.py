@@ -9,8 +9,7 @@ from typing import Any
 
 from prostafed.client.ingest.patients import find_shared_numbers
 from prostafed.client.ingest.records import DicomStudy
-from prostafed.client.manifest.rows import STUDIES
-from prostafed.client.manifest.write import create_tables
+from prostafed.client.manifest.rows import STUDIES, create_tables
 from prostafed.client.site.identity import make_pseudonym
 from prostafed.common.errors import DataError
 from prostafed.common.shell.files import is_text, write_text

@@ -6,7 +6,7 @@ import json
 import re
 from collections import Counter
 from collections.abc import Iterable, Mapping, Sequence
-from dataclasses import asdict, dataclass, field
+from dataclasses import asdict, dataclass, field, replace
 from importlib.metadata import version
 from pathlib import Path
 from typing import Any
@@ -53,7 +53,8 @@ class Planning:
 def make_plans(site: Planning, studies: Sequence[DicomStudy], uses: Mapping[str, str]) -> list[Plan]:
     """Return a plan per study, and per row of the manifest without DICOM, by case id."""
     rows = {row.case_id: row for row in site.manifest.studies}
-    by_folder = {_locate_dicom(site, row): row for row in site.manifest.studies if row.dicom_dir}
+    named = [(row.dicom_dir.replace("\\", "/"), row) for row in site.manifest.studies if row.dicom_dir]
+    by_folder = {(site.dicom or Path()) / folder: row for folder, row in named}
     found = [(make_pseudonym(site.secret, "study", study.uid), study) for study in studies]
     rows_of = {case_id: row for case_id, study in found if (row := rows.get(case_id) or _find_row(by_folder, study))}
     shared = Counter(row.case_id for row in rows_of.values())
@@ -82,7 +83,7 @@ def _plan_study(
         )
         findings += (make_finding(case_id, "SEVERAL_STUDIES", text),)
     if known.description.get("age") is None and study.patient_age is not None:
-        known = _with_age(known, float(study.patient_age))
+        known = replace(known, description={**known.description, "age": float(study.patient_age)})
     paths = sorted({each.path for series in study.series for each in series.slices})
     names = {name_series(site.secret, series) for series in study.series}
     own_uses = {series: use for series, use in uses.items() if series in names}
@@ -132,10 +133,6 @@ def _know(site: Planning, case_id: str, patient_key: str, row: StudyRow | None) 
     return Known(case_id, patient_id, site.center, description, masks), find_mistakes(site.manifest, row, case_id)
 
 
-def _with_age(known: Known, age: float) -> Known:
-    return Known(known.case_id, known.patient_id, known.center, {**known.description, "age": age}, known.masks)
-
-
 def _describe_masks(site: Planning, row: StudyRow) -> MaskFiles | None:
     columns = {"gland": row.gland_mask, "zones": row.zones_mask, "lesion": row.lesion_mask}
     files = {name: _locate(site, value) for name, value in columns.items() if value}
@@ -154,10 +151,6 @@ def _locate(site: Planning, value: str) -> Path:
     folders = [folder for folder in (site.manifest_folder, site.dicom) if folder is not None]
     paths = [folder / value.replace("\\", "/") for folder in folders]
     return next((path for path in paths if path.exists()), paths[0])
-
-
-def _locate_dicom(site: Planning, row: StudyRow) -> Path:
-    return (site.dicom or Path()) / (row.dicom_dir or "").replace("\\", "/")
 
 
 def _find_row(by_folder: Mapping[Path, StudyRow], study: DicomStudy) -> StudyRow | None:

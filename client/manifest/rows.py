@@ -5,11 +5,13 @@ Names are those of PI-CAI's marksheet where it has the column.
 
 import re
 from datetime import date
+from pathlib import Path
 from typing import Annotated, Any, Literal
 
 from pydantic import AfterValidator, BeforeValidator, Field
 
-from prostafed.common.shell.tables import Row
+from prostafed.common.shell.files import make_folder
+from prostafed.common.shell.tables import Row, write_table
 
 STUDIES, LESIONS, READS = "studies.csv", "lesions.csv", "reads.csv"
 
@@ -105,3 +107,11 @@ class ReadRow(Row):
 
 
 TABLES: dict[str, type[Row]] = {STUDIES: StudyRow, LESIONS: LesionRow, READS: ReadRow}
+
+
+def create_tables(folder: Path) -> None:
+    """Write those of the three tables that are missing in `folder`, with their columns and no line."""
+    make_folder(folder)
+    for name, model in TABLES.items():
+        if not (folder / name).exists():
+            write_table(folder / name, tuple(model.model_fields), ())

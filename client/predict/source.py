@@ -1,11 +1,8 @@
 """The T2W series as DICOM datasets: what results refer to, and whose identity they carry."""
 
-import warnings
-from collections.abc import Iterator, Sequence
-from contextlib import contextmanager
+from collections.abc import Sequence
 from copy import deepcopy
 from dataclasses import dataclass
-from logging import CRITICAL, getLogger
 
 import highdicom as hd
 import numpy as np
@@ -110,19 +107,3 @@ def _is_length(dataset: Dataset, keyword: str) -> bool:
         return float(dataset[keyword].value) > 0
     except (KeyError, TypeError, ValueError):
         return False
-
-
-@contextmanager
-def discreet() -> Iterator[None]:
-    """Keep pydicom's and highdicom's remarks from the terminal: they quote the values of tags."""
-    loggers = [getLogger(name) for name in ("pydicom", "highdicom")]
-    levels = [logger.level for logger in loggers]
-    for logger in loggers:
-        logger.setLevel(CRITICAL + 1)
-    try:
-        with warnings.catch_warnings():
-            warnings.simplefilter("ignore")
-            yield
-    finally:
-        for logger, level in zip(loggers, levels, strict=True):
-            logger.setLevel(level)

@@ -22,14 +22,16 @@ from prostafed.client.predict.heat_map import make_heat_map
 from prostafed.client.predict.placing import Placed, Region, lay_grid, place_answer
 from prostafed.client.predict.preview import draw_preview
 from prostafed.client.predict.segmentation import make_segmentation
-from prostafed.client.predict.source import SourceSeries, discreet, read_source
+from prostafed.client.predict.source import SourceSeries, read_source
 from prostafed.client.predict.structured_report import make_report
 from prostafed.common.bundle.record import Bundle
 from prostafed.common.imaging.cases import Image
 from prostafed.common.shell.files import appearing, write_bytes, write_json
+from prostafed.common.shell.quiet import quiet
 from prostafed.common.tasks.answer import Answer
 
 SUMMARY = "predict.json"
+LOGGERS = ("pydicom", "highdicom")  # of libraries that quote the values of tags
 SEGMENTATION, HEAT_MAP, REPORT, PREVIEW = "segmentation.dcm", "heat_map.dcm", "report.dcm", "preview.png"
 
 Predict = Callable[[Image], npt.NDArray[np.float32]]  # image (sequence, z, y, x) -> prediction of `Task.predict`
@@ -60,13 +62,14 @@ def predict_study(plan: Plan, setting: Setting) -> Entry:
     folder = setting.out / case_id
     assembled = Assembled(None)
     try:
-        with discreet():
+        with quiet(*LOGGERS):
             study = apply_uses(plan.study, setting.uses, setting.secret)
             assembled = assemble_study(study, plan.known, setting.wanted, partial(name_series, setting.secret))
             findings = (*plan.findings, *assembled.findings)
             if assembled.case is not None and get_status(findings) != "refused":
                 t2w = assembled.sources["t2w"]
-                placed = _ask(assembled.case[1], t2w.image, setting)
+                answer = setting.read(setting.predict(assembled.case[1]))
+                placed = place_answer(answer, lay_grid(t2w.image, setting.wanted.grid), t2w.image)
                 source = read_source(t2w)
                 findings = (*findings, *_tell_mended(case_id, source.mended))
                 results = make_results(placed, source, t2w.image, setting)
@@ -78,7 +81,8 @@ def predict_study(plan: Plan, setting: Setting) -> Entry:
         findings, placed = (*findings, make_finding(case_id, "UNREADABLE", text, "F")), None
     entry = describe_entry(case_id, findings, assembled, placed)
     if placed is None:
-        _remove(folder)
+        if folder.is_dir():
+            shutil.rmtree(folder)
         return entry
     entry["files"] = sorted([*results, PREVIEW, SUMMARY])
     summary = {**entry, "fingerprint": plan.fingerprint, "model": describe_model(setting.bundle)}
@@ -148,10 +152,6 @@ def _tell_mended(case_id: str, mended: tuple[str, ...]) -> tuple[Finding, ...]:
     return (make_finding(case_id, "HEADER_GAP", text),)
 
 
-def _ask(image: Image, t2w: sitk.Image, setting: Setting) -> Placed:
-    return place_answer(setting.read(setting.predict(image)), lay_grid(t2w, setting.wanted.grid), t2w)
-
-
 def _describe_candidate(region: Region) -> Entry:
     return {
         "number": region.number,
@@ -166,15 +166,10 @@ def _describe_candidate(region: Region) -> Entry:
 
 def _write(folder: Path, results: Mapping[str, Dataset], picture: bytes, summary: Entry) -> None:
     """Write a result whole or not at all, in the place of the last one."""
-    with appearing(folder, replace=True) as temporary, discreet():
+    with appearing(folder, replace=True) as temporary, quiet(*LOGGERS):
         for name, dataset in results.items():
             content = BytesIO()
             dataset.save_as(content)
             write_bytes(temporary / name, content.getvalue())
         write_bytes(temporary / PREVIEW, picture)
         write_json(temporary / SUMMARY, summary)
-
-
-def _remove(folder: Path) -> None:
-    if folder.is_dir():
-        shutil.rmtree(folder)

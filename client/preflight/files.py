@@ -3,7 +3,6 @@
 import os
 from collections import Counter
 from collections.abc import Iterator
-from pathlib import Path
 
 from cryptography.hazmat.primitives.serialization import Encoding, PublicFormat, load_ssh_private_key
 
@@ -19,11 +18,12 @@ def check_folders(situation: Situation) -> Iterator[Remark]:
     """Folders the site writes to."""
     site = situation.site
     for path in (site.cases, site.memory, situation.site_file.resolve().parent / "logs"):
-        if not path.exists():
-            parent = next(each for each in path.parents if each.exists())
-            yield _writable(path, parent)
+        existing = next(each for each in (path, *path.parents) if each.exists())
+        if is_writable(existing):
+            yield Remark(f"The folder {path.name} can be written to.")
         else:
-            yield _writable(path, path)
+            fix = f"Give this user the right to write there, or name another folder in the site file: {path}"
+            yield Remark(f"The folder {path.name} cannot be written to.", fix)
     if site.dicom is not None and not site.dicom.is_dir():
         yield Remark("The folder of the PACS export does not exist.", "Correct `dicom` in the site file, or mount it.")
 
@@ -80,10 +80,3 @@ def check_tables(situation: Situation) -> Iterator[Remark]:
     text = f"The manifest lists {len(manifest.studies)} studies: {count['F']} errors, {count['W']} warnings."
     fix = "List them with `prostafed-site manifest check`, correct the tables and index again."
     yield Remark(text, fix if count["F"] else "")
-
-
-def _writable(path: Path, existing: Path) -> Remark:
-    if not is_writable(existing):
-        fix = f"Give this user the right to write there, or name another folder in the site file: {path}"
-        return Remark(f"The folder {path.name} cannot be written to.", fix)
-    return Remark(f"The folder {path.name} can be written to.")

@@ -25,10 +25,7 @@ def check_disk(situation: Situation) -> Iterator[Remark]:
         existing = next(each for each in (path, *path.parents) if each.exists())
         free = shutil.disk_usage(existing).free / _GB
         text = f"{free:.0f} GB are free for the folder {path.name}"
-        if free < MIN_DISK_GB:
-            yield Remark(f"{text}; {MIN_DISK_GB:.0f} GB are wanted.", "Free space, or name a folder on another disk.")
-        else:
-            yield Remark(f"{text}.")
+        yield _weigh(text, free, MIN_DISK_GB, "Free space, or name a folder on another disk.")
 
 
 def check_memory(situation: Situation) -> Iterator[Remark]:
@@ -39,13 +36,8 @@ def check_memory(situation: Situation) -> Iterator[Remark]:
     except (AttributeError, ValueError, OSError):
         yield Remark("The size of the memory is not known on this system.")
         return
-    if total < MIN_MEMORY_GB:
-        yield Remark(
-            f"The machine has {total:.0f} GB of memory; {MIN_MEMORY_GB:.0f} GB are wanted.",
-            "Use a machine with more memory, or take part in studies of smaller batches only.",
-        )
-    else:
-        yield Remark(f"The machine has {total:.0f} GB of memory.")
+    fix = "Use a machine with more memory, or take part in studies of smaller batches only."
+    yield _weigh(f"The machine has {total:.0f} GB of memory", total, MIN_MEMORY_GB, fix)
 
 
 def check_device(situation: Situation) -> Iterator[Remark]:
@@ -69,7 +61,7 @@ def check_device(situation: Situation) -> Iterator[Remark]:
         memory = torch.cuda.get_device_properties(index).total_memory / _GB
         text = f"{torch.cuda.get_device_name(index)} with {memory:.0f} GB will be used"
         fix = "Name another GPU in the site file (device), or take part in small studies only."
-        yield (Remark(f"{text}.") if memory >= MIN_GPU_GB else Remark(f"{text}; {MIN_GPU_GB:.0f} GB are wanted.", fix))
+        yield _weigh(text, memory, MIN_GPU_GB, fix)
 
 
 def check_clock(situation: Situation) -> Iterator[Remark]:
@@ -99,3 +91,7 @@ def check_versions(situation: Situation) -> Iterator[Remark]:
         yield Remark(f"{platform.system()} {platform.machine()}; {listed}.")
     else:
         yield Remark(f"The installation is not complete: {listed}.", "Install prostafed again, from its wheel.")
+
+
+def _weigh(text: str, found_gb: float, wanted_gb: float, fix: str) -> Remark:
+    return Remark(f"{text}.") if found_gb >= wanted_gb else Remark(f"{text}; {wanted_gb:.0f} GB are wanted.", fix)

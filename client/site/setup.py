@@ -4,7 +4,7 @@ import re
 from dataclasses import dataclass
 from pathlib import Path
 
-from prostafed.client.manifest.write import create_tables
+from prostafed.client.manifest.rows import create_tables
 from prostafed.client.site.identity import create_secret
 from prostafed.common.errors import ConfigurationError
 from prostafed.common.shell.files import make_folder, write_text

@@ -1,9 +1,6 @@
 """The network as ONNX, checked: what onnxruntime computes from it is what PyTorch computes."""
 
 import logging
-import warnings
-from collections.abc import Iterator
-from contextlib import contextmanager
 from importlib import import_module
 from pathlib import Path
 
@@ -14,6 +11,7 @@ from torch import Generator, Tensor
 from prostafed.common.bundle.network import Forward
 from prostafed.common.errors import CheckpointError, ConfigurationError
 from prostafed.common.shell.files import write_bytes
+from prostafed.common.shell.quiet import quiet
 
 MAX_DIFFERENCE = 1e-3  # of logits
 
@@ -36,7 +34,7 @@ def write_onnx(forward: Forward, path: Path, hideable: tuple[int, ...] = ()) -> 
         ) from error
     inputs = _draw_inputs(forward, hideable)
     try:
-        with _quiet():
+        with quiet("torch.onnx", level=logging.ERROR):
             program = torch.onnx.export(
                 forward,
                 (inputs[0],),
@@ -80,17 +78,3 @@ def _draw_inputs(forward: Forward, hideable: tuple[int, ...]) -> list[Tensor]:
         hidden[:, channel] = 0
         inputs.append(hidden)
     return inputs
-
-
-@contextmanager
-def _quiet() -> Iterator[None]:
-    """Keep the exporter's remarks from the terminal."""
-    logger = logging.getLogger("torch.onnx")
-    level = logger.level
-    logger.setLevel(logging.ERROR)
-    try:
-        with warnings.catch_warnings():
-            warnings.simplefilter("ignore")
-            yield
-    finally:
-        logger.setLevel(level)

@@ -46,7 +46,8 @@ def encode(sent: Tensors, trained: Tensors, rule: str, fraction: float, residual
     payload = {name: array for name, array in trained.items() if not _is_floating(array)}
     kept: Tensors = {}
     for name, places in _find_largest(owed, fraction):
-        values = _shorten(owed[name].reshape(-1)[places], trained[name].dtype)
+        values = owed[name].reshape(-1)[places]
+        values = values.astype(np.float16 if _fits(values) else trained[name].dtype)
         payload |= {f"{PLACES}{name}": places.astype(np.int32), f"{VALUES}{name}": values}
         received = _add_sparse(sent[name], places, values)
         # Not what was sent but what arrives is taken off: the sum is rounded once more at the server.
@@ -150,10 +151,6 @@ def _halve(sent: Array, trained: Array) -> Array:
         return trained
     difference = trained.astype(np.float64) - sent
     return difference.astype(np.float16) if _fits(difference) else trained
-
-
-def _shorten(values: Array, dtype: np.dtype[Any]) -> Array:
-    return values.astype(np.float16 if _fits(values) else dtype)
 
 
 def _fits(values: Array) -> bool:

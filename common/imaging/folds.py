@@ -35,8 +35,9 @@ def draw_sides(
     patients = sorted(positions, key=lambda name: derive_seed(seed, "split", name))
     labelled = [patient for patient in patients if tasks[patient]]
     side_of = dict.fromkeys(patients, "train")
+    truth = {p: {records[index].cspca for index in positions[p]} for p in labelled}
     for label in (True, False, None):
-        alike = [p for p in labelled if _label({records[index].cspca for index in positions[p]}) is label]
+        alike = [p for p in labelled if next(each for each in (True, False, None) if each in truth[p]) is label]
         side_of |= _cut(sorted(alike, key=lambda p: sorted(tasks[p])), tasks, validation_fraction, test_fraction)
     for task in sorted(frozenset[str]().union(*tasks.values())):
         of_task = [patient for patient in labelled if task in tasks[patient]]
@@ -60,10 +61,6 @@ def assign_cases(
     for index, record in enumerate(records):
         splits[side_of[record.patient_id] if record.patient_id in judged else "train"].append(index)
     return splits
-
-
-def _label(labels: set[bool | None]) -> bool | None:
-    return True if True in labels else False if False in labels else None
 
 
 def _cut(

@@ -36,7 +36,8 @@ def extract_candidates(
     for a map outside [0, 1].
     """
     labels = np.zeros(detection_map.shape, dtype=np.int32)
-    if detection_map.ndim != 3 or not _in_unit_range(detection_map):
+    is_unit = detection_map.size and detection_map.min() >= 0 and detection_map.max() <= 1
+    if detection_map.ndim != 3 or not is_unit:
         raise DataError(
             f"A detection map must be (z, y, x) with values in [0, 1], found {detection_map.shape} from "
             f"{detection_map.min():.3g} to {detection_map.max():.3g}. Apply the sigmoid, and look for NaN."
@@ -73,10 +74,6 @@ def _most_confident(working: Map, above: BoolVolume, min_voxels: int) -> BoolVol
     peaks[sizes <= min_voxels] = 0
     best = int(peaks.argmax())
     return components == best if peaks[best] > 0 else None
-
-
-def _in_unit_range(detection_map: Map) -> bool:
-    return bool(detection_map.size and detection_map.min() >= 0 and detection_map.max() <= 1)
 
 
 def _bounding_box(mask: BoolVolume) -> tuple[slice, ...]:

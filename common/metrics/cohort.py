@@ -22,16 +22,12 @@ def _banded(value: float | None, bands: Sequence[tuple[float, str]]) -> str:
     return UNKNOWN if value is None else [name for least, name in bands if value >= least][-1]
 
 
-def _cspca(record: CaseRecord) -> str:
-    return UNKNOWN if record.cspca is None else "yes" if record.cspca else "no"
-
-
 def _pirads(record: CaseRecord) -> str:
     return str(round(median(record.pirads_reads))) if record.pirads_reads else UNKNOWN
 
 
 ATTRIBUTES: dict[str, tuple[Callable[[CaseRecord], str], tuple[str, ...]]] = {  # name -> (of a record, its values)
-    CSPCA: (_cspca, ("yes", "no", UNKNOWN)),
+    CSPCA: (lambda record: {True: "yes", False: "no", None: UNKNOWN}[record.cspca], ("yes", "no", UNKNOWN)),
     "PI-RADS": (_pirads, ("1", "2", "3", "4", "5", UNKNOWN)),
     "age": (lambda record: _banded(record.age, AGES), (*(name for _, name in AGES), UNKNOWN)),
     "PSA": (lambda record: _banded(record.psa, PSA), (*(name for _, name in PSA), UNKNOWN)),

@@ -18,10 +18,6 @@ from prostafed.common.metrics.ranking import auroc_rows, average_precision_rows,
 from prostafed.common.metrics.statistic import FloatArray, Statistic, labels_and_scores
 
 
-def _auroc(predictions: Sequence[CasePrediction], weights: FloatArray) -> FloatArray:
-    return auroc_rows(*labels_and_scores(predictions, weights))
-
-
 def _average_precision(predictions: Sequence[CasePrediction], weights: FloatArray) -> FloatArray:
     labels, scores, judged = labels_and_scores(predictions, weights)
     return average_precision_rows(labels, scores, judged, judged @ labels.astype(np.float64))
@@ -32,6 +28,6 @@ def _brier(predictions: Sequence[CasePrediction], weights: FloatArray) -> FloatA
     return ratio(judged @ (scores - labels) ** 2, judged.sum(axis=1))
 
 
-AUROC = Statistic(_auroc)
+AUROC = Statistic(lambda predictions, weights: auroc_rows(*labels_and_scores(predictions, weights)))
 AVERAGE_PRECISION = Statistic(_average_precision)
 BRIER = Statistic(_brier)

@@ -12,8 +12,8 @@ import json
 import re
 import secrets
 import time
-from collections.abc import Callable, Iterator
-from contextlib import contextmanager, suppress
+from collections.abc import Callable
+from contextlib import suppress
 from pathlib import Path
 
 from prostafed.common.errors import ConfigurationError
@@ -54,12 +54,14 @@ def start_link(
     if not pki.server_certificate.exists():
         raise ConfigurationError(f"{home} holds no certificates. Make it a server's home first: prostafed-server init.")
     with (
-        _only_one(home / "link.lock"),
+        holding(home / "link.lock") as ours,  # two links would share one database
         scratch_folder() as scratch,
         suppress(KeyboardInterrupt),
         interrupted_by_sigterm(),
         children() as started,
     ):
+        if not ours:
+            raise ConfigurationError(f"A link already runs on {home}. Stop it first.")
         # A wildcard is no address to call; Flower's SuperExec reaches the link by loopback too.
         address = f"{LOOPBACK if host in ('0.0.0.0', '::') else host}:{port}"
         connection = Connection(home / "flower", address, pki.ca_certificate)
@@ -137,12 +139,3 @@ def _register_missing(home: Path, connection: Connection) -> None:
         node = key.with_suffix(".node")
         if not node.exists() or node.read_text() not in known:
             write_text(node, control.register_node(connection, key.stem, key))
-
-
-@contextmanager
-def _only_one(lock: Path) -> Iterator[None]:
-    """Hold `lock`, which the system releases however this process ends: two links would share one database."""
-    with holding(lock) as ours:
-        if not ours:
-            raise ConfigurationError(f"A link already runs on {lock.parent}. Stop it first.")
-        yield

@@ -14,6 +14,7 @@ from prostafed.server.report.withheld import list_withheld
 
 def list_notices(run: RunFolder, results: Sequence[Result], unreadable: Sequence[str]) -> list[Notice]:
     """Return the notices of a run, the most important first."""
+    lost = f"These examples could not be read: {', '.join(unreadable)}."
     return [
         *_generated(run),
         *list_shortcomings(run),
@@ -26,7 +27,7 @@ def list_notices(run: RunFolder, results: Sequence[Result], unreadable: Sequence
         *_arms_left_out(run),
         *_few_patients(run, results),
         *_withheld(run),
-        *_unreadable(unreadable),
+        *([Notice("note", "Pictures left out", lost)] if unreadable else []),
     ]
 
 
@@ -140,9 +141,3 @@ def _withheld(run: RunFolder) -> list[Notice]:
     own = " The tables below are of the simulation's own cases, and whole." if run.predictions else ""
     text = f"Sites keep to themselves what rests on few patients: {said}.{own}"
     return [Notice("note", "Withheld", text)] if said else []
-
-
-def _unreadable(names: Sequence[str]) -> list[Notice]:
-    return (
-        [Notice("note", "Pictures left out", f"These examples could not be read: {', '.join(names)}.")] if names else []
-    )

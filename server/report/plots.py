@@ -50,11 +50,7 @@ def plot_loss(rows: Sequence[Row], colours: dict[str, str], stages: dict[int, st
             axis.set_title(f"{stages[number]}\n{arm_of(arm).label}")
             _label_rounds(axis, "training loss (no unit)" if column % columns == 0 else "")
         _share_limits([axis for axis in flat if axis.get_visible()])
-    sites = dict.fromkeys(row["site"] for row in rows)
-    _legend(
-        figure,
-        [Line2D([], [], color=colours.get(site, GREY), marker="o", ms=3, label=_name_site(site)) for site in sites],
-    )
+    _legend(figure, _site_handles(rows, colours))
     return figure
 
 
@@ -70,8 +66,7 @@ def plot_validation(rows: Sequence[Row], stages: dict[int, str]) -> Figure:
         chosen = [row for row in rows if (row["stage"], row["site"]) == (stage, site)]
         for arm in order_arms(row["arm"] for row in chosen):
             of_arm = [row for row in chosen if row["arm"] == arm]
-            look = arm_of(arm)
-            _draw_line(axis, of_arm, site, "value", color=look.colour, marker=look.marker, linestyle=look.dash)
+            _draw_line(axis, of_arm, site, "value", **arm_of(arm).line)
         stage_line = f"{stages[stage]}\n" if len({number for number, _ in panels}) > 1 else ""
         axis.set_title(f"{stage_line}{_name_site(site)}, {chosen[0]['cases']} validation cases")
         metric = metric_of(chosen[0]["metric"])
@@ -148,8 +143,7 @@ def plot_updates(rows: Sequence[Row], colours: dict[str, str], stages: dict[int,
                 _draw_line(axis, chosen, site, column, color=colours.get(site, GREY), marker="o")
             axis.set_title(stages[number])
             _label_rounds(axis, label)
-    sites = dict.fromkeys(row["site"] for row in rows)
-    _legend(figure, [Line2D([], [], color=colours.get(site, GREY), marker="o", ms=3, label=site) for site in sites])
+    _legend(figure, _site_handles(rows, colours))
     return figure
 
 
@@ -206,9 +200,14 @@ def _share_limits(axes: Sequence[Any]) -> None:
         axis.set_ylim(min(low for low, _ in limits), max(high for _, high in limits))
 
 
+def _site_handles(rows: Sequence[Row], colours: dict[str, str]) -> list[Line2D]:
+    look: dict[str, Any] = {"marker": "o", "ms": 3}
+    sites = dict.fromkeys(row["site"] for row in rows)
+    return [Line2D([], [], color=colours.get(site, GREY), label=_name_site(site), **look) for site in sites]
+
+
 def _arm_handle(arm: str) -> Line2D:
-    look = arm_of(arm)
-    return Line2D([], [], color=look.colour, marker=look.marker, linestyle=look.dash, ms=4, label=look.label)
+    return Line2D([], [], ms=4, label=arm_of(arm).label, **arm_of(arm).line)
 
 
 def _legend(figure: Figure, handles: Sequence[Line2D]) -> None:

@@ -134,23 +134,21 @@ def _over_sites(sites: Sequence[Result]) -> list[Result]:
     values = [site.value for site in sites if site.value is not None]
     if len(values) < 2:
         return []
-    first = sites[0]
-    mean = Result(
-        first.stage,
-        first.task,
-        first.metric,
-        first.arm,
-        "mean",
-        ", ".join(site.site for site in sites),
-        float(np.mean(values)),
+    resamples = _mean_resamples(sites)
+    low, high = (None if resamples is None else percentile_interval(resamples)) or (None, None)
+    mean = replace(
+        sites[0],
+        scope="mean",
+        site=", ".join(site.site for site in sites),
+        value=float(np.mean(values)),
+        low=low,
+        high=high,
         patients=_total([site.patients for site in sites]),
         cases=_total([site.cases for site in sites]),
         positives=_total([site.positives for site in sites]),
-        resamples=_mean_resamples(sites),
+        resamples=resamples,
     )
-    if mean.resamples is not None and (interval := percentile_interval(mean.resamples)):
-        mean = replace(mean, low=interval[0], high=interval[1])
-    pick = min if metric_of(first.metric).higher_is_better else max
+    pick = min if metric_of(mean.metric).higher_is_better else max
     worst = pick(sites, key=lambda site: site.value if site.value is not None else np.nan)
     return [mean, replace(worst, scope="worst")]
 

@@ -19,6 +19,11 @@ class Arm:
     dash: str
     runs: str = "one"  # federations run for it: "one", "per site", or "none" where it is made of other arms' models
 
+    @property
+    def line(self) -> dict[str, Any]:
+        """Return how its line is drawn, for matplotlib."""
+        return {"color": self.colour, "marker": self.marker, "linestyle": self.dash}
+
 
 ARMS: dict[str, Arm] = {
     "federated": Arm("Federated", "sites learn together; images stay at each site", "#0072B2", "o", "-"),

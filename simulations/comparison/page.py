@@ -116,17 +116,7 @@ def plot_budget(rows: Sequence[Row]) -> Figure:
             look, means = arm_of(arm), [row["mean"] for row in line]
             spread = [[row["mean"] - row["least"] for row in line], [row["greatest"] - row["mean"] for row in line]]
             shares = [100 * float(row["labels"]) for row in line]
-            axis.errorbar(
-                shares,
-                means,
-                spread,
-                color=look.colour,
-                marker=look.marker,
-                ls=look.dash,
-                ms=4,
-                capsize=2,
-                label=look.label,
-            )
+            axis.errorbar(shares, means, spread, ms=4, capsize=2, label=look.label, **look.line)
         axis.set_xscale("log")
         axis.set_xticks(shares, [f"{share:g}" for share in shares], minor=False)
         axis.minorticks_off()

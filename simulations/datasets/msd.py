@@ -1,11 +1,7 @@
 """MSD Task05_Prostate (Simpson et al. 2019, arXiv 1902.09063): 48 studies of Radboud, T2 and ADC, CC BY-SA 4.0.
 
-    root/ (or root/Task05_Prostate/)
-      imagesTr/prostate_XX.nii.gz     4D: volume 0 is T2, volume 1 ADC; 32 studies
-      labelsTr/prostate_XX.nii.gz     1 = PZ, 2 = TZ
-      imagesTs/prostate_XX.nii.gz     16 studies without labels
-
-There is no high-b image and no word on cancer: a study that uses this set allows hbv to be missing.
+What lies where is told by `tree` below; in the labels 1 = PZ, 2 = TZ. There is no high-b image and no word on cancer: a
+study that uses this set allows hbv to be missing.
 """
 
 from pathlib import Path

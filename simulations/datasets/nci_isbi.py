@@ -1,13 +1,10 @@
 """NCI-ISBI 2013 (10.7937/K9/TCIA.2015.zF0vlOPv): 80 T2 studies of two centres with zones, DICOM and NRRD, CC BY 3.0.
 
-    root/, at any depth up to three folders (manifest-*/Prostate-3T/, Training/, ...)
-      Prostate3T-0N-NNNN/<study>/<series>/*.dcm     Prostate-3T: Radboud, 3 T
-      ProstateDx-0N-NNNN/<study>/<series>/*.dcm     PROSTATE-DIAGNOSIS: Boston, 1.5 T with an endorectal coil
-      Prostate{3T,Dx}-0N-NNNN[_correctedLabels].nrrd     1 = PZ, 2 = central gland, here TZ
-
-Some masks (ProstateDx-01-0055: 23 slices for 34) lie on another slice grid than their T2: every mask is placed by its
-position in the patient, and one that does not lie on the T2, or is another after resampling, is MASK_SPACE. The
-collections hold more patients than the challenge: those come without masks. Nothing is told of cancer.
+What lies where is told by `tree` below, up to three folders deep. Prostate-3T is of Radboud, 3 T; PROSTATE-DIAGNOSIS of
+Boston, 1.5 T with an endorectal coil. Masks are 1 = PZ, 2 = central gland, here TZ. Some masks (ProstateDx-01-0055: 23
+slices for 34) lie on another slice grid than their T2: every mask is placed by its position in the patient, and one
+that does not lie on the T2, or is another after resampling, is MASK_SPACE. The collections hold more patients than the
+challenge: those come without masks. Nothing is told of cancer.
 """
 
 import re

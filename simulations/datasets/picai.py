@@ -1,17 +1,10 @@
 """PI-CAI: three centres (RUMC, ZGT, PCNN), 1,500 public studies; and generated studies written in the same layout.
 
-    root/
-      images/<patient>/<patient>_<study>_{t2w,adc,hbv}.mha
-      labels/ or picai_labels/ (or root itself): the picai_labels repository; masks are <patient>_<study>.nii.gz
-        csPCa_lesion_delineations/human_expert/{resampled,Pooch25}    0, 2-5 (ISUP) or 0/1
-        anatomical_delineations/whole_gland/AI/Bosma22b               0/1
-        anatomical_delineations/zonal_pz_tz/AI/HeviAI23               1 = PZ, 2 = TZ; its grid may differ from the t2w's
-      clinical_information/marksheet.csv, marksheet.csv or clinical_information*.csv, in root or in the labels folder
-      reads.csv beside the marksheet, optional: case_id, lesion_id, reader_id, pirads
-      picai_splits.json, optional: the official folds, from the picai_baseline repository
-      GENERATED.json: says that no patient was imaged; the records are then called generated
-
-The labels are CC BY-NC 4.0; the images (Saha et al. 2022, zenodo 6624726) carry the licence their page names.
+What lies where is told by `tree` below. The labels may lie in root itself; the marksheet may be
+clinical_information*.csv or marksheet.csv, in root or in the labels' folder. Lesions are 0 and 2-5 (ISUP) or 0/1,
+glands 0/1, zones 1 = PZ and 2 = TZ, on a grid that may differ from the t2w's. Optional are reads.csv beside the
+marksheet (case_id, lesion_id, reader_id, pirads) and GENERATED.json, which says that no patient was imaged. The images
+are those of Saha et al. 2022.
 """
 
 import json

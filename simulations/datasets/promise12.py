@@ -1,11 +1,7 @@
 """PROMISE12 (Litjens et al. 2014): 50 training studies of four centres, T2 alone, gland delineated.
 
-    root/ (or folders in it whose names begin with "train": training_data/, TrainingData_Part1/, ...)
-      CaseXX.mhd, CaseXX.raw
-      CaseXX_segmentation.mhd, CaseXX_segmentation.raw     1 = prostate
-
-The test cases have numbers of their own that begin at 00 again: they are not imported. Nothing tells which centre a
-case comes from, nor of cancer. The licence is in LICENSE.TXT of the download (zenodo 8026660).
+What lies where is told by `tree` below. The test cases have numbers of their own that begin at 00 again: they are not
+imported. Nothing tells which centre a case comes from, nor of cancer.
 """
 
 from collections import Counter

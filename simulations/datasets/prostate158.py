@@ -1,16 +1,10 @@
 """Prostate158 (Adams et al. 2022, 10.1016/j.compbiomed.2022.105817): 158 studies of Charité Berlin, one per patient.
 
-    root/ (or prostate158_train/ and prostate158_test/ in it, or folders in those)
-      train.csv, valid.csv, test.csv       ID, then the files of each study, relative to the table
-      train/NNN/, test/NNN/
-        t2.nii.gz, adc.nii.gz, dwi.nii.gz  dwi is the high-b image; all on the grid of the t2
-        t2_anatomy_reader1[,2].nii.gz      1 = TZ (central gland), 2 = PZ: the reverse of every other set
-        adc_tumor_reader1[,2].nii.gz, t2_tumor_reader1.nii.gz     cancer where > 0 (1, or 3 on the T2)
-        empty.nii.gz                       named in the table where a reader saw no cancer
-
-The first reader's contours are used: on the ADC, where that cell is blank on the T2. A blank cell says nothing, an
-empty mask says no cancer. No grade is published: a contour is cancer that histology confirmed in a lesion of PI-RADS 4
-or 5, and counts as csPCa here. No reader's PI-RADS score is published either. The licence is on the set's page.
+What lies where is told by `tree` below; tables may lie up to two folders deep. dwi is the high-b image; all are on the
+grid of the t2. The anatomy is 1 = TZ (central gland), 2 = PZ: the reverse of every other set. Cancer is where a tumour
+mask is > 0. The first reader's contours are used: on the ADC, where that cell is blank on the T2. A blank cell says
+nothing; an empty mask (empty.nii.gz) says no cancer. No grade is published: a contour is cancer that histology
+confirmed in a lesion of PI-RADS 4 or 5, and counts as csPCa here. No reader's PI-RADS score is published.
 """
 
 from dataclasses import replace

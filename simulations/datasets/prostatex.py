@@ -1,14 +1,9 @@
 """PROSTATEx (Litjens et al. 2014; TCIA, 10.7937/K9TCIA.2017.MURS5CL): 346 patients of Radboud, DICOM, CC BY 3.0.
 
-    root/ (or root/PROSTATEx/, root/manifest-*/PROSTATEx/)
-      ProstateX-NNNN/<mm-dd-yyyy...>/<series>/*.dcm
-    root/ or a folder in it
-      ProstateX-Findings-Train*.csv    ProxID, fid, pos, zone, ClinSig: a finding a row; (ProxID, fid) is not unique
-      ProstateX-Findings-Test*.csv     optional, the same without ClinSig
-
-`pos` is "x y z" in mm, LPS. A patient with a finding of ClinSig TRUE has csPCa, one whose findings are all FALSE has
-none, of others it is not known. There are no contours: only studies without csPCa have a (blank) lesion mask. 328 of
-the studies are in PI-CAI as well, under other numbers: see `overlap`.
+What lies where is told by `tree` below. A row of the findings (ProxID, fid, pos, zone, and in Train ClinSig) is one
+finding; (ProxID, fid) is not unique. `pos` is "x y z" in mm, LPS. A patient with a finding of ClinSig TRUE has csPCa,
+one whose findings are all FALSE has none, of others it is not known. There are no contours: only studies without csPCa
+have a (blank) lesion mask. 328 of the studies are in PI-CAI as well, under other numbers: see `overlap`.
 """
 
 import re

@@ -24,8 +24,6 @@ from prostafed.simulations.dicom.classic import (
 from prostafed.simulations.dicom.scan import Scan, Volume
 from prostafed.simulations.dicom.style import Encoding, Identity, Style
 
-_PLANES = {"axial": "tra", "sagittal": "sag", "coronal": "cor"}
-_NAMES = {"localizer": "Survey", "dwi": "DWI_prostate", "adc": "dADC_prostate", "calculated": "cDWI_prostate"}
 _IMAGE_TYPES = {
     "localizer": ["ORIGINAL", "PRIMARY", "LOCALIZER", "NONE"],
     "t2w": ["ORIGINAL", "PRIMARY", "T2", "NONE"],
@@ -67,7 +65,7 @@ def _encode(scan: Scan) -> Encoding:
 def _dress(dataset: Dataset, scan: Scan, volume: Volume) -> None:
     dataset.ImageType = _IMAGE_TYPES[scan.kind]
     dataset.AcquisitionContrast = _CONTRASTS.get(scan.kind, "DIFFUSION")
-    dataset.SeriesDescription = dataset.ProtocolName = _NAMES.get(scan.kind, f"T2W_TSE_{_PLANES[scan.plane]}")
+    dataset.SeriesDescription = dataset.ProtocolName = philips.name_scan(scan)
     dataset.EchoPulseSequence = "SPIN"
     dataset.PulseSequenceName = "DwiSE" if scan.kind == "dwi" else "TSE"
 

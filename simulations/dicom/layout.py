@@ -7,21 +7,32 @@ out/
   manifest/masks/<patient>_<study>_{gland,zones,lesion}.nii.gz
 """
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import asdict
+from io import BytesIO
 from pathlib import Path
 
-from prostafed.common.shell.files import make_folder
+from pydicom import dcmwrite
+
+from prostafed.common.shell.files import appearing, make_folder, write_bytes
 from prostafed.simulations.dicom.acquire import acquire_scans
-from prostafed.simulations.dicom.masks import write_nifti
+from prostafed.simulations.dicom.classic import make_slices
+from prostafed.simulations.dicom.enhanced import make_multi_frame
+from prostafed.simulations.dicom.scan import Scan
 from prostafed.simulations.dicom.style import Identity, Style
 from prostafed.simulations.dicom.styles import STYLES
 from prostafed.simulations.dicom.tables import mask_files, name_case, write_manifest
-from prostafed.simulations.dicom.write import write_study
 from prostafed.simulations.phantom.case import GeneratedStudy
 from prostafed.simulations.phantom.marksheet import scan_day
 from prostafed.simulations.phantom.masks import make_masks
-from prostafed.simulations.phantom.picai_layout import Emulation, claim_folder, draw_placing, draw_studies, make_ids
+from prostafed.simulations.phantom.picai_layout import (
+    Emulation,
+    claim_folder,
+    draw_placing,
+    draw_studies,
+    make_ids,
+    write_volume,
+)
 from prostafed.simulations.phantom.shapes import make_points
 
 _README = """These studies are GENERATED: no patient was imaged. Do not report results on them as clinical results.
@@ -63,12 +74,12 @@ def _write_study(
     folder = out / "dicom" / patient_id
     if folder.exists():  # written last, after its masks
         return
-    scans, axes = acquire_scans(study, draw_placing(study), field_of_view_mm)
-    placement = next(scan for scan in scans if scan.kind == "t2w").volumes[0].placement
+    placing = draw_placing(study)
+    scans, axes = acquire_scans(study, placing, field_of_view_mm)
     paths = mask_files(name_case(patient_id, study_id))
     masks = dict(zip(("gland", "zones", "lesion"), make_masks(study.anatomy, make_points(axes)), strict=True))
     for name, path in paths.items():
-        write_nifti(out / "manifest" / path, masks[name], placement)
+        write_volume(out / "manifest" / path, masks[name], axes, placing)
     identity = Identity(
         key=f"{study.seed} {study_id} {style.manufacturer} {style.enhanced}",
         patient_id=f"GENERATED-{patient_id}",
@@ -78,3 +89,21 @@ def _write_study(
         day=scan_day(study),
     )
     write_study(folder, identity, style, scans)
+
+
+def write_study(folder: Path, identity: Identity, style: Style, scans: Sequence[Scan]) -> dict[int, Scan]:
+    """Write `scans` to the new folder `folder`, whole or not at all; return what each series number shows."""
+    series = dict(enumerate((part for scan in scans for part in style.split(scan)), start=1))
+    with appearing(folder) as whole:
+        for number, scan in series.items():
+            part = make_folder(whole / f"{number:04d}")
+            datasets = (
+                (make_multi_frame(identity, style, scan, number),)
+                if style.enhanced
+                else make_slices(identity, style, scan, number)
+            )
+            for instance, dataset in enumerate(datasets, start=1):
+                content = BytesIO()
+                dcmwrite(content, dataset, enforce_file_format=True)
+                write_bytes(part / f"{instance:04d}.dcm", content.getvalue())
+    return series

@@ -8,9 +8,8 @@ import numpy as np
 from pydicom.dataset import Dataset
 
 from prostafed.simulations.dicom.scan import Scan, Volume
-from prostafed.simulations.dicom.style import Encoding, Style, add_private
+from prostafed.simulations.dicom.style import PLANES, Encoding, Style, add_private
 
-_PLANES = {"axial": "tra", "sagittal": "sag", "coronal": "cor"}
 _NAMES = {"localizer": "Survey", "dwi": "DWI_prostate", "adc": "dADC_prostate", "calculated": "cDWI_prostate"}
 _IMAGE_TYPES = {
     "localizer": ["ORIGINAL", "PRIMARY", "M_FFE", "M", "FFE"],
@@ -27,9 +26,14 @@ def encode(scan: Scan) -> Encoding:
     return Encoding(bits_stored=12, slope=slope, rescale_type="normalized")
 
 
+def name_scan(scan: Scan) -> str:
+    """Return the name of a series."""
+    return _NAMES.get(scan.kind, f"T2W_TSE_{PLANES[scan.plane]}")
+
+
 def _dress(dataset: Dataset, scan: Scan, volume: Volume) -> None:
     dataset.ImageType = _IMAGE_TYPES.get(scan.kind, ["ORIGINAL", "PRIMARY", "M_SE", "M", "SE"])
-    dataset.SeriesDescription = dataset.ProtocolName = _NAMES.get(scan.kind, f"T2W_TSE_{_PLANES[scan.plane]}")
+    dataset.SeriesDescription = dataset.ProtocolName = name_scan(scan)
     dataset.ScanningSequence = "GR" if scan.kind == "localizer" else "SE"
     dataset.SequenceVariant = "SK"
     dataset.ScanOptions = "FS" if scan.kind == "dwi" else ""

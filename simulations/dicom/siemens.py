@@ -9,9 +9,8 @@ import struct
 from pydicom.dataset import Dataset
 
 from prostafed.simulations.dicom.scan import Scan, Volume
-from prostafed.simulations.dicom.style import Encoding, Style, add_private
+from prostafed.simulations.dicom.style import PLANES, Encoding, Style, add_private
 
-_PLANES = {"axial": "tra", "sagittal": "sag", "coronal": "cor"}
 _DIFFUSION = "ep2d_diff_tra_DYNDIST"
 _NAMES = {
     "localizer": "localizer",
@@ -35,7 +34,7 @@ def _encode(scan: Scan) -> Encoding:
 def _dress(dataset: Dataset, scan: Scan, volume: Volume) -> None:
     diffusion = scan.kind in ("dwi", "adc", "calculated")
     dataset.ImageType = _IMAGE_TYPES[scan.kind]
-    dataset.SeriesDescription = _NAMES.get(scan.kind, f"t2_tse_{_PLANES[scan.plane]}")
+    dataset.SeriesDescription = _NAMES.get(scan.kind, f"t2_tse_{PLANES[scan.plane]}")
     dataset.ProtocolName = "ep2d_diff_tra" if diffusion else dataset.SeriesDescription
     dataset.ScanningSequence = "EP" if diffusion else "GR" if scan.kind == "localizer" else "SE"
     dataset.SequenceVariant = ["SK", "SP", "OSP"]

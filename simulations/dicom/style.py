@@ -10,6 +10,8 @@ from pydicom.dataset import Dataset
 
 from prostafed.simulations.dicom.scan import FloatArray, Scan, Volume
 
+PLANES = {"axial": "tra", "sagittal": "sag", "coronal": "cor"}  # as most vendors say it
+
 
 @dataclass(frozen=True)
 class Identity:

@@ -3,9 +3,8 @@
 from pydicom.dataset import Dataset
 
 from prostafed.simulations.dicom.scan import Scan, Volume
-from prostafed.simulations.dicom.style import Encoding, Style, add_private
+from prostafed.simulations.dicom.style import PLANES, Encoding, Style, add_private
 
-_PLANES = {"axial": "tra", "sagittal": "sag", "coronal": "cor"}
 _NAMES = {"localizer": "scout", "dwi": "epi_dwi_tra", "adc": "epi_dwi_tra_ADC", "calculated": "epi_dwi_tra_cDWI_calc"}
 _IMAGE_TYPES = {
     "localizer": ["ORIGINAL", "PRIMARY", "LOCALIZER"],
@@ -21,7 +20,7 @@ def _encode(scan: Scan) -> Encoding:
 
 def _dress(dataset: Dataset, scan: Scan, volume: Volume) -> None:
     dataset.ImageType = _IMAGE_TYPES.get(scan.kind, ["ORIGINAL", "PRIMARY", "M"])
-    dataset.SeriesDescription = dataset.ProtocolName = _NAMES.get(scan.kind, f"t2_fse_{_PLANES[scan.plane]}")
+    dataset.SeriesDescription = dataset.ProtocolName = _NAMES.get(scan.kind, f"t2_fse_{PLANES[scan.plane]}")
     dataset.ScanningSequence = "EP" if "DIFFUSION" in dataset.ImageType else "SE"
     dataset.SequenceVariant = "SK"
     dataset.ScanOptions = ""

@@ -14,7 +14,6 @@ A study that was stopped goes on where it stands: --out holds what is finished, 
 pretrained encoders. Writes label_budget.csv, .json (every parameter and their hash) and .png below --out.
 """
 
-import argparse
 import itertools
 import sys
 import time
@@ -34,22 +33,17 @@ from prostafed.common.tensors import Tensors
 from prostafed.simulations.experiments.budget_cells import BudgetCell, Parameters, read_cells, write_cells
 from prostafed.simulations.experiments.budget_figure import plot
 from prostafed.simulations.experiments.budget_starts import STARTS, find_start
-from prostafed.simulations.experiments.label_curve import make_cases, publish, say_range, score, train
+from prostafed.simulations.experiments.label_curve import begin_parser, make_cases, publish, say_range, score, train
 
 
 def main() -> None:
     """Train what is not finished, print a table, or one JSON object with --json."""
-    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("--out", type=Path, required=True, help="folder for cells, encoders, table and picture")
+    parser = begin_parser(__doc__, "cells, encoders, table and picture", steps=200, out_required=True)
     parser.add_argument("--weights", type=Path, help="state dict of torchvision's MobileNetV2")
     parser.add_argument("--starts", nargs="+", choices=list(STARTS), default=list(STARTS), help="initialisations")
-    parser.add_argument("--seeds", type=int, default=3, help="how many seeds (default 3)")
     parser.add_argument("--percents", type=int, nargs="+", default=[5, 10, 50, 100], help="label budgets, in percent")
     parser.add_argument("--cases", type=int, default=200, help="training cases (default 200)")
-    parser.add_argument("--test-cases", type=int, default=300, help="held-out cases (default 300)")
-    parser.add_argument("--steps", type=int, default=200, help="optimiser steps of every fine-tuning (default 200)")
     parser.add_argument("--rounds", type=int, default=10, help="rounds of every pretraining (default 10)")
-    parser.add_argument("--json", action="store_true", help="print one JSON object, progress to stderr")
     arguments = parser.parse_args()
     wanted = [name for name in arguments.starts if name != "imagenet" or arguments.weights]
     if wanted != arguments.starts:

@@ -52,13 +52,8 @@ WIDTH, STAGES = 8, 4
 
 def main() -> None:
     """Train, print a table, or one JSON object with --json."""
-    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("--seeds", type=int, default=3, help="how many seeds (default 3)")
+    parser = begin_parser(__doc__, "label_curve.csv", steps=600)
     parser.add_argument("--sizes", type=int, nargs="+", default=[10, 25, 50, 100, 200], help="labelled cases")
-    parser.add_argument("--test-cases", type=int, default=300, help="held-out cases (default 300)")
-    parser.add_argument("--steps", type=int, default=600, help="optimiser steps of every training (default 600)")
-    parser.add_argument("--out", type=Path, help="folder for label_curve.csv")
-    parser.add_argument("--json", action="store_true", help="print one JSON object, progress to stderr")
     arguments = parser.parse_args()
     started = time.monotonic()
     test = make_cases(derive_seed(0, "test"), arguments.test_cases)
@@ -66,7 +61,7 @@ def main() -> None:
     for seed in range(arguments.seeds):
         pool = make_cases(derive_seed(seed, "train"), max(arguments.sizes))
         for size in arguments.sizes:
-            auroc = train_and_test(pool, size, test, arguments.steps, seed)
+            auroc = score(train(pool, range(size), arguments.steps, seed), test)
             rows.append({"seed": seed, "labelled_cases": size, "auroc": round(auroc, 4)})
             print(f"seed {seed}: {size} labelled cases, AUROC {auroc:.3f}", file=sys.stderr, flush=True)
     seconds = round(time.monotonic() - started)
@@ -76,6 +71,17 @@ def main() -> None:
         found = [row["auroc"] for row in rows if row["labelled_cases"] == size]
         lines.append(f"{size:4d} labelled cases: AUROC {say_range(found)}")
     publish(rows, arguments.out and arguments.out / "label_curve.csv", told, lines, arguments.json)
+
+
+def begin_parser(description: str, out: str, steps: int, out_required: bool = False) -> argparse.ArgumentParser:
+    """Return a parser of the options that studies on generated cases share; `out` is what lies below --out."""
+    parser = argparse.ArgumentParser(description=description, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("--seeds", type=int, default=3, help="how many seeds (default 3)")
+    parser.add_argument("--test-cases", type=int, default=300, help="held-out cases (default 300)")
+    parser.add_argument("--steps", type=int, default=steps, help=f"optimiser steps of a training (default {steps})")
+    parser.add_argument("--out", type=Path, required=out_required, help=f"folder for {out}")
+    parser.add_argument("--json", action="store_true", help="print one JSON object, progress to stderr")
+    return parser
 
 
 def publish(
@@ -99,11 +105,6 @@ def make_cases(seed: int, count: int, grid: Grid = GRID) -> CasesInMemory:
         center, scanner = SITES[index % len(SITES)]
         cases.append(generate_case(seed, index, center, scanner, Readers(), grid, SEQUENCES))
     return CasesInMemory(tuple(case[0] for case in cases), tuple((case[1], case[2]) for case in cases))
-
-
-def train_and_test(pool: CasesInMemory, size: int, test: CasesInMemory, steps: int, seed: int) -> float:
-    """Return the test AUROC of a network trained from scratch on the first `size` cases of `pool`."""
-    return score(train(pool, range(size), steps, seed), test)
 
 
 def train(

@@ -9,18 +9,25 @@ study that insists on every sequence would. Each is tested on the same cases, co
 Writes missing_sequences.csv below --out.
 """
 
-import argparse
 import itertools
 import sys
 import time
 from collections.abc import Sequence
 from dataclasses import replace
-from pathlib import Path
 from typing import Any
 
 from prostafed.common.imaging.cases import CasesInMemory
 from prostafed.common.seeding import derive_seed
-from prostafed.simulations.experiments.label_curve import SEQUENCES, SITES, make_cases, publish, say_range, score, train
+from prostafed.simulations.experiments.label_curve import (
+    SEQUENCES,
+    SITES,
+    begin_parser,
+    make_cases,
+    publish,
+    say_range,
+    score,
+    train,
+)
 
 HBV = SEQUENCES.index("hbv")
 WITHOUT = 1  # which of SITES has no hbv
@@ -29,13 +36,8 @@ ARMS = ("told", "hidden", "zeros", "left-out")
 
 def main() -> None:
     """Train, print a table, or one JSON object with --json."""
-    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("--seeds", type=int, default=3, help="how many seeds (default 3)")
+    parser = begin_parser(__doc__, "missing_sequences.csv", steps=600)
     parser.add_argument("--cases", type=int, default=150, help="training cases (default 150)")
-    parser.add_argument("--test-cases", type=int, default=300, help="held-out cases (default 300)")
-    parser.add_argument("--steps", type=int, default=600, help="optimiser steps of every training (default 600)")
-    parser.add_argument("--out", type=Path, help="folder for missing_sequences.csv")
-    parser.add_argument("--json", action="store_true", help="print one JSON object, progress to stderr")
     arguments = parser.parse_args()
     started = time.monotonic()
     test = make_cases(derive_seed(0, "test"), arguments.test_cases)

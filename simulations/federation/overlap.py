@@ -58,7 +58,8 @@ def find_same(first: Sequence[str], second: Sequence[str]) -> list[tuple[int, in
     left, right = ([i for i, text in enumerate(texts) if len(text) == DIGITS] for texts in (first, second))
     if not left or not right:
         return []
-    share = _differ(_to_signs([first[i] for i in left]), _to_signs([second[i] for i in right]))
+    one, other = _to_signs([first[i] for i in left]), _to_signs([second[i] for i in right])
+    share = (1 - one @ other.T / one.shape[1]) / 2  # of bits that differ
     return [(left[i], right[j]) for i, j in np.argwhere(share <= SAME_STUDY).tolist()]
 
 
@@ -97,8 +98,3 @@ def _name_patient(site: SimulatedSite, record: CaseRecord, known: Mapping[Patien
 def _to_signs(fingerprints: Sequence[str]) -> npt.NDArray[np.float32]:
     rows = np.array([np.frombuffer(bytes.fromhex(text), dtype=np.uint8) for text in fingerprints])
     return np.unpackbits(rows, axis=1).astype(np.float32) * 2 - 1
-
-
-def _differ(first: npt.NDArray[np.float32], second: npt.NDArray[np.float32]) -> npt.NDArray[np.float32]:
-    """Return the share of bits that differ, for each row of the first with each of the second."""
-    return np.asarray((1 - first @ second.T / first.shape[1]) / 2, dtype=np.float32)

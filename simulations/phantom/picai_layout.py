@@ -1,12 +1,5 @@
-"""Generated studies as files in the layout of PI-CAI, so that one importer reads both: whole field of view, oblique.
-
-out/
-  README.txt, GENERATED.json                                      say that, and how, the images were generated
-  images/<patient>/<patient>_<study>_{t2w,adc,hbv}.mha
-  labels/csPCa_lesion_delineations/human_expert/resampled/        0, 2-5 = ISUP
-  labels/anatomical_delineations/whole_gland/AI/Bosma22b/         0/1
-  labels/anatomical_delineations/zonal_pz_tz/AI/HeviAI23/         1 = PZ, 2 = TZ
-  clinical_information/{marksheet,reads}.csv
+"""Generated studies as files in the layout of PI-CAI (see `datasets/picai`), so that one importer reads both: whole
+field of view, oblique. README.txt and GENERATED.json say that, and how, the images were generated.
 """
 
 import json

@@ -10,9 +10,10 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
+from prostafed.client.ingest.quality.page import choose_slice
 from prostafed.client.rounds.workplace import Workplace, open_workplace
 from prostafed.client.training.evaluate import predict
-from prostafed.common.imaging.cases import MASKS, Masks
+from prostafed.common.imaging.cases import MASKS
 from prostafed.common.shell.files import make_folder, write_bytes
 from prostafed.common.study import Finetune, Study
 from prostafed.common.tasks import build_task
@@ -40,7 +41,7 @@ def _show_case(
     study: Study, arm: ArmRun, hospital: Hospital, workplace: Workplace, index: int
 ) -> dict[str, npt.NDArray[Any]]:
     image, masks = workplace.cases.load(index)
-    level, record = _choose_slice(masks), workplace.cases.records[index]
+    level, record = choose_slice(masks)[0], workplace.cases.records[index]
     planes: dict[str, npt.NDArray[Any]] = {
         str(name): image[channel, level] for channel, name in enumerate(study.data.sequences)
     }
@@ -66,15 +67,6 @@ def _choose_cases(workplace: Workplace) -> list[int]:
 
     order = [sorted(workplace.splits[split], key=lesion_size, reverse=True) for split in ("test", "train")]
     return [index for chosen in order for index in chosen][:PER_HOSPITAL]
-
-
-def _choose_slice(masks: Masks) -> int:
-    """The slice with most lesion; without one, with most gland; without that, the middle one."""
-    for name in ("lesion", "gland"):
-        area = (masks[MASKS.index(name)] > 0).sum(axis=(1, 2))
-        if area.any():
-            return int(area.argmax())
-    return int(masks.shape[1] // 2)
 
 
 def _detect(study: Study, arm: ArmRun, workplace: Workplace, index: int) -> npt.NDArray[np.float32] | None:

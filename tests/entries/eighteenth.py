@@ -35,4 +35,4 @@ def _finish(state: Averaging) -> Outcome:
     return Outcome(tensors, {}, measure_step(state.sent, tensors))
 
 
-ENTRY = AggregatorEntry("tests.entries.eighteenth", "averaging by cases to a power", TemperedParameters)
+ENTRY = AggregatorEntry("tests.entries.eighteenth", TemperedParameters, about="averaging by cases to a power")

@@ -68,7 +68,7 @@ def fit_series(series: Sequence[Series], report: Report) -> tuple[Fit, tuple[Ser
         return None
     fits = [fit_map({b: one.image for b, one in images.items()}) for images in sets]
     worth = [
-        (0 if fit is None else len(fit.b_values_s_per_mm2), *_get_extent(images))
+        (0 if fit is None else len(fit.b_values_s_per_mm2), len(images), _get_any(images).image.GetSize()[2])
         for fit, images in zip(fits, sets, strict=True)
     ]
     best = worth.index(max(worth))
@@ -159,10 +159,6 @@ _PLACE = "place"
 def _name_difference(images: _BImages, others: _BImages) -> str:
     one, other = _get_any(images), _get_any(others)
     return find_difference(one.slice, other.slice) or ("" if share_grid(one.image, other.image) else _PLACE)
-
-
-def _get_extent(images: _BImages) -> tuple[int, int]:
-    return len(images), _get_any(images).image.GetSize()[2]
 
 
 def _get_any(images: _BImages) -> _BImage:

@@ -44,7 +44,7 @@ def split_exposures(slices: Iterable[Slice]) -> list[tuple[Slice, ...]]:
                 break
         else:
             groups.append(part)
-    groups.sort(key=lambda group: (-len(group), _get_times(group[0])))
+    groups.sort(key=lambda group: (-len(group), group[0].echo_time_ms or 0.0, group[0].repetition_time_ms or 0.0))
     stacks = join_parts([[replace(each, b_value_s_per_mm2=None) for each in group] for group in groups])
     joined = [tuple(each for member in stack for each in groups[member]) for stack in stacks]
     return sorted(joined, key=len, reverse=True)
@@ -114,10 +114,6 @@ def explain_interruption(b_values: str, found: int, expected: int, severity: Sev
         "series again from the scanner or the archive.",
         severity,
     )
-
-
-def _get_times(one: Slice) -> tuple[float, float]:
-    return one.echo_time_ms or 0.0, one.repetition_time_ms or 0.0
 
 
 def _round_b_value(one: Slice) -> int | None:

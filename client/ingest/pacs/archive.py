@@ -25,7 +25,7 @@ from prostafed.client.ingest.pacs.association import (
     make_context,
     silence,
 )
-from prostafed.client.ingest.scan.elements import quiet
+from prostafed.common.shell.quiet import quiet
 
 VERIFICATION = UID("1.2.840.10008.1.1")
 STUDY_ROOT_FIND = UID("1.2.840.10008.5.1.4.1.2.2.1")
@@ -42,7 +42,7 @@ def asking(server: PacsServer) -> Iterator[Ask]:
 
     It raises PacsError where the archive does not answer to the last.
     """
-    with associated(server, STUDY_ROOT_FIND) as association, quiet():
+    with associated(server, STUDY_ROOT_FIND) as association, quiet("pydicom"):
 
         def ask(query: Dataset) -> list[Dataset]:
             answers = []
@@ -103,7 +103,7 @@ def listening(server: PacsServer, port: int, store: Store, host: str = "") -> It
 
 def _follow(server: PacsServer, service: str, answers: Iterator[tuple[Dataset, Dataset | None]]) -> None:
     """Read a retrieval's answers to the last; raises PacsError where it ended otherwise than done or partly done."""
-    with quiet():
+    with quiet("pydicom"):
         for status, _ in answers:
             code = status.Status if status else None
             if code == _UNKNOWN_DESTINATION:

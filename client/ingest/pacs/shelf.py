@@ -10,9 +10,9 @@ from pydicom.dataset import Dataset
 from pydicom.errors import InvalidDicomError
 from pynetdicom.events import Event
 
-from prostafed.client.ingest.scan.elements import quiet
 from prostafed.common.errors import ConfigurationError, StorageError
 from prostafed.common.shell.files import make_folder, write_bytes
+from prostafed.common.shell.quiet import quiet
 
 _TAKEN, _FULL, _REFUSED = 0x0000, 0xA700, 0xA900  # of a C-STORE; refused: not what was asked for
 
@@ -60,7 +60,7 @@ def read_present(folder: Path) -> frozenset[str]:
 
 def get_texts(dataset: Dataset, keyword: str) -> Sequence[str]:
     """Return the values of a text element; () where it is missing or empty."""
-    with quiet():
+    with quiet("pydicom"):
         value = dataset.get(keyword)
     if value is None or value == "":
         return ()
@@ -79,7 +79,7 @@ def _last_number(folder: Path) -> int:
 def _read_header(source: Path | BytesIO) -> Dataset:
     tags = ["StudyInstanceUID", "SeriesInstanceUID", "SOPInstanceUID"]
     try:
-        with quiet():
+        with quiet("pydicom"):
             return dcmread(source, stop_before_pixels=True, specific_tags=tags)
     except (InvalidDicomError, OSError, EOFError, ValueError, AttributeError, NotImplementedError):
         return Dataset()

@@ -71,7 +71,7 @@ def describe_study(entry: Entry) -> StudyFigures:
     return StudyFigures(
         study=entry["study"],
         status=entry["status"],
-        findings=tuple((each["code"], each["severity"], _strip(each["text"])) for each in entry["findings"]),
+        findings=list_findings(entry["findings"]),
         sequences={name: _describe_sequence(each) for name, each in entry["sequences"].items()},
         b_values_s_per_mm2=tuple(sorted(b_values)),
         kinds=dict(Counter(each["kind"] for each in series)),
@@ -160,9 +160,9 @@ def _describe_sequence(each: Mapping[str, Any]) -> SequenceFigures:
     )
 
 
-def _strip(text: str) -> str:
-    """Return a finding's sentence without its code and case."""
-    return text.partition(": ")[2] or text
+def list_findings(findings: Iterable[Mapping[str, str]]) -> tuple[tuple[str, str, str], ...]:
+    """Return (code, severity, sentence without code and case) of each finding of the index."""
+    return tuple((each["code"], each["severity"], each["text"].partition(": ")[2] or each["text"]) for each in findings)
 
 
 def _word(value: int | None) -> str:

@@ -7,17 +7,29 @@ from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
 
+import numpy as np
+
 from prostafed.client.ingest.quality import figures
 from prostafed.client.ingest.quality.figures import StudyFigures
-from prostafed.client.ingest.quality.pictures import CasePictures, draw_case
 from prostafed.common.errors import DataError
 from prostafed.common.imaging.case_folder import CaseFolder, open_case_folder
+from prostafed.common.imaging.cases import MASKS, Grid, Image, Masks
 from prostafed.common.pages.page import format_number, open_templates
-from prostafed.common.pages.pictures import GLAND_COLOUR, LESION_COLOUR, SEQUENCES
+from prostafed.common.pages.pictures import GLAND_COLOUR, LESION_COLOUR, SEQUENCES, Picture, draw_picture
 from prostafed.common.shell.files import make_folder, write_json, write_text
 
 INDEX = "index.json"
 MOST_PICTURES = 60  # cases shown, of perhaps thousands: a page of 4 MB
+PIXELS = 280  # of a picture, wide
+
+
+@dataclass(frozen=True)
+class CasePictures:
+    """The pictures of a case and what they show."""
+
+    case_id: str
+    caption: str
+    pictures: tuple[Picture, ...]
 
 
 @dataclass(frozen=True)
@@ -79,9 +91,7 @@ def read_report(cases: Path, site: str) -> Report:
     try:
         index = json.loads((cases / INDEX).read_text(encoding="utf-8"))
         studies = tuple(figures.describe_study(entry) for entry in index["studies"])
-        findings = tuple(
-            (each["code"], each["severity"], each["text"].partition(": ")[2]) for each in index["findings"]
-        )
+        findings = figures.list_findings(index["findings"])
         grid, sequences = index["grid"], tuple(index["sequences"])
         opted_out = index["counts"].get("opted_out", 0)
     except OSError as error:
@@ -109,3 +119,34 @@ def choose_cases(studies: Sequence[StudyFigures], case_ids: Sequence[str], most:
     """Return the places of the cases to show: those with warnings first, then the others, each by case id."""
     warned = {study.study for study in studies if study.status == "warning"}
     return sorted(range(len(case_ids)), key=lambda place: (case_ids[place] not in warned, case_ids[place]))[:most]
+
+
+def draw_case(case_id: str, image: Image, masks: Masks, grid: Grid, present: Sequence[str | None]) -> CasePictures:
+    """Return pictures of the slice `choose_slice` names; `present` has a name per channel, None where it is missing."""
+    z, reason = choose_slice(masks)
+    planes = {name: image[channel, z].astype(np.float32) for channel, name in enumerate(present) if name}
+    outlines = {name: masks[MASKS.index(name), z].astype(np.float32) for name in ("gland", "lesion")}
+    spacing_mm = (grid.spacing_mm[1], grid.spacing_mm[2])
+    pictures = tuple(
+        Picture(
+            SEQUENCES.get(name, name),
+            draw_picture({**planes, **outlines}, name, spacing_mm, pixels=PIXELS, small_file=True),
+        )
+        for name in planes
+    )
+    return CasePictures(case_id, f"slice {z + 1} of {image.shape[1]} ({reason})", pictures)
+
+
+def choose_slice(masks: Masks) -> tuple[int, str]:
+    """Return the slice of masks (MASKS, z, y, x) to show, and why: the largest area of lesion, else of gland or zones,
+    else the middle one.
+    """
+    for name, reason in (
+        ("lesion", "the largest lesion area"),
+        ("gland", "the largest gland"),
+        ("zones", "the largest zones"),
+    ):
+        areas = np.count_nonzero(masks[MASKS.index(name)], axis=(1, 2))
+        if areas.any():
+            return int(areas.argmax()), reason
+    return masks.shape[1] // 2, "the middle one"

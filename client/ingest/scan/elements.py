@@ -5,12 +5,9 @@ convert. Here an element that cannot be read is a missing one, whatever its enco
 archives write private elements they do not know), implicit VR without a private creator.
 """
 
-import logging
 import math
 import struct
-import warnings
-from collections.abc import Iterator, Sequence
-from contextlib import contextmanager
+from collections.abc import Sequence
 from typing import SupportsFloat
 
 from pydicom.datadict import dictionary_VR
@@ -22,20 +19,6 @@ BLOCKS = range(0x10, 0x14)  # of private elements, in which a creator is looked 
 _BINARY = {"US": "H", "SS": "h", "UL": "L", "SL": "l", "FL": "f", "FD": "d"}  # VR -> struct format
 _ANY_BYTES = {None, "UN", "OB", "OW"}  # archives write private elements they do not know as one of these
 _TEXT_NUMBERS = {"DS", "IS", "LO", "SH", "ST", "LT", "CS", "UT"}
-
-
-@contextmanager
-def quiet() -> Iterator[None]:
-    """Keep pydicom's warnings, which quote values and paths, out of terminals and logs."""
-    logger = logging.getLogger("pydicom")
-    before = logger.disabled
-    logger.disabled = True
-    try:
-        with warnings.catch_warnings():
-            warnings.simplefilter("ignore")
-            yield
-    finally:
-        logger.disabled = before
 
 
 def read_numbers(dataset: Dataset, tag: int, vr: str = "") -> tuple[float, ...]:

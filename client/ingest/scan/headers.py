@@ -39,7 +39,9 @@ def read_studies(
     findings = describe(found)
     if found.overflow:
         return [], findings
-    workers = workers or min(_count_cpus(), MAX_WORKERS)
+    # Of this process: a container may have fewer CPUs than the machine.
+    cpus = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
+    workers = workers or min(cpus, MAX_WORKERS)
     read = list(_read_all(found.files, workers, on_file or (lambda done, total: None)))
     images: dict[str, list[Instance]] = defaultdict(list)
     for each in read:
@@ -102,8 +104,3 @@ def _map(chunks: Sequence[Sequence[Path]], workers: int) -> Iterator[list[Instan
             "Expected to read all headers, but the system ended a process that did, most likely for want of memory. "
             "Free some, or index with one worker."
         ) from error
-
-
-def _count_cpus() -> int:
-    """CPUs this process may use; a container may have fewer than the machine."""
-    return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1

@@ -15,9 +15,10 @@ from pydicom.tag import BaseTag, Tag
 
 from prostafed.client.ingest.records import Header, Slice
 from prostafed.client.ingest.scan import b_values, frames, locate
-from prostafed.client.ingest.scan.elements import quiet, read_integer, read_items, read_text
+from prostafed.client.ingest.scan.elements import read_integer, read_items, read_text
 from prostafed.client.ingest.scan.frames import Frame, find_number, read_frames
 from prostafed.client.ingest.scan.locate import MR_CLASSES, locate_pixels
+from prostafed.common.shell.quiet import quiet
 
 STUDY, SERIES, SOP_CLASS = 0x0020_000D, 0x0020_000E, 0x0008_0016
 PATIENT_ID, ISSUER, SEX, AGE, BIRTH_DATE = 0x0010_0020, 0x0010_0021, 0x0010_0040, 0x0010_1010, 0x0010_0030
@@ -80,12 +81,12 @@ class Rejected:
 
 def read_instances(paths: Sequence[Path]) -> list[Instance | Rejected]:
     """Return what each file is, in order; raises nothing, whatever the files hold."""
-    with quiet():
+    with quiet("pydicom"):
         return [read_instance(path) for path in paths]
 
 
 def read_instance(path: Path) -> Instance | Rejected:
-    """Return what a file is; raises nothing, whatever the file holds. Call it inside `quiet()`."""
+    """Return what a file is; raises nothing, whatever the file holds. Call it inside `quiet`."""
     try:
         with path.open("rb") as file:
             start = file.read(132)

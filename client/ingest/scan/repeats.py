@@ -12,8 +12,8 @@ from pathlib import Path
 import pydicom
 
 from prostafed.client.ingest.records import Header, Slice
-from prostafed.client.ingest.scan.elements import quiet
 from prostafed.client.ingest.scan.instances import Instance
+from prostafed.common.shell.quiet import quiet
 
 _PIXELS = ["PixelData", "FloatPixelData", "DoubleFloatPixelData"]
 
@@ -47,7 +47,7 @@ def digest_pixels(path: Path) -> str:
     compressions. Of a file that cannot be read, its own path.
     """
     try:
-        with quiet(), path.open("rb") as file:
+        with quiet("pydicom"), path.open("rb") as file:
             dataset = pydicom.dcmread(file, force=True)
             with suppress(Exception):  # not compressed, or no decoder is there
                 dataset.decompress(generate_instance_uid=False)

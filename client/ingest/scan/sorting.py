@@ -8,7 +8,6 @@ from prostafed.client.ingest.records import Header, Kind, Series, Slice
 from prostafed.client.ingest.scan.instances import Instance
 from prostafed.client.ingest.scan.series import classify, find_plane, split_planes
 from prostafed.client.ingest.scan.stacks import join_parts, split_acquisitions
-from prostafed.client.ingest.scan.unweighted import mark_unweighted
 
 _ONE_STACK: tuple[Kind, ...] = ("t2w", "adc", "hbv_calc")  # of other kinds, places repeat as they should
 _Key = tuple[tuple[str, ...], float | None, str]
@@ -111,3 +110,25 @@ def _set_echo_trains_aside(series: Sequence[Series]) -> tuple[Series, ...]:
         replace(each, kind="other", reason="one of many echoes") if each.kind == "t2w" and each.uid in aside else each
         for each in series
     )
+
+
+def mark_unweighted(slices: Iterable[Slice], image_type: Iterable[str]) -> tuple[Slice, ...]:
+    """Return the slices of a series, those without a b-value as b=0 where they must be.
+
+    Canon and Toshiba write b=0 so: others have a b-value, none of them 0, and lie at the same positions, at half of
+    them at least, as either may lack some. A b-value that is there and cannot be read stays unknown, and so do derived
+    images, which may be a map.
+    """
+    every = tuple(slices)
+    if "DERIVED" in image_type:
+        return every
+    bare = {each.position_mm for each in every if _is_bare(each)}
+    weighted = {each.position_mm for each in every if each.b_value_s_per_mm2}
+    has_zero = any(each.b_value_s_per_mm2 == 0 for each in every)
+    if has_zero or not bare or 2 * len((bare & weighted) - {None}) < len(weighted) or not weighted:
+        return every
+    return tuple(replace(each, b_value_s_per_mm2=0.0) if _is_bare(each) else each for each in every)
+
+
+def _is_bare(each: Slice) -> bool:
+    return each.b_value_s_per_mm2 is None and not each.b_value_garbled

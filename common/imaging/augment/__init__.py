@@ -8,10 +8,9 @@ scanner's scale and noise come on top (intensity), and a box is cut out last.
 import torch
 from torch import Tensor
 
-from prostafed.common.imaging.augment.bias import apply_bias
 from prostafed.common.imaging.augment.draw import CONTRASTIVE, SUPERVISED, Augmentation, Preset, draw_augmentation
 from prostafed.common.imaging.augment.geometry import apply_geometry
-from prostafed.common.imaging.augment.intensity import apply_intensity
+from prostafed.common.imaging.augment.intensity import apply_bias, apply_intensity
 from prostafed.common.imaging.augment.occlusion import HIDDEN_RATE, apply_cutout, find_present, hide_sequences
 from prostafed.common.imaging.augment.resolution import apply_resolution
 

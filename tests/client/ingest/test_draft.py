@@ -7,7 +7,7 @@ import pytest
 from prostafed.client.ingest.draft import init_manifest
 from prostafed.client.ingest.records import DicomStudy
 from prostafed.client.manifest import read_manifest
-from prostafed.client.manifest.write import create_tables
+from prostafed.client.manifest.rows import create_tables
 from prostafed.client.site.identity import make_pseudonym
 from prostafed.common.errors import DataError
 

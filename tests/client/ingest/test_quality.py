@@ -17,8 +17,13 @@ from prostafed.client.ingest.quality.figures import (
     tabulate_protocols,
 )
 from prostafed.client.ingest.quality.noise import estimate_snr
-from prostafed.client.ingest.quality.page import choose_cases, read_report, write_quality_report
-from prostafed.client.ingest.quality.pictures import choose_slice, draw_case
+from prostafed.client.ingest.quality.page import (
+    choose_cases,
+    choose_slice,
+    draw_case,
+    read_report,
+    write_quality_report,
+)
 from prostafed.common.errors import DataError
 from prostafed.common.imaging.case_folder import write_case
 from prostafed.common.imaging.cases import MASKS, CaseRecord, Grid

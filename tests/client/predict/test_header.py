@@ -22,9 +22,10 @@ from prostafed.client.ingest.images.sources import Source, find_t2w
 from prostafed.client.ingest.scan.headers import read_studies
 from prostafed.client.predict.algorithm import name_algorithm
 from prostafed.client.predict.placing import Placed, lay_grid, place_answer
-from prostafed.client.predict.source import SourceSeries, discreet, read_source
-from prostafed.client.predict.study import Setting, make_results
+from prostafed.client.predict.source import SourceSeries, read_source
+from prostafed.client.predict.study import LOGGERS, Setting, make_results
 from prostafed.common.bundle.record import Bundle
+from prostafed.common.shell.quiet import quiet
 from prostafed.common.tasks.answer import Answer, Segment
 from tests.client.ingest.tiny_study import GRID, make_study, save_study
 from tests.client.predict.conftest import SECRET, Predict
@@ -132,7 +133,7 @@ class Predicted:
             change(dataset)
             dataset.save_as(folder / f"{number}.dcm")
             slices.append(replace(each, path=folder / f"{number}.dcm"))
-        with discreet():
+        with quiet(*LOGGERS):
             source = read_source(replace(self.t2w, series=(replace(series, slices=tuple(slices)),)))
             made = make_results(self.placed, source, self.t2w.image, self.setting)
             results = {}

@@ -22,9 +22,9 @@ from prostafed.common.imaging.augment import (
     find_present,
     hide_sequences,
 )
-from prostafed.common.imaging.augment.bias import log_field
 from prostafed.common.imaging.augment.draw import BIAS_TERMS, CONTROL_POINTS
 from prostafed.common.imaging.augment.geometry import displace, spline_weights
+from prostafed.common.imaging.augment.intensity import log_field
 
 SPACING = (3.0, 1.0, 1.0)
 EVERYTHING = Preset(1.0, 1.0, 1.0, 1.0, 1.0)

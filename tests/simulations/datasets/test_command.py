@@ -6,7 +6,7 @@ from functools import partial
 import pytest
 
 from prostafed.simulations.datasets import DATASETS, load_dataset
-from prostafed.simulations.datasets.describe import MOST_SHOWN
+from prostafed.simulations.datasets.survey import MOST_SHOWN
 from tests import programs
 
 call = partial(programs.call, "prostafed-sim", "datasets")

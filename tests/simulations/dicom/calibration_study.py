@@ -10,13 +10,14 @@ from pathlib import Path
 
 import numpy as np
 import numpy.typing as npt
+import SimpleITK as sitk
 
-from prostafed.common.shell.files import make_folder
-from prostafed.simulations.dicom.masks import Mask, write_nifti
+from prostafed.common.shell.files import make_folder, write_image
+from prostafed.simulations.dicom.layout import write_study
 from prostafed.simulations.dicom.scan import FloatArray, Placement, Scan, Vector, Volume, place
 from prostafed.simulations.dicom.style import Identity
 from prostafed.simulations.dicom.styles import STYLES
-from prostafed.simulations.dicom.write import write_study
+from prostafed.simulations.phantom.masks import Mask
 from prostafed.simulations.phantom.picai_layout import turn
 from tests.simulations.dicom.rtstruct import write_rtstruct
 from tests.simulations.dicom.seg import write_seg
@@ -121,10 +122,21 @@ def _write_masks(out: Path, truth: dict[str, Mask], placement: Placement) -> dic
     for name, mask in truth.items():
         for suffix in ("nii.gz", "seg.dcm", "rtstruct.dcm"):
             paths[f"{name}.{suffix}"] = folder / f"{name}.{suffix}"
-        write_nifti(paths[f"{name}.nii.gz"], mask, placement)
+        _write_nifti(paths[f"{name}.nii.gz"], mask, placement)
         write_seg(paths[f"{name}.seg.dcm"], mask, sources, MASK_LABELS[name])
         write_rtstruct(paths[f"{name}.rtstruct.dcm"], mask, placement, sources, MASK_LABELS[name])
     return paths
+
+
+def _write_nifti(path: Path, mask: Mask, placement: Placement) -> None:
+    """Write a mask of any labels; the suffix may be that of any format SimpleITK writes."""
+    image = sitk.GetImageFromArray(mask)
+    rows_mm, columns_mm = placement.pixel_mm
+    image.SetSpacing((columns_mm, rows_mm, placement.slice_mm))
+    image.SetOrigin(placement.origin_mm.tolist())
+    axes = (placement.along_row, placement.along_column, placement.normal)
+    image.SetDirection(np.stack(axes, axis=1).ravel().tolist())
+    write_image(path, image)
 
 
 def _add_noise(signal: FloatArray, sigma: float, rng: np.random.Generator) -> FloatArray:

@@ -13,8 +13,8 @@ from pydicom.uid import ExplicitVRLittleEndian, RTStructureSetStorage
 
 from prostafed.common.shell.files import write_bytes
 from prostafed.simulations.dicom.classic import format_number, make_uid
-from prostafed.simulations.dicom.masks import Mask
 from prostafed.simulations.dicom.scan import Placement
+from prostafed.simulations.phantom.masks import Mask
 
 _OF_THE_STUDY = (
     "SpecificCharacterSet", "StudyDate", "StudyTime", "AccessionNumber", "ReferringPhysicianName", "StudyInstanceUID",

@@ -10,7 +10,7 @@ from pydicom.sr.codedict import codes
 
 from prostafed.common.shell.files import write_bytes
 from prostafed.simulations.dicom.classic import make_uid
-from prostafed.simulations.dicom.masks import Mask
+from prostafed.simulations.phantom.masks import Mask
 
 
 def write_seg(path: Path, mask: Mask, sources: Sequence[Path], labels: Sequence[str]) -> None:
