@@ -11,7 +11,7 @@ from prostafed.common.bundle.write import Draft, write_bundle
 from prostafed.common.errors import CheckpointError, ConfigurationError
 from prostafed.common.models.checkpoint import read_checkpoint
 from prostafed.common.shell.configuration import parse
-from prostafed.common.study import Study
+from prostafed.common.study import Study, rename_keys
 
 HOW_TESTED = (
     "Not measured for this bundle. What the site measured of this network in the run stands in its memory and in the "
@@ -31,7 +31,7 @@ def export_own(site: Site, run: str, model: Path, out: Path, thresholds: Thresho
         raise CheckpointError(
             f"{model} names no study. Ask the coordinator for the model.safetensors of the run {run}."
         )
-    study = parse(json.loads(metadata["study"]), Study, str(model))
+    study = parse(rename_keys(json.loads(metadata["study"])), Study, str(model))
     stage = len(study.stage)
     describe(study, stage)
     memory = recall(stage_folder(site.memory, run, stage), study.stage[-1].rounds, metadata["study_hash"])

@@ -5,8 +5,9 @@ refers to.
 import hashlib
 import json
 import re
+from collections.abc import Mapping
 from pathlib import Path
-from typing import Annotated
+from typing import Annotated, Any
 
 from pydantic import Field, model_validator
 
@@ -31,6 +32,7 @@ __all__ = [
     "Study",
     "parse_study",
     "read_study",
+    "rename_keys",
 ]
 
 RUN_NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]{0,100}")  # of a run of a study; also the name of folders
@@ -87,3 +89,10 @@ def read_study(path: Path) -> Study:
 def parse_study(canonical: str) -> Study:
     """Return the study whose canonical form is `canonical`."""
     return parse(json.loads(canonical), Study, "study")
+
+
+def rename_keys(study: Mapping[str, Any]) -> dict[str, Any]:
+    """Return a study of the last release with its keys as they are called now."""
+    now = {name: getattr(each.annotation, "renamed", {}) for name, each in Study.model_fields.items()}
+    tables = {name: part for name, part in study.items() if now.get(name) and isinstance(part, dict)}
+    return {**study, **{name: {now[name].get(key, key): part[key] for key in part} for name, part in tables.items()}}

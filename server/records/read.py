@@ -1,7 +1,7 @@
 """A run folder, read: frozen records of what is there; what is absent is empty."""
 
 import csv
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, TypeVar
@@ -10,7 +10,7 @@ from pydantic import TypeAdapter, ValidationError
 
 from prostafed.common.errors import DataError
 from prostafed.common.metrics.predictions import CasePrediction
-from prostafed.common.study import Study
+from prostafed.common.study import rename_keys
 from prostafed.server.records.lines import (
     AllPatientsLine,
     Cohorts,
@@ -94,15 +94,6 @@ def read_run(path: Path) -> RunFolder:
         read_whole(pooled, tuple[AllPatientsLine, ...], ()),
         read_cohorts(path),
     )
-
-
-def rename_keys(study: Mapping[str, Any]) -> dict[str, Any]:
-    """Return a study as a run folder holds it with its keys as they are called now: the last release had other names
-    for some.
-    """
-    now = {name: getattr(each.annotation, "renamed", {}) for name, each in Study.model_fields.items()}
-    tables = {name: part for name, part in study.items() if now.get(name) and isinstance(part, dict)}
-    return {**study, **{name: {now[name].get(key, key): part[key] for key in part} for name, part in tables.items()}}
 
 
 def read_rounds(folder: Path) -> list[RoundLine]:

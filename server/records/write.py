@@ -14,7 +14,7 @@ from prostafed.common.shell.configuration import parse
 from prostafed.common.shell.files import holding, make_folder, write_json, write_text
 from prostafed.common.shell.provenance import read_commit, read_versions
 from prostafed.common.shell.tables import write_table
-from prostafed.common.study import Study
+from prostafed.common.study import Study, rename_keys
 from prostafed.server.records.lines import (
     AllPatientsLine,
     EvaluationLine,
@@ -33,7 +33,6 @@ from prostafed.server.records.read import (
     read_rounds,
     read_run_record,
     read_whole,
-    rename_keys,
 )
 
 METRIC_COLUMNS = ("stage", "round", "site", "split", "metric", "value", "n")

@@ -1,13 +1,16 @@
 """What may leave in a stage follows from the study, whatever is trained."""
 
+from dataclasses import replace
 from typing import Any
 
 import numpy as np
 import pytest
 import torch
 
+from prostafed.client.gate import allowance
 from prostafed.client.gate.allowance import allow
 from prostafed.common.aggregation import AGGREGATORS
+from prostafed.common.errors import ConfigurationError
 from prostafed.common.exchange.compression import list_slots
 from prostafed.common.models import ENCODERS
 from prostafed.common.ssl import METHODS
@@ -67,3 +70,19 @@ def test_it_is_worked_out_once_per_study_and_stage_and_draws_no_weights(monkeypa
         for number in (1, 2):
             allow(study.canonical(), number)
     assert devices == ["meta", "meta"]
+
+
+def test_a_network_that_needs_values_while_it_is_built_is_built(monkeypatch: pytest.MonkeyPatch) -> None:
+    def build(study: Study, number: int) -> torch.nn.ModuleDict:
+        torch.linspace(0, 0.1, 4)[1].item()  # as a drop path rate is drawn
+        return build_stage_network(study, number)
+
+    monkeypatch.setattr(allowance, "build_stage_network", build)
+    study = make_study(FINETUNE, name="needs-values")
+    assert set(allow(study.canonical(), 1).update) == shared_names(build_stage_network(study, 1), study.stage[0])
+
+
+def test_a_prefix_that_the_networks_names_have_is_refused(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setitem(AGGREGATORS, "scaffold", replace(AGGREGATORS["scaffold"], sends="encoder."))
+    with pytest.raises(ConfigurationError, match=r"sends 'encoder\.' beside the network, which has a tensor encoder"):
+        allow(make_study(SCAFFOLD, name="collides").canonical(), 1)

@@ -10,7 +10,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from prostafed.client.gate.release import release
-from prostafed.client.gate.telling import describe, list_told_splits
+from prostafed.client.gate.telling import counts_few, describe, describe_loss, list_told_splits
 from prostafed.client.rounds import answer as work
 from prostafed.client.rounds.workplace import open_workplace
 from prostafed.client.site.site_file import Site
@@ -22,6 +22,7 @@ from prostafed.common.metrics.cohort import count_cohort
 from prostafed.common.metrics.predictions import CasePrediction
 from prostafed.common.metrics.small_cells import MINIMUM
 from prostafed.common.metrics.summary import CASE_STATISTICS, LESION_STATISTICS
+from prostafed.common.tasks import build_task
 from tests.client.tiny_site import BYOL, FINETUNE, GRID, SEQUENCES, ask, initial, make_study, write_site
 
 HOSPITAL = Site(name="north").minimum_cell
@@ -105,6 +106,38 @@ def test_a_measure_is_told_of_those_who_have_it() -> None:
     assert "gland_dice" in told
     assert "pz_dice" not in told
     assert withheld(told) == {"pz_dice": 10.0}
+
+
+def read(grades: list[int]) -> list[CaseRecord]:
+    return [CaseRecord(f"c{i}", f"p{i}", cspca=False, pirads_reads=(grade,)) for i, grade in enumerate(grades)]
+
+
+@pytest.mark.parametrize(
+    ("grades", "few"), [([2] * 12, False), ([2] * 11 + [3], True), ([2] * 12 + [3] * 12, False), ([5] * 11 + [4], True)]
+)
+def test_what_a_mean_would_count_few_of_is_withheld(grades: list[int], few: bool) -> None:
+    """A network that says one grade of all has a mean score, and a loss, that counts who has another."""
+    task, records = build_task("pirads"), read(grades)
+    assert counts_few(records, task.counted, HOSPITAL) == few
+    assert set(describe_loss(0.5, records, task.counted, HOSPITAL)) == {"withheld/loss" if few else "loss"}
+    predictions = [
+        CasePrediction(each.case_id, each.patient_id, None, 0.5, measures={"pirads_rps": 0.1}) for each in records
+    ]
+    told = describe(predictions, 0, HOSPITAL, measures=not few)
+    assert ("pirads_rps" in told) != few
+    assert withheld(told) == ({"pirads_rps": 10.0} if few else {})
+
+
+def test_a_site_asks_what_its_task_counts(tmp_path: Path) -> None:
+    """12 of its patients are judged, three of each grade: 10 are needed of each side of each threshold."""
+    pirads = {"kind": "finetune", "task": "pirads", "rounds": 1, "batch_size": 6}
+    study = make_study(pirads)
+    study = study.model_copy(update={"data": study.data.model_copy(update={"validation_fraction": 0.4})})
+    write_site(tmp_path, "minimum_cell = 5", cases=30)
+    place = open_workplace(tmp_path / "site.toml", study.canonical())
+    for action, splits in (("train", ()), ("evaluate", ("validation",))):
+        told = work.answer(place, replace(ask(study, 1, initial(study)), action=action, splits=splits)).metrics
+        assert not [name for name in told if name.endswith(("/loss", "_rps")) and "withheld" not in name], told
 
 
 def test_where_the_minimum_is_one_everything_is_told() -> None:

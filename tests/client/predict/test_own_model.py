@@ -51,6 +51,20 @@ def test_the_encoder_is_sent_and_the_heads_are_kept(site: Site, tmp_path: Path) 
     assert "of the site north" in (bundle.folder / CARD).read_text()
 
 
+def test_a_model_of_the_last_release_is_exported(site: Site, tmp_path: Path) -> None:
+    study = make_study("classify")
+    tensors, values = make_tensors(study), json.loads(study.canonical())
+    values["model"]["stages"] = values["model"].pop("resolutions")
+    values["initial"]["encoder"] = values["initial"].pop("weights")
+    values["round"]["enough"] = values["round"].pop("close_after")
+    metadata = {"study": json.dumps(values), "study_hash": "of the last release"}
+    save_checkpoint(tmp_path / "model.safetensors", select_groups(tensors, ("encoder",)), metadata)
+    memory = Memory(tensors=select_groups(tensors, ("head",)))
+    remember(stage_folder(site.memory, "first", 1), 1, memory, "of the last release")
+    export_own(site, "first", tmp_path / "model.safetensors", tmp_path / "own", Thresholds())
+    assert read_bundle(tmp_path / "own").study == study
+
+
 def test_a_personal_network_is_the_one_that_predicts(site: Site, tmp_path: Path) -> None:
     study = make_study("classify")
     tensors = make_tensors(study)

@@ -63,12 +63,20 @@ def test_memory_of_another_study_is_refused(tmp_path: Path) -> None:
     keep(tmp_path, 1, "another")
     with pytest.raises(CheckpointError, match="another study"):
         recall(tmp_path, 1, "abc")
+    with pytest.raises(CheckpointError, match="another study"):
+        recall(tmp_path, 0, "abc")  # a first round would write over it
 
 
 @pytest.mark.parametrize("run", ["../other", "", "a/b", ".hidden", "a\0b"])
 def test_a_run_name_from_the_wire_cannot_leave_the_folder(tmp_path: Path, run: str) -> None:
     with pytest.raises(ConfigurationError, match="not usable as a folder"):
         stage_folder(tmp_path, run, 1)
+
+
+@pytest.mark.parametrize("content", [[1, 2], 3])
+def test_a_round_in_the_making_that_is_none_is_begun_anew(tmp_path: Path, content: object) -> None:
+    torch.save(content, tmp_path / "partial-00001.pt")
+    assert find_partial(tmp_path, 1) is None
 
 
 def test_an_answer_is_found_for_the_same_request_only(tmp_path: Path) -> None:

@@ -113,6 +113,14 @@ def study() -> Study:
     return make_study(FINETUNE)
 
 
+@pytest.mark.parametrize("name", ["control.head.weight", "control.foo", "control.encoder.absent"])
+def test_control_variates_of_what_is_not_shared_are_refused(name: str, tmp_path: Path) -> None:
+    study = make_study({**FINETUNE, "aggregate": "scaffold", "optimiser": "sgd"})
+    request = ask(study, 1, {**initial(study), name: np.zeros(1, np.float32)})
+    with pytest.raises(CheckpointError, match=f"brings {name}, float32 .*, which does not fit the study"):
+        begin_round(open_job(open_site(tmp_path, study), request))
+
+
 def test_half_a_group_or_a_stranger_is_refused(study: Study, tmp_path: Path) -> None:
     place, sent = open_site(tmp_path, study), initial(study)
     name = next(iter(sent))
