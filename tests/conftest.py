@@ -48,9 +48,9 @@ def one_process_generates() -> Iterator[None]:
     """All generated cases are made by one process: a new one loads torch, longer than a hospital's cases take."""
     kept: list[_Kept] = []
 
-    def keep(count: int, **options: Any) -> _Kept:
+    def keep(count: int, *options: Any) -> _Kept:
         if not kept:
-            kept.append(_Kept(1, **options))
+            kept.append(_Kept(1, *options))
         return kept[0]
 
     with pytest.MonkeyPatch.context() as patch:
