@@ -104,8 +104,9 @@ def read_images(study: StudyFiles, selection: Selection, advice: str) -> dict[st
         if path is not None and path.is_file():
             images[name] = read_volume(path, study.record.case_id, name)
         elif path is not None and name not in selection.allow_missing:
+            shown = path.relative_to(selection.root) if path.is_relative_to(selection.root) else path
             raise DataError(
-                f"{MISSING[name]} case={study.record.case_id}: expected {path}, found no such file; {advice}"
+                f"{MISSING[name]} case={study.record.case_id}: expected {shown}, found no such file; {advice}"
             )
     return images
 
