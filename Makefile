@@ -43,7 +43,7 @@ bench: setup
 	@for benchmark in $(filter-out tests/benchmarks/test_%,$(wildcard tests/benchmarks/[a-z]*.py)); do $(BIN)/python $$benchmark || exit 1; done
 
 docs: setup
-	$(BIN)/python -m prostafed.simulations.reference docs
+	$(BIN)/python -m prostafed.simulations.reference.pages docs
 
 clean:
 	rm -rf .venv build dist *.egg-info .pytest_cache .mypy_cache .ruff_cache .hypothesis

@@ -1,12 +1,10 @@
-"""The hospital: its cases, its training, its memory, and the gate everything leaves through.
+"""The hospital: its cases, its training, its memory, and the gate everything leaves through. A call loads torch.
 
-    from prostafed.client import index_studies, predict_studies, read_site_file
+from prostafed.client import index_studies, predict_studies, read_site_file
 
-    site = read_site_file(Path("site.toml"))
-    index_studies(site, dicom=Path("/data/export"))
-    predict_studies(site, Path("bundle"), Path("results"))
-
-Torch is loaded when a function is called.
+site = read_site_file(Path("site.toml"))
+index_studies(site, dicom=Path("/data/export"))
+predict_studies(site, Path("bundle"), Path("results"))
 """
 
 from collections.abc import Callable

@@ -1,11 +1,9 @@
-"""Emulated hospitals on one machine, for a researcher.
+"""Emulated hospitals on one machine, for a researcher. Nothing here loads torch before a simulation begins.
 
-    from prostafed.simulations import simulate
+from prostafed.simulations import simulate
 
-    run = simulate("study.toml", "federation.toml", "runs/first")
-    run.results   # a row per metric, arm and site
-
-Nothing here loads torch before a simulation begins.
+run = simulate("study.toml", "federation.toml", "runs/first")
+run.results   # a row per metric, arm and site
 """
 
 import os
@@ -83,7 +81,7 @@ def simulate(
     """
     from prostafed.common.study import Study
     from prostafed.simulations.federation.federation_file import Federation, find_roots
-    from prostafed.simulations.run.places import CACHE_VARIABLE, DEFAULT_CACHE
+    from prostafed.simulations.run import CACHE_VARIABLE, DEFAULT_CACHE
     from prostafed.simulations.run.show import showing
     from prostafed.simulations.run.simulation import Simulation, run_simulation
 

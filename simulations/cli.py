@@ -18,7 +18,7 @@ from prostafed.common.study import read_study
 from prostafed.server.cli import print_report, report
 from prostafed.simulations.comparison.cli import Cache, Engine, FederationFile, compare, sweep
 from prostafed.simulations.datasets import DATASETS, load_dataset
-from prostafed.simulations.run.places import DEFAULT_CACHE
+from prostafed.simulations.run import DEFAULT_CACHE
 
 app = typer.Typer(help="Emulate a federation of hospitals on this machine.", no_args_is_help=True, **TYPER)
 app.command()(compare)

@@ -27,8 +27,3 @@ def rows_of_evaluations(lines: Iterable[EvaluationLine]) -> list[MetricLine]:
 def of_split(metrics: Mapping[str, float], split: str) -> dict[str, float]:
     """Return the metrics of a split, without its prefix."""
     return {name.partition("/")[2]: value for name, value in metrics.items() if name.startswith(f"{split}/")}
-
-
-def plain_metrics(metrics: Mapping[str, float]) -> dict[str, float]:
-    """Return metrics without their split."""
-    return {name.partition("/")[2]: value for name, value in metrics.items()}

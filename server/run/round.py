@@ -13,7 +13,7 @@ from prostafed.common.tensors import Tensors
 from prostafed.server.aggregation.aggregator import Aggregator
 from prostafed.server.records.ledger import Entry
 from prostafed.server.records.lines import RoundLine
-from prostafed.server.run.metric_rows import metric_rows, plain_metrics
+from prostafed.server.run.metric_rows import metric_rows, of_split
 from prostafed.server.run.participants import count_rejections, draw_participants
 from prostafed.server.run.run import OpenRun
 from prostafed.server.run.updates import OpenUpdates, Updates
@@ -85,7 +85,7 @@ def _try_round(run: OpenRun, plan: ReadyStage, number: int, attempt: int) -> Rou
         diagnostics=diagnostics,
         **updates.describe(),
         cases={site: reply.cases for site, reply in replies.items()},
-        metrics={site: plain_metrics(reply.metrics) for site, reply in replies.items()},
+        metrics={site: of_split(reply.metrics, "train") for site, reply in replies.items()},
         seconds=round(time.monotonic() - started, 3),
         study_hash=study.hash(),
     )

@@ -12,7 +12,7 @@ from prostafed.common.errors import ConfigurationError, ProstafedError, RoundErr
 from prostafed.common.shell.command import print_result
 from prostafed.common.shell.options import Initial, Json, StudyFile
 from prostafed.common.study import ARMS, Study, read_study
-from prostafed.simulations.run.places import CACHE_VARIABLE, DEFAULT_CACHE
+from prostafed.simulations.run import CACHE_VARIABLE, DEFAULT_CACHE
 
 FederationFile = Annotated[Path, typer.Argument(metavar="FEDERATION.toml", help="The federation file: who takes part.")]
 Out = Annotated[Path, typer.Option("--out", help="Folder of the runs. Finished runs in it are kept.")]

@@ -1,3 +1,1 @@
-"""The generated pages of docs/, from the models, the tables and the programs: python -m prostafed.simulations.reference
-DIR.
-"""
+"""The generated pages of docs/, from the models, the tables and the programs; `make docs` writes them."""

@@ -13,40 +13,28 @@ from prostafed.simulations.datasets import DATASETS, load_dataset
 
 def describe_choices() -> str:
     """Return the page."""
-    tasks = [(name, entry.annotation, build_task(name)) for name, entry in TASKS.items()]
-    sets = [load_dataset(name) for name in DATASETS]
-    parts = {
-        "Methods: `method` of a pretraining stage. [Equations, and when to use which](methods.md)": tabulate(
-            ("method", "how it learns", "paper"),
-            [(f"`{name}`", about.family, about.paper) for name, about in _read_abouts().items()],
-        ),
-        "Tasks: `task` of a fine-tuning stage": tabulate(
-            ("task", "what a radiologist annotates", "what the model says", "judged by"),
-            [(f"`{name}`", needs, task.says, ", ".join(task.metrics)) for name, needs, task in tasks],
-        ),
-        "Encoders: `encoder` of `[model]`": tabulate(
-            ("encoder", "what it is", "most resolutions", "weights it can start from"),
-            [
-                (f"`{name}`", entry.description, str(entry.most_resolutions), ", ".join(entry.weights) or "-")
-                for name, entry in ENCODERS.items()
-            ],
-        ),
-        "Aggregators: `aggregate` of a stage. [Parameters](keys.md#parameters-of-the-aggregators)": tabulate(
-            ("aggregator", "what it does"), [(f"`{name}`", entry.about) for name, entry in AGGREGATORS.items()]
-        ),
-        "Data sets: `source` of a site. `prostafed-sim datasets` says more": tabulate(
-            ("source", "data set", "centres", "sequences", "licence"),
-            [
-                (f"`{each.name}`", each.title, ", ".join(each.centers) or "not told", ", ".join(each.sequences),
-                 each.licence)
-                for each in sets
-            ],
-        ),
-    }  # fmt: skip
+    tables = (
+        ("Methods", "`method` of a pretraining stage. [Equations, and when to use which](methods.md).",
+         ("method", "how it learns", "paper"),
+         [(name, about.family, about.paper) for name, about in _read_abouts().items()]),
+        ("Tasks", "`task` of a fine-tuning stage.",
+         ("task", "what a radiologist annotates", "what the model says", "judged by"),
+         [(name, entry.annotation, task.says, ", ".join(task.metrics))
+          for name, entry in TASKS.items() for task in (build_task(name),)]),
+        ("Encoders", "`encoder` of `[model]`.",
+         ("encoder", "what it is", "most resolutions", "weights it can start from"),
+         [(name, entry.description, str(entry.most_resolutions), ", ".join(entry.weights) or "-")
+          for name, entry in ENCODERS.items()]),
+        ("Aggregators", "`aggregate` of a stage. [Parameters](keys.md#parameters-of-the-aggregators).",
+         ("aggregator", "what it does"), [(name, entry.about) for name, entry in AGGREGATORS.items()]),
+        ("Data sets", "`source` of a site. `prostafed-sim datasets` says more.",
+         ("source", "data set", "centres", "sequences", "licence"),
+         [(each.name, each.title, ", ".join(each.centers) or "not told", ", ".join(each.sequences), each.licence)
+          for each in map(load_dataset, DATASETS)]),
+    )  # fmt: skip
     page = ["# What can be chosen", "For a researcher who writes a study."]
-    for title, table in parts.items():
-        heading, _, more = title.partition(": ")
-        page += [f"## {heading}", f"{more[0].upper() if more[0] != '`' else '`'}{more[1:]}.", table]
+    for title, where, columns, rows in tables:
+        page += [f"## {title}", where, tabulate(columns, [(f"`{name}`", *cells) for name, *cells in rows])]
     return "\n\n".join(page) + "\n"
 
 

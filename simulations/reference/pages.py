@@ -2,6 +2,7 @@
 
 import html
 import re
+import sys
 from pathlib import Path
 
 import typer
@@ -40,3 +41,7 @@ def write_reference(folder: Path) -> None:
         write_text(folder / name, f"{HEADER}\n{describe()}")
     page = (folder / METHODS_PAGE).read_text(encoding="utf-8")
     write_text(folder / METHODS_PAGE, TABLE.sub(lambda found: tabulate_methods(), page))
+
+
+if __name__ == "__main__":
+    write_reference(Path(sys.argv[1]))

@@ -4,8 +4,7 @@ arXiv 2204.04385).
 
 import numpy as np
 
-from prostafed.client.training.rules.drift import measure_drift
-from prostafed.client.training.rules.rule import RoundInput, RoundResult, Rule, RuleOutput
+from prostafed.client.training.rules.rule import RoundInput, RoundResult, Rule, RuleOutput, measure_drift
 from prostafed.common.aggregation import FedemaParameters
 from prostafed.common.tensors import Tensors
 

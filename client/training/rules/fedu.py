@@ -2,8 +2,7 @@
 
 import numpy as np
 
-from prostafed.client.training.rules.drift import measure_drift
-from prostafed.client.training.rules.rule import RoundInput, RoundResult, Rule, RuleOutput
+from prostafed.client.training.rules.rule import RoundInput, RoundResult, Rule, RuleOutput, measure_drift
 from prostafed.common.aggregation import FeduParameters
 from prostafed.common.tensors import Tensors, select_groups
 

@@ -3,11 +3,12 @@
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 
+import numpy as np
 import torch
 from torch import Tensor, nn
 
 from prostafed.client.training.step import Adjust
-from prostafed.common.tensors import Tensors
+from prostafed.common.tensors import Tensors, group_of
 
 
 @dataclass(frozen=True)
@@ -80,6 +81,17 @@ def add_constant(values: Tensors) -> Adjust:
                 parameter.grad.add_(on_device(name, parameter))
 
     return adjust
+
+
+def measure_drift(begun: Tensors, ended: Tensors) -> float:
+    """Return D, how far an encoder moved: the mean over its convolutions of the L2 distance of their weights.
+
+    As the authors' code computes it (FedSSLClient of EasyFL: parameters with "conv" and "weight" in their names, the
+    mean of torch.dist); convolutions are told here by their number of axes. 0 where none travels.
+    """
+    kernels = [name for name, array in begun.items() if group_of(name) == "encoder" and array.ndim >= 4]
+    distances = [float(np.linalg.norm((ended[name] - begun[name]).astype(np.float64).ravel())) for name in kernels]
+    return sum(distances) / len(distances) if distances else 0.0
 
 
 class _Moved:

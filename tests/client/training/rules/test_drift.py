@@ -2,7 +2,7 @@
 
 import numpy as np
 
-from prostafed.client.training.rules.drift import measure_drift
+from prostafed.client.training.rules.rule import measure_drift
 
 
 def kernel(*values: float) -> np.ndarray:

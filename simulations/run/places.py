@@ -1,6 +1,0 @@
-"""Where simulations keep things by default."""
-
-from pathlib import Path
-
-DEFAULT_CACHE = Path.home() / ".cache" / "prostafed"
-CACHE_VARIABLE = "PROSTAFED_CACHE"
