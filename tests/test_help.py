@@ -12,11 +12,10 @@ from prostafed.simulations.cli import app as sim_app
 
 
 def list_help(name: str, command: click.Command) -> Iterator[tuple[str, str]]:
-    """Where a text of help stands, and the text: of a command, its options and its commands."""
+    """Where a text of help stands, and the text: of a command, its arguments, options and commands."""
     yield name, " ".join((command.help or "").split())
     for parameter in command.params:
-        if isinstance(parameter, click.Option):
-            yield f"{name} {parameter.opts[0]}", parameter.help or ""
+        yield f"{name} {parameter.opts[0]}", getattr(parameter, "help", None) or ""
     if isinstance(command, click.Group):
         for each, inner in command.commands.items():
             yield from list_help(f"{name} {each}", inner)
