@@ -14,8 +14,8 @@ ARMS = {"federated": ("federated", "#0072b2", "o"), "local": ("each hospital alo
 if __name__ == "__main__":
     found = []
     for share in SHARES:
-        stages = [STUDY["stage"][0], STUDY["stage"][1] | {"labels": share}]
-        run = simulate(STUDY | {"stage": stages}, {"site": HOSPITALS}, f"runs/labels-{share}")
+        stage = STUDY["stage"][1] | {"labels": share}
+        run = simulate(STUDY | {"stage": [stage]}, {"site": HOSPITALS}, f"runs/labels-{share}")
         found += [(share, row) for row in run.results if (row["metric"], row["scope"]) == ("auroc", "mean")]
     figure, axes = pyplot.subplots(layout="constrained")
     for arm, (label, colour, marker) in ARMS.items():

@@ -26,5 +26,5 @@ def build(name: str, parameters: NoParameters) -> Aggregator:
 
 AGGREGATORS["one_vote"] = AggregatorEntry(__name__)
 if __name__ == "__main__":
-    stages = [{**stage, "aggregate": "one_vote"} for stage in STUDY["stage"]]
-    print(f"Report: {simulate(STUDY | {'stage': stages}, {'site': HOSPITALS}, 'runs/own_aggregator').report}")
+    study = STUDY | {"arms": {}, "stage": [{**stage, "aggregate": "one_vote"} for stage in STUDY["stage"]]}
+    print(f"Report: {simulate(study, {'site': HOSPITALS}, 'runs/own_aggregator').report}")

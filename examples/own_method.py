@@ -27,4 +27,4 @@ def build(parameters: PairParameters) -> Method:
 METHODS["spectral"] = MethodEntry(__name__, PairParameters, shared=("encoder", "projection"))
 if __name__ == "__main__":
     stages = [{"kind": "pretrain", "method": "spectral", "rounds": 2}, *STUDY["stage"][1:]]
-    print(f"Report: {simulate(STUDY | {'stage': stages}, {'site': HOSPITALS}, 'runs/own_method').report}")
+    print(f"Report: {simulate(STUDY | {'stage': stages, 'arms': {}}, {'site': HOSPITALS}, 'runs/own_method').report}")

@@ -11,7 +11,6 @@ So masks of which half is far off are refused, and a lesion outside the gland is
 from collections.abc import Mapping
 
 import numpy as np
-import numpy.typing as npt
 import SimpleITK as sitk
 
 from prostafed.common.errors import DataError
@@ -20,7 +19,6 @@ from prostafed.common.imaging.resample import crop_to_foreground
 MIN_SHARE = 0.5
 FAR_MM = 10.0
 ZONES = {1: "peripheral", 2: "transition"}  # by label
-_NOWHERE_MM = 1e6  # beyond the map of distances
 
 
 def check_agreement(case_id: str, masks: Mapping[str, sitk.Image]) -> None:
@@ -56,8 +54,8 @@ def doubt_lesion(masks: Mapping[str, sitk.Image]) -> str | None:
 
 def list_missing_zones(zones: sitk.Image) -> list[str]:
     """Return the names of the zones of which a mask has no voxel."""
-    drawn = np.unique(sitk.GetArrayViewFromImage(zones))
-    return [name for label, name in ZONES.items() if label not in drawn]
+    drawn = sitk.GetArrayViewFromImage(zones)
+    return [name for label, name in ZONES.items() if not (drawn == label).any()]
 
 
 def _name_organ(masks: Mapping[str, sitk.Image]) -> str:
@@ -73,17 +71,15 @@ def _share_within(masks: Mapping[str, sitk.Image], inner: str, outer: str, margi
         return 1.0
     if outer == "zones" and list_missing_zones(masks["zones"]):
         return 1.0
-    return float((_measure_distances(part, around) <= margin_mm).mean())
-
-
-def _measure_distances(part: sitk.Image, around: sitk.Image) -> npt.NDArray[np.float32]:
-    """Return how far in mm each voxel of `part` lies from `around`, at most 0 within it."""
-    margin = np.ceil((FAR_MM + np.array(around.GetSpacing())) / np.array(around.GetSpacing())).astype(int).tolist()
-    padded = sitk.ConstantPad(around != 0, margin, margin)
-    distances = sitk.SignedMaurerDistanceMap(padded, squaredDistance=False, useImageSpacing=True)
-    on_part = sitk.Resample(distances, part, sitk.Transform(), sitk.sitkNearestNeighbor, _NOWHERE_MM, sitk.sitkFloat32)
-    found: npt.NDArray[np.float32] = sitk.GetArrayViewFromImage(on_part)[sitk.GetArrayViewFromImage(part) != 0]
-    return found
+    near = around != 0
+    if margin_mm:
+        margin = (
+            np.ceil((margin_mm + np.array(around.GetSpacing())) / np.array(around.GetSpacing())).astype(int).tolist()
+        )
+        padded = sitk.ConstantPad(near, margin, margin)
+        near = sitk.SignedMaurerDistanceMap(padded, squaredDistance=False, useImageSpacing=True) <= margin_mm
+    on_part = sitk.Resample(near, part, sitk.Transform(), sitk.sitkNearestNeighbor, 0, sitk.sitkUInt8)
+    return float(sitk.GetArrayViewFromImage(on_part)[sitk.GetArrayViewFromImage(part) != 0].mean())
 
 
 def _refuse(case_id: str, text: str) -> DataError:
