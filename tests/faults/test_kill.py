@@ -118,10 +118,6 @@ def kill_again_and_again(folder: Path, times: int, seed: int, epochs: int) -> No
     assert json.loads((out / "run.json").read_text())["state"] == "finished"
 
 
-def test_killed_twice(tmp_path: Path) -> None:
-    kill_again_and_again(tmp_path, 2, seed=1, epochs=1)
-
-
 @pytest.mark.slow
 def test_killed_at_twenty_random_moments(tmp_path: Path) -> None:
     kill_again_and_again(tmp_path, 20, seed=2, epochs=8)

@@ -13,6 +13,7 @@ from pathlib import Path
 import pytest
 
 from tests import programs
+from tests.server.records.ledger_lines import read_ledger
 
 PROGRAM = programs.BIN / "prostafed-sim"
 call = partial(programs.call, PROGRAM.name)
@@ -164,10 +165,13 @@ def test_a_killed_run_goes_on_to_the_same_bytes(tmp_path: Path) -> None:
     process.kill()
     process.wait()
     assert 4 <= len(rounds.read_text().splitlines()) < 13
+    done_before = [line for line in read_ledger(out / "arms" / "federated") if line.event == "round"]
     (out / "arms" / ".model.safetensors.x.part").write_text("half")
     done = call("run", *files, "--out", str(out), *cache, "--resume")
     assert done.code == 0, done.err
     assert "round 2/12" not in done.err, "finished rounds are not run again"
+    ended = [line for line in read_ledger(out / "arms" / "federated") if line.event == "round"]
+    assert ended[: len(done_before)] == done_before, "a finished round was lost"
     for name in ("model.safetensors", "metrics.csv", "predictions.jsonl"):
         assert (out / name).read_bytes() == (tmp_path / "whole" / name).read_bytes(), name
     assert not list(out.rglob("*.part"))
