@@ -1,54 +1,33 @@
 """The commands of a hospital as typed: exit codes, one JSON object on stdout, a sentence per mistake."""
 
-import json
 import subprocess
 import sys
 from collections.abc import Callable
-from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
 from typing import Any
 
 import pytest
 
-from prostafed.client.cli import COMMANDS, main, manifest
+from prostafed.client.cli import COMMANDS, manifest
 from prostafed.client.ingest import index as index_room
 from prostafed.client.ingest.index import IndexRequest
 from prostafed.client.site.identity import make_pseudonym, read_secret
 from prostafed.common.imaging.cases import Grid
+from tests import programs
+from tests.programs import Done
 from tests.simulations.dicom.calibration_study import write_calibration_study
 
 PROGRAM = Path(sys.executable).parent / "prostafed-site"
-
-
-@dataclass(frozen=True)
-class Done:
-    """What a command has left."""
-
-    code: int
-    out: str
-    err: str
-
-    @property
-    def json(self) -> Any:
-        return json.loads(self.out)
 
 
 Call = Callable[..., Done]
 
 
 @pytest.fixture
-def call(monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]) -> Call:
-    """Runs a command in this process: seconds quicker than a new one each time."""
-
-    def run(*arguments: object) -> Done:
-        monkeypatch.setattr(sys, "argv", ["prostafed-site", *map(str, arguments)])
-        with pytest.raises(SystemExit) as ended:
-            main()
-        said = capsys.readouterr()
-        assert "Traceback" not in said.err
-        return Done(int(ended.value.code or 0), said.out, said.err)
-
-    return run
+def call() -> Call:
+    """Runs a command in this process."""
+    return partial(programs.call, "prostafed-site")
 
 
 @pytest.fixture

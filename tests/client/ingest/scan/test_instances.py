@@ -306,3 +306,5 @@ def test_any_bytes(read, content: bytes, dicom: bool) -> None:
     instance = read(b"\0" * 128 + b"DICM" + content if dicom else content)
     if isinstance(instance, Instance):
         group_series([instance])
+    else:
+        assert instance.code in ("", "EMPTY_FILE", "UNREADABLE", "TRUNCATED", "NOT_DICOM")
