@@ -5,6 +5,8 @@ ProstafedError
 ├── DataError            an image, a mask, a table or a case folder                         exit code 1
 │   └── DivergedError    training that ran away: a loss far above where it began            exit code 1
 ├── CheckpointError      tensors that do not fit the model or the study they are loaded for  exit code 1
+├── ApprovalError        a study that a site has not approved                                exit code 1
+│   └── ApprovalOverError    or not any more                                                 exit code 1
 ├── RequestError         a request that a site does not answer                               exit code 1
 │   └── AlreadyToldError another one about test patients of whom the site has told           exit code 1
 ├── RoundError           a round that could not be aggregated                                exit code 1
@@ -45,6 +47,18 @@ class CheckpointError(ProstafedError):
     """Tensors do not fit the model or the study they are loaded for."""
 
     code = "CHECKPOINT"
+
+
+class ApprovalError(ProstafedError):
+    """A study waits for a person of the hospital to approve it."""
+
+    code = "NOT_APPROVED"
+
+
+class ApprovalOverError(ApprovalError):
+    """An approval has ended, was withdrawn, or its rounds are used up."""
+
+    code = "APPROVAL_OVER"
 
 
 class RequestError(ProstafedError):

@@ -22,6 +22,12 @@ REFUSALS: Mapping[str, str] = {
     "MEMORY": "the site ran out of memory; its log says on which device",
     "UNKNOWN_REQUEST": "the site does not know such a request; compare the releases",
     "TEST_TOLD": "the site has told its test results of this stage already, and tells no others",
+    "NOT_APPROVED": "the study is waiting for approval at the site",
+    "APPROVAL_OVER": "the site's approval has ended, was withdrawn or is used up; the site has to approve again",
+    "WRONG_RELEASE": "the site runs another release than the coordinator, or the run brought code of its own",
+    "WRONG_INITIAL": "the weights to start from are not those of the file that the study names",
+    "RESTING": "the site trains at other hours; its site file says which",
+    "CRASHED": "the site's worker died twice on this request; its log may say why",
     "INTERNAL": "something failed at the site that the release does not foresee; its log says what",
 }
 UNKNOWN_REFUSAL = "UNKNOWN_REFUSAL"  # in the place of a code that is not among these
