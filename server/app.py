@@ -1,6 +1,5 @@
 """The coordinator's ServerApp: the shell around `stages.py`."""
 
-import os
 from pathlib import Path
 
 from flwr.app import Context
@@ -11,7 +10,6 @@ from prostafed.common.shell.files import make_folder, write_json
 from prostafed.common.study import parse_study
 from prostafed.common.study.weights import load_initial
 from prostafed.server.exchange.roster import Roster
-from prostafed.server.link.app_bundle import HOME_VARIABLE
 from prostafed.server.records.lines import StateRecord
 from prostafed.server.records.write import locked, measure_exchanges, write_run_record
 from prostafed.server.run.stages import run_stages
@@ -23,7 +21,7 @@ app = ServerApp()
 def main(grid: Grid, context: Context) -> None:
     """Run the study of the run config to its end; the run folder's state.json says how it ended."""
     config = {name: str(value) for name, value in context.run_config.items()}
-    folder = Path(config["out"]) if config.get("out") else Path(os.environ[HOME_VARIABLE]) / "runs" / config["run"]
+    folder = Path(config["out"])
     with locked(make_folder(folder)):
         try:
             write_run_record(folder, "running", ended=False)

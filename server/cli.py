@@ -57,25 +57,42 @@ def enrol(
 
 
 @app.command()
+def revoke(
+    name: Annotated[str, typer.Argument(help="The site's name.")], home: Home = DEFAULT_HOME, as_json: Json = False
+) -> None:
+    """Let nobody act as a site any more, from now on, also while a run goes on."""
+    from prostafed.server.link.link import revoke_site
+
+    revoke_site(home, name)
+    print_result({"revoked": name}, f"Revoked {name}. Its key is kept in {home}/sites/revoked.", as_json)
+
+
+@app.command()
 def start(
     home: Home = DEFAULT_HOME,
-    host: Annotated[str, typer.Option("--host", help="Address to listen on.")] = "127.0.0.1",
+    host: Annotated[
+        str | None, typer.Option("--host", help="Address to listen on. By default every address of this machine.")
+    ] = None,
     port: Annotated[int, typer.Option("--port", help="Port to listen on.", min=1, max=65535)] = 8000,
+    behind_proxy: Annotated[
+        bool,
+        typer.Option("--behind-proxy", help="Speak plain HTTP, on loopback only, to your own proxy that ends TLS."),
+    ] = False,
     as_json: Json = False,
 ) -> None:
     """Run the link that the sites connect to, until Ctrl-C.
 
-    Anyone who reaches this port and holds ca.crt can submit runs. Keep the port on loopback or in a network you trust,
-    unless a reverse proxy guards it.
+    The port serves enrolled sites and nobody else. Runs are started and stopped by commands on this machine only. A
+    link that was killed goes on with its runs when it is started again.
     """
-    from prostafed.server.link.link import start_link
+    from prostafed.server.link.link import Listening, start_link
 
     def on_ready(address: str) -> None:
         if as_json:
             print_json({"address": address, "ca_certificate": str(home / "pki" / "ca.crt")})
         typer.echo(f"Ready at {address}. Ctrl-C ends it.", err=True)
 
-    start_link(home, host, port, on_ready=on_ready)
+    start_link(home, Listening(host or "", port, behind_proxy), on_ready)
 
 
 @app.command()

@@ -74,6 +74,11 @@ def start_child(
     return Child(name, process, log)
 
 
+def start_program(name: str, module: str, arguments: Sequence[str | Path], log: Path, folder: Path) -> Child:
+    """Start a module of ours as a program, with this Python and environment; its output is appended to `log`."""
+    return start_child(name, [sys.executable, "-m", module, *arguments], log, os.environ, folder)
+
+
 def end_children(started: Sequence[Child], grace_s: float = 10.0) -> None:
     """Ask each child in turn to end; what is left of its session after `grace_s`, or on a second Ctrl-C, is killed."""
     for child in started:

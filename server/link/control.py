@@ -1,192 +1,77 @@
-"""Flower's `flwr` command towards one SuperLink: register sites, submit a run, ask for its status, follow it."""
+"""The control socket: how commands on the coordinator's machine, and the runs, reach the link. No port leads there.
 
+The socket lies in a folder that only the user who started the link can open. It serves the commands of
+`prostafed-server`, and of Flower the Runtime API, which a run's process asks with a token of its own.
+"""
+
+import asyncio
 import json
-import re
-import ssl
-import subprocess
-import time
-import urllib.request
-from collections.abc import Callable, Collection, Mapping, Sequence
-from contextlib import suppress
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from prostafed.common.errors import RoundError
-from prostafed.common.shell.files import make_folder, write_text
-from prostafed.common.shell.flower_programs import find_program, flower_environment
-from prostafed.common.shell.processes import Child, require_alive
-from prostafed.server.records.lines import RoundLine
-from prostafed.server.records.read import read_state
+import httpx
 
-_NAME = "prostafed"  # of the connection, in Flower's configuration file
-_ANSWER_S = 60.0  # deadline of one `flwr` command
-_EXCEPTION = re.compile(r"^[\w.]*(?:Error|Exception)\b.*$", re.MULTILINE)
-_ASK_EVERY_S = 15.0  # each question starts an interpreter, which costs the sites a second of a core
+from prostafed.common.errors import ConfigurationError, ProstafedError
+from prostafed.server.link.door import Receive, Scope, Send
+from prostafed.server.link.superlink import Asgi
+
+RUNTIME = "/v1/runtime/"
+FILE = "link.json"  # in the home: where the link that runs on it answers
+_ANSWER_S = 60.0
+_NEWS = ("push-messages", "push-object")  # of the Runtime API: after these a site may have work
+
+Command = Callable[[Mapping[str, Any]], Mapping[str, Any]]
 
 
 @dataclass(frozen=True)
-class Connection:
-    """Where a SuperLink answers, and Flower's settings folder that says so to `flwr`."""
+class Control:
+    """An ASGI app: `commands` by name, and `runtime` for the runs; `tell_news` is called when one may have work."""
 
-    flower_home: Path
-    address: str  # host:port
-    authority: Path | None  # certificate of the CA; None = plain HTTP, loopback only
+    commands: Mapping[str, Command]
+    runtime: Asgi
+    tell_news: Callable[[], None]
 
-
-def write_connection(connection: Connection) -> None:
-    """Write Flower's configuration file: the one connection there is, so that no other SuperLink can be meant."""
-    make_folder(connection.flower_home)
-    authority = connection.authority
-    trust = f"root-certificates = {json.dumps(str(authority))}" if authority else "insecure = true"
-    write_text(
-        connection.flower_home / "config.toml",
-        f'[superlink]\ndefault = "{_NAME}"\n\n[superlink.{_NAME}]\naddress = "{connection.address}"\n{trust}\n',
-    )
-
-
-def wait_until_healthy(connection: Connection, started: Sequence[Child], deadline_s: float = 60.0) -> None:
-    """Return once the SuperLink answers; raises RoundError if a child ends or the deadline passes first."""
-    context = ssl.create_default_context(cafile=str(connection.authority)) if connection.authority else None
-    url = f"{'https' if context else 'http'}://{connection.address}/health"
-    direct = urllib.request.build_opener(urllib.request.ProxyHandler({}), urllib.request.HTTPSHandler(context=context))
-    deadline = time.monotonic() + deadline_s
-    while True:
-        require_alive(started)
-        try:
-            with direct.open(url, timeout=2) as answer:
-                if answer.status == 200:
-                    return
-        except OSError as error:
-            reason = error
-        if time.monotonic() > deadline:
-            raise RoundError(f"The SuperLink did not answer at {url} within {deadline_s:.0f} s: {reason}.")
-        time.sleep(0.2)
-
-
-def list_node_ids(connection: Connection) -> set[str]:
-    """Return the ids of the registered nodes."""
-    return {str(node["node-id"]) for node in _ask(connection, "supernode", "list", _NAME)["nodes"]}
-
-
-def register_node(connection: Connection, name: str, public_key: Path) -> str:
-    """Register the key of a site and return the id of its node."""
-    return str(_ask(connection, "supernode", "register", public_key, _NAME, "--name", name)["node-id"])
-
-
-def submit(connection: Connection, bundle: Path, values: Mapping[str, str], federation: str = "") -> str:
-    """Submit a run of `bundle` with these run config `values` and return its id at the SuperLink.
-
-    `federation` is Flower's federation configuration, for its simulation runtime only.
-    """
-    configuration = bundle / "run.toml"
-    write_text(configuration, "".join(f"{key} = {json.dumps(value)}\n" for key, value in values.items()))
-    options = ["--federation-config", federation] if federation else []
-    return str(_ask(connection, "run", bundle, _NAME, "--run-config", configuration, *options)["run-id"])
-
-
-def read_status(connection: Connection, run_id: str) -> tuple[str, str]:
-    """Return the status of a run at the SuperLink ("running", "finished:failed", ...) and its details."""
-    (run,) = _ask(connection, "list", _NAME, "--run-id", run_id)["runs"]
-    return str(run["status"]), str(run["status-details"])
-
-
-def read_log(connection: Connection, run_id: str) -> str:
-    """Return what the ServerApp (in a simulation: everything) has logged so far."""
-    return _run(connection, "log", run_id, _NAME, "--show").stdout
-
-
-def stop(connection: Connection, run_id: str) -> None:
-    """Ask the SuperLink to stop a run; sites may compute for some seconds more."""
-    _ask(connection, "stop", run_id, _NAME)
-
-
-def follow(
-    out: Path,
-    connection: Connection,
-    run_id: str,
-    *,
-    on_round: Callable[[RoundLine], None] | None = None,
-    seen: Collection[str] = (),
-    started: Sequence[Child] = (),
-) -> None:
-    """Report each line of out/rounds.jsonl that is not in `seen`, until out/state.json says how the run ended.
-
-    Raises RoundError with the run's own reason if it failed, if it ended without one, or if a child or the SuperLink is
-    gone. The run's log is saved as out/logs/run.log.
-    """
-    reported, asked, ended = set(seen), time.monotonic(), ""
-    try:
+    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
+        """Serve one request."""
+        path = str(scope["path"])
+        if path.startswith(RUNTIME):
+            await self.runtime(scope, receive, send)
+            if path.removeprefix(RUNTIME) in _NEWS:
+                self.tell_news()
+            return
+        body = b""
         while True:
-            state = read_state(out)
-            for line in read_rounds(out):
-                if line not in reported and on_round:
-                    on_round(RoundLine.model_validate_json(line, extra="ignore"))
-                reported.add(line)
-            if state.state == "finished":
+            message = await receive()
+            body += message.get("body", b"")
+            if not message.get("more_body"):
                 break
-            if state.state == "failed":
-                raise RoundError(state.error or "The run failed and gave no reason.")
-            if ended:
-                raise RoundError(
-                    f"The run ended before it was finished: {find_cause(read_log(connection, run_id)) or ended}"
-                )
-            require_alive(started)
-            if time.monotonic() - asked > _ASK_EVERY_S:
-                status, details = read_status(connection, run_id)
-                ended = f"{status}: {details}" if status.startswith("finished") else ""
-                asked = time.monotonic()
-            time.sleep(0.3)
-    finally:
-        with suppress(RoundError):  # how the run ended is what to report, not that its log could not be had
-            write_text(make_folder(out / "logs") / "run.log", read_log(connection, run_id))
+        answer, status = await asyncio.to_thread(self._obey, path.removeprefix("/"), body)
+        head = {"type": "http.response.start", "status": status, "headers": [(b"content-type", b"application/json")]}
+        await send(head)
+        await send({"type": "http.response.body", "body": json.dumps(answer).encode()})
+
+    def _obey(self, name: str, body: bytes) -> tuple[Mapping[str, Any], int]:
+        if name not in self.commands:
+            return {"error": f"The link does not know the command {name}: it is of another release."}, 404
+        try:
+            return self.commands[name](json.loads(body or b"{}")), 200
+        except ProstafedError as error:
+            return {"error": str(error), "kind": type(error).__name__}, 400
 
 
-def read_rounds(out: Path) -> list[str]:
-    """Return the lines of out/rounds.jsonl; the file is replaced whole at each round, and none of its lines is half."""
-    path = out / "rounds.jsonl"
-    return path.read_text(encoding="utf-8").splitlines() if path.exists() else []
-
-
-def find_cause(log: str) -> str:
-    """Return the line that says why a run ended, "" where none does.
-
-    Flower logs the exception that ended the app last; in its chain of tracebacks the first cause stands first.
+def ask_link(home: Path, command: str, **values: object) -> dict[str, Any]:
+    """Return what the link that runs on `home` answers to a command; raises ConfigurationError where none runs, or it
+    refuses.
     """
-    cause = _EXCEPTION.search(log[max(log.rfind("raised an exception"), 0) :])
-    return cause[0] if cause else ""
-
-
-def _ask(connection: Connection, *arguments: str | Path) -> dict[str, Any]:
-    """Return the JSON object `flwr` answers; raises RoundError with its own words where that is not a success.
-
-    Its exit code is not asked: a failed `flwr run` was seen to exit 0.
-    """
-    finished = _run(connection, *arguments, "--format", "json")
     try:
-        answer = dict(json.loads(finished.stdout[finished.stdout.index("{") :]))
-    except ValueError:
-        answer = {}
-    if not answer.get("success"):
-        said = str(answer.get("error-message") or finished.stdout + finished.stderr).strip().split("\n\n")[-1]
-        raise RoundError(f"`flwr {arguments[0]}` failed at the SuperLink {connection.address}: {said}")
-    return answer
-
-
-def _run(connection: Connection, *arguments: str | Path) -> "subprocess.CompletedProcess[str]":
-    command = [str(find_program("flwr")), *map(str, arguments)]
-    try:
-        return subprocess.run(
-            command,
-            capture_output=True,
-            text=True,
-            encoding="utf-8",
-            timeout=_ANSWER_S,
-            check=False,
-            stdin=subprocess.DEVNULL,
-            env=flower_environment(connection.flower_home),
-            cwd=connection.flower_home,
-        )
-    except subprocess.TimeoutExpired as error:
-        asked = f"`flwr {arguments[0]}`"
-        raise RoundError(f"{connection.address} gave no answer to {asked} within {_ANSWER_S:.0f} s.") from error
+        socket = json.loads((home.resolve() / FILE).read_text(encoding="utf-8"))["control"]
+        with httpx.Client(transport=httpx.HTTPTransport(uds=socket), trust_env=False, timeout=_ANSWER_S) as client:
+            answer = client.post(f"http://link/{command}", content=json.dumps(values).encode())
+    except (OSError, httpx.TransportError, ValueError, KeyError) as error:
+        raise ConfigurationError(f"No link runs on {home}. Start it: prostafed-server start.") from error
+    found: dict[str, Any] = answer.json()
+    if answer.status_code != 200:
+        raise ConfigurationError(str(found.get("error", "The link refused and gave no reason.")))
+    return found

@@ -1,39 +1,40 @@
-"""The coordinator's SuperLink: make its home, start it, enrol sites. `submission.py` runs studies on it.
+"""The coordinator's link, one process: Flower's SuperLink, the door to the sites, the control socket, the runs.
 
-A server home holds pki/, sites/ (public keys), state.db (Flower's), runs/ (results), logs/ and flower/ (settings).
-
-Flower's Control API, by which sites are registered and runs are started, has no authentication of its own in the
-open-source release and answers on the port the hospitals use. The link therefore listens on loopback unless told
-otherwise. Hospitals reach it through a reverse proxy that passes /v1/fleet/ and nothing else; never open this port to a
-network without one.
+A server home holds pki/, sites/ (public keys), runs/ (results), logs/, door.jsonl (who was refused) and, while a link
+runs, link.json (where it answers) and link.db (Flower's; made anew at each start).
 """
 
-import json
 import re
-import secrets
+import socket
+import ssl
+import threading
 import time
-from collections.abc import Callable
-from contextlib import suppress
+from collections.abc import Callable, Iterator, Mapping
+from contextlib import contextmanager, suppress
+from dataclasses import dataclass, field
+from datetime import UTC, datetime
 from pathlib import Path
+from typing import Any
 
-from prostafed.common.errors import ConfigurationError
-from prostafed.common.shell.files import holding, make_folder, scratch_folder, write_json, write_text
-from prostafed.common.shell.flower_programs import find_program, flower_environment
+from prostafed.common.errors import ConfigurationError, RoundError
+from prostafed.common.exchange.app_bundle import bundle_hash
+from prostafed.common.shell.chained_file import ChainedFile
+from prostafed.common.shell.files import holding, make_folder, scratch_folder, write_json
 from prostafed.common.shell.keys import read_public_key, write_once
-from prostafed.common.shell.processes import (
-    LOOPBACK,
-    Child,
-    children,
-    interrupted_by_sigterm,
-    require_alive,
-    start_child,
-)
-from prostafed.server.link import control
-from prostafed.server.link.app_bundle import HOME_VARIABLE
-from prostafed.server.link.control import Connection
-from prostafed.server.link.pki import Pki, create_pki
+from prostafed.common.shell.logs import logging_to
+from prostafed.common.shell.processes import LOOPBACK, children, interrupted_by_sigterm
+from prostafed.server.link.control import FILE, Control, ask_link
+from prostafed.server.link.door import Answer, Door
+from prostafed.server.link.pki import Pki, create_pki, load_tls
+from prostafed.server.link.runs import Order, Runs
+from prostafed.server.link.serving import Listener, Serving, listen, listen_here
+from prostafed.server.link.superlink import SuperLink
 
-_SITE_NAME = re.compile(r"[a-z0-9][a-z0-9-]{0,40}")
+SITE_NAME = re.compile(r"[a-z0-9][a-z0-9-]{0,40}")
+AUDIT = "door.jsonl"
+LOG = Path("logs") / "link.log"
+_QUIET_S, _MOST_A_MINUTE = 60.0, 200  # what the door's audit holds of a flood
+_LOOK_EVERY_S = 0.2
 
 
 def create_home(home: Path, hosts: tuple[str, ...] = ()) -> Pki:
@@ -42,41 +43,164 @@ def create_home(home: Path, hosts: tuple[str, ...] = ()) -> Pki:
     return create_pki(home / "pki", hosts)
 
 
-def start_link(
-    home: Path, host: str = LOOPBACK, port: int = 8000, on_ready: Callable[[str], None] | None = None
-) -> None:
-    """Run the SuperLink in the foreground until SIGTERM or Ctrl-C; `on_ready` gets its address once it answers.
-
-    Raises ConfigurationError if the home has no certificates or a link already, RoundError if a program ends by itself.
+@dataclass(frozen=True)
+class Listening:
+    """Where the link listens. `host` "" stands for every address of the machine. Behind a proxy that ends TLS the door
+    speaks plain HTTP, on loopback only.
     """
+
+    host: str = ""
+    port: int = 8000
+    behind_proxy: bool = False
+
+    @property
+    def address(self) -> str:
+        """Where a program on this machine finds the door."""
+        host = LOOPBACK if self.behind_proxy or not self.host else self.host
+        return f"[{host}]:{self.port}" if ":" in host else f"{host}:{self.port}"
+
+
+def start_link(home: Path, where: Listening = Listening(), on_ready: Callable[[str], None] | None = None) -> None:
+    """Run the link in the foreground until SIGTERM or Ctrl-C; `on_ready` gets its address once it answers.
+
+    Raises ConfigurationError if the home has no certificates or a link already, or the port is taken; RoundError if a
+    server ends by itself.
+    """
+    with suppress(KeyboardInterrupt), interrupted_by_sigterm(), open_link(home, where) as link:
+        link.runs.go_on()
+        if on_ready:
+            on_ready(where.address)
+        while link.serving.alive:
+            link.runs.tend()
+            time.sleep(_LOOK_EVERY_S)
+        raise RoundError(f"The link's servers ended. Its log says why: {link.home / LOG}.")
+
+
+@contextmanager
+def open_link(home: Path, where: Listening) -> Iterator["Link"]:
+    """Yield a link that listens, and end it; raises ConfigurationError as `start_link`."""
     home = home.resolve()
     pki = Pki(home / "pki")
     if not pki.server_certificate.exists():
         raise ConfigurationError(f"{home} holds no certificates. Make it a server's home first: prostafed-server init.")
-    with (
-        holding(home / "link.lock") as ours,  # two links would share one database
-        scratch_folder() as scratch,
-        suppress(KeyboardInterrupt),
-        interrupted_by_sigterm(),
-        children() as started,
-    ):
+    with holding(home / "link.lock") as ours, scratch_folder() as scratch:
         if not ours:
             raise ConfigurationError(f"A link already runs on {home}. Stop it first.")
-        # A wildcard is no address to call; Flower's SuperExec reaches the link by loopback too.
-        address = f"{LOOPBACK if host in ('0.0.0.0', '::') else host}:{port}"
-        connection = Connection(home / "flower", address, pki.ca_certificate)
-        control.write_connection(connection)
-        _start_programs(home, connection, host=host, port=port, scratch=scratch, started=started)
-        _register_missing(home, connection)
-        write_json(home / "link.json", {"address": address})
-        try:
-            if on_ready:
-                on_ready(address)
-            while True:
-                require_alive(started)
-                time.sleep(0.5)
-        finally:
-            (home / "link.json").unlink(missing_ok=True)
+        public = listen(LOOPBACK if where.behind_proxy else where.host, where.port)
+        with logging_to(make_folder(home / "logs") / LOG.name), children(grace_s=2.0) as started:
+            for left in home.glob("link.db*"):
+                left.unlink()
+            superlink = SuperLink(home / "link.db")
+            runs = Runs(home, superlink, scratch / "control", scratch, started)
+            tls = None if where.behind_proxy else load_tls(pki)
+            link = Link(home, superlink, runs, Audit(home / AUDIT), public, tls)
+            write_json(home / FILE, {"address": where.address, "control": str(runs.socket)})
+            try:
+                yield link
+            finally:
+                (home / FILE).unlink(missing_ok=True)
+                runs.end()
+                link.serving.close()
+                public.close()
+
+
+@dataclass
+class Audit:
+    """door.jsonl: who was refused at the door and why, and who was let in; each line holds the hash of the last."""
+
+    path: Path
+    _file: ChainedFile = field(init=False)
+    _said: dict[tuple[str, str, str], float] = field(default_factory=dict)
+    _lock: threading.Lock = field(default_factory=threading.Lock)
+
+    def __post_init__(self) -> None:
+        self._file = ChainedFile(self.path)
+
+    def note(self, client: str, asked: str, why: str) -> None:
+        """Write that `client` was refused what it asked; the same again is written once a minute, and of a flood the
+        beginning.
+        """
+        now = time.monotonic()
+        with self._lock:
+            self._said = {key: when for key, when in self._said.items() if now - when < _QUIET_S}
+            if (client, asked, why) in self._said or len(self._said) > _MOST_A_MINUTE:
+                return
+            self._said[client, asked, why] = now
+        self.add("refused", client=client, asked=asked, why=why)
+
+    def add(self, event: str, **facts: str) -> None:
+        """Write a line."""
+        with self._lock:
+            self._file.add({"time": datetime.now(UTC).isoformat(timespec="seconds"), "event": event, **facts})
+
+
+class Link:
+    """A link that listens: what the door and the control socket ask for."""
+
+    def __init__(
+        self,
+        home: Path,
+        superlink: SuperLink,
+        runs: Runs,
+        audit: Audit,
+        public: socket.socket,
+        tls: ssl.SSLContext | None,  # None: a proxy ends it
+    ) -> None:
+        self.home, self.superlink, self.runs, self.audit = home, superlink, runs, audit
+        for key in sorted((home / "sites").glob("*.pub")):
+            superlink.register(key.stem, key.read_bytes())
+        self.door = Door(superlink, self.join, self.tell_health, audit.note)
+        control = Control(self.commands(), superlink.app, self.door.tell_news)
+        self.serving = Serving(
+            [
+                Listener(self.door, public, tls, guarded=True, behind_proxy=tls is None),
+                Listener(control, listen_here(runs.socket)),
+            ]
+        )
+
+    def join(self, body: bytes, client: str) -> Answer:
+        """Answer a site that joins with an invitation."""
+        return Answer(404)
+
+    def tell_health(self) -> Answer:
+        """Answer a monitor."""
+        return Answer(200, b'{"status": "ok"}\n', b"application/json")
+
+    def enrol(self, name: str, public_key: bytes) -> None:
+        """Let a site take part from now on."""
+        self.superlink.register(name, public_key)
+        self.audit.add("enrolled", site=name)
+
+    def revoke(self, name: str) -> None:
+        """Let nobody act under this name any more."""
+        self.superlink.unregister(name)
+        self.audit.add("revoked", site=name)
+
+    def commands(self) -> dict[str, Callable[[Mapping[str, Any]], Mapping[str, Any]]]:
+        """Return what commands on this machine can have the link do."""
+
+        def enrol(given: Mapping[str, Any]) -> Mapping[str, Any]:
+            self.enrol(given["name"], (self.home / "sites" / f"{given['name']}.pub").read_bytes())
+            return {}
+
+        def revoke(given: Mapping[str, Any]) -> Mapping[str, Any]:
+            self.revoke(given["name"])
+            return {}
+
+        def begin(given: Mapping[str, Any]) -> Mapping[str, Any]:
+            self.runs.begin(Order(**given))
+            return {}
+
+        def stop(given: Mapping[str, Any]) -> Mapping[str, Any]:
+            self.runs.stop(given["name"])
+            return {}
+
+        return {"enrol": enrol, "revoke": revoke, "begin": begin, "stop": stop, "status": lambda given: self.status()}
+
+    def status(self) -> dict[str, Any]:
+        """Return who is there and what goes on, for `prostafed-server status`."""
+        sites = [vars(node) for node in self.superlink.list_nodes()]
+        return {"sites": sites, "runs": self.runs.names(), "bundle": bundle_hash()}
 
 
 def enrol_site(home: Path, name: str, public_key: Path) -> None:
@@ -84,58 +208,38 @@ def enrol_site(home: Path, name: str, public_key: Path) -> None:
 
     Raises ConfigurationError for a name that is taken or no name, or a file that is not an ECDSA P-384 public key.
     """
-    if not _SITE_NAME.fullmatch(name):
+    store_key(home, name, read_public_key(public_key))
+    if is_running(home):
+        ask_link(home, "enrol", name=name)
+
+
+def store_key(home: Path, name: str, key: bytes) -> None:
+    """Keep a site's public key, an OpenSSH line without comment, under its name; raises ConfigurationError for a name
+    that is taken or no name, or a key that is enrolled.
+    """
+    if not SITE_NAME.fullmatch(name):
         raise ConfigurationError(f"{name!r} is not a site name: up to 41 lower-case letters, digits and hyphens.")
-    key = read_public_key(public_key)
     for enrolled in (home / "sites").glob("*.pub"):
         if read_public_key(enrolled) == key:
             raise ConfigurationError(
                 f"This key is enrolled already, as {enrolled.stem}. Each site needs a key of its own."
             )
     write_once(home / "sites" / f"{name}.pub", key + f" {name}\n".encode(), mode=0o644)
-    if (home / "link.json").exists():
-        _register_missing(home, connect(home))
 
 
-def connect(home: Path) -> Connection:
-    """Return where the link that runs on `home` answers; raises ConfigurationError if none does."""
-    home = home.resolve()
-    try:
-        address = json.loads((home / "link.json").read_text(encoding="utf-8"))["address"]
-    except FileNotFoundError as error:
-        raise ConfigurationError(f"No link runs on {home}. Start it: prostafed-server start.") from error
-    return Connection(home / "flower", address, Pki(home / "pki").ca_certificate)
+def revoke_site(home: Path, name: str) -> None:
+    """Let nobody act under a site's name any more; raises ConfigurationError where none is enrolled under it."""
+    key = home / "sites" / f"{name}.pub"
+    if not SITE_NAME.fullmatch(name) or not key.exists():
+        enrolled = ", ".join(sorted(path.stem for path in (home / "sites").glob("*.pub"))) or "none"
+        raise ConfigurationError(f"No site is enrolled as {name!r}. Enrolled: {enrolled}.")
+    revoked = make_folder(home / "sites" / "revoked") / f"{name}-{datetime.now(UTC):%Y%m%dT%H%M%SZ}.pub"
+    key.rename(revoked)
+    if is_running(home):
+        ask_link(home, "revoke", name=name)
 
 
-def _start_programs(
-    home: Path, connection: Connection, *, host: str, port: int, scratch: Path, started: list[Child]
-) -> None:
-    """Start the SuperLink and the SuperExec that runs its ServerApps, and wait until the link answers.
-
-    With `--isolation process` and a secret of this start, nobody but our SuperExec can take up a run.
-    """
-    pki = Pki(home / "pki")
-    secret = scratch / "secret"
-    write_text(secret, secrets.token_hex(32))  # in a folder only its owner can read
-    common: list[str | Path] = ["--superexec-auth-secret-file", secret]
-    link: list[str | Path] = [find_program("flower-superlink"), *common, "--isolation", "process"]
-    link += ["--host", host, "--port", str(port), "--database", home / "state.db"]
-    link += ["--enable-supernode-auth", "--disable-runtime-dependency-installation"]
-    link += ["--ssl-ca-certfile", pki.ca_certificate]
-    link += ["--ssl-certfile", pki.server_certificate, "--ssl-keyfile", pki.server_key]
-    executor: list[str | Path] = [find_program("flower-superexec"), *common]
-    executor += ["--runtime-api-address", connection.address, "--root-certificates", pki.ca_certificate]
-    environment = flower_environment(connection.flower_home, **{HOME_VARIABLE: str(home)})
-    started.append(start_child("The SuperLink", link, home / "logs" / "superlink.log", environment, scratch))
-    control.wait_until_healthy(connection, started)
-    started.append(start_child("The SuperExec", executor, home / "logs" / "superexec.log", environment, scratch))
-
-
-def _register_missing(home: Path, connection: Connection) -> None:
-    """Register each enrolled site the link does not know: new ones, or all of them where its database was lost."""
-    keys = sorted((home / "sites").glob("*.pub"))
-    known = control.list_node_ids(connection) if keys else set()
-    for key in keys:
-        node = key.with_suffix(".node")
-        if not node.exists() or node.read_text() not in known:
-            write_text(node, control.register_node(connection, key.stem, key))
+def is_running(home: Path) -> bool:
+    """Return whether a link runs on this home."""
+    with holding(home / "link.lock") as ours:
+        return not ours

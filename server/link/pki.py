@@ -4,6 +4,7 @@ The sites need ca.crt and nothing else. ca.key issues the next server certificat
 """
 
 import ipaddress
+import ssl
 from collections.abc import Sequence
 from dataclasses import dataclass
 from datetime import UTC, datetime, timedelta
@@ -93,6 +94,14 @@ def issue_server_certificate(pki: Pki, hosts: Sequence[str]) -> None:
     )
     write_once(pki.server_key, _private_pem(key))
     write_once(pki.server_certificate, certificate.public_bytes(Encoding.PEM), mode=0o644)
+
+
+def load_tls(pki: Pki) -> ssl.SSLContext:
+    """Return how the door proves itself: TLS 1.2 or later, with the server certificate."""
+    context = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
+    context.minimum_version = ssl.TLSVersion.TLSv1_2
+    context.load_cert_chain(pki.server_certificate, pki.server_key)
+    return context
 
 
 def _begin(

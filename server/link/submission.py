@@ -2,15 +2,14 @@
 
 import json
 from collections.abc import Callable, Collection
-from contextlib import suppress
 from dataclasses import asdict, dataclass
 from pathlib import Path
 
-from prostafed.common.errors import ConfigurationError, RoundError
-from prostafed.common.shell.files import make_folder, scratch_folder, write_json
-from prostafed.server.link import control
-from prostafed.server.link.app_bundle import write_bundle
-from prostafed.server.link.link import connect
+from prostafed.common.errors import ConfigurationError
+from prostafed.common.shell.files import make_folder, write_json
+from prostafed.common.shell.progress import Said, tell
+from prostafed.server.link.control import ask_link
+from prostafed.server.link.following import follow, read_rounds
 from prostafed.server.records.lines import RoundLine
 
 FILE = "submission.json"
@@ -26,32 +25,20 @@ class Submission:
     initial: str = ""  # file the encoder starts from
 
 
-def submit_run(home: Path, submission: Submission) -> str:
-    """Submit a study to the running link and return Flower's id of the run; results appear in home/runs/NAME.
+def submit_run(home: Path, submission: Submission) -> None:
+    """Submit a study to the running link; results appear in home/runs/NAME.
 
     A run of that name that ended early goes on where it stands. Raises ConfigurationError while one is going on.
     """
-    connection, out = connect(home), home.resolve() / "runs" / submission.run
-    written = out / FILE
-    if written.exists() and not (out / "state.json").exists():
-        with suppress(RoundError):  # a link with a new database does not know the run any more
-            status, _ = control.read_status(connection, _read_run_id(out))
-            if not status.startswith("finished"):
-                raise ConfigurationError(
-                    f"A run named {submission.run} is {status}. Follow it, stop it, or choose another name."
-                )
-    make_folder(out)
-    (out / "state.json").unlink(missing_ok=True)  # it tells of the end of an earlier try
-    with scratch_folder() as scratch:
-        values = {name: str(value) for name, value in asdict(submission).items()}
-        run_id = control.submit(connection, write_bundle(scratch / "prostafed"), values)
-    write_json(written, {**asdict(submission), "run_id": run_id})
-    return run_id
+    out = find_run(home, submission.run)
+    values = {"study": submission.study, "initial": submission.initial, "sites_expected": submission.sites_expected}
+    ask_link(home, "begin", name=submission.run, out=str(out), **values)
+    write_json(make_folder(out) / FILE, asdict(submission))
 
 
 def read_submission(home: Path, run: str) -> Submission:
     """Return what a run was asked to be; raises ConfigurationError where there is no such run."""
-    path = home.resolve() / "runs" / run / FILE
+    path = find_run(home, run) / FILE
     if not path.exists():
         raise ConfigurationError(f"No run named {run} was submitted from {home}.")
     values = json.loads(path.read_text(encoding="utf-8"))
@@ -61,28 +48,45 @@ def read_submission(home: Path, run: str) -> Submission:
 def follow_run(
     home: Path, run: str, on_round: Callable[[RoundLine], None] | None = None, seen: Collection[str] = ()
 ) -> None:
-    """Report the rounds of a submitted run that are not in `seen` until it ends; leaving earlier does not stop it.
+    """Report the rounds of a submitted run that are not in `seen` until it ends; leaving earlier does not stop it. A
+    link that is down is waited for: it goes on with its runs when it is started again.
 
     Raises RoundError with the run's reason if it failed.
     """
     read_submission(home, run)
-    out = home.resolve() / "runs" / run
-    control.follow(out, connect(home), _read_run_id(out), on_round=on_round, seen=seen)
+    told = False
+
+    def find_end() -> str:
+        nonlocal told
+        try:
+            status = ask_link(home, "status")
+        except ConfigurationError:
+            if not told:
+                tell(Said("link", "it does not answer. The run goes on when it is started: prostafed-server start"))
+            told = True
+            return ""
+        told = False
+        ended = run not in status["runs"] and not (find_run(home, run) / "state.json").exists()
+        return "the link does not know it any more. Resume it: prostafed-server resume" if ended else ""
+
+    follow(find_run(home, run), find_end, on_round=on_round, seen=seen)
 
 
 def run_study(home: Path, submission: Submission, on_round: Callable[[RoundLine], None] | None = None) -> Path:
     """Submit a study, report its rounds until it ends, and return the run's folder; raises as the two it is made of."""
-    out = home.resolve() / "runs" / submission.run
-    seen = control.read_rounds(out)
+    out = find_run(home, submission.run)
+    seen = read_rounds(out)
     submit_run(home, submission)
     follow_run(home, submission.run, on_round, seen)
     return out
 
 
 def stop_run(home: Path, run: str) -> None:
-    """Ask the link to stop a run; sites may compute for some seconds more."""
-    control.stop(connect(home), _read_run_id(home.resolve() / "runs" / run))
+    """Have the link stop a run; sites learn of it at their next question."""
+    read_submission(home, run)
+    ask_link(home, "stop", name=run)
 
 
-def _read_run_id(out: Path) -> str:
-    return str(json.loads((out / FILE).read_text(encoding="utf-8"))["run_id"])
+def find_run(home: Path, run: str) -> Path:
+    """Return the folder of a run."""
+    return home.resolve() / "runs" / run

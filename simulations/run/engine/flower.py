@@ -12,11 +12,11 @@ import shutil
 from collections.abc import Callable, Mapping
 from contextlib import suppress
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
 
-from prostafed.common.errors import ConfigurationError
+from prostafed.common.errors import ConfigurationError, RoundError
 from prostafed.common.shell.files import make_folder, make_scratch, write_text
-from prostafed.common.shell.flower_programs import find_program, flower_environment
 from prostafed.common.shell.processes import (
     LOOPBACK,
     Child,
@@ -25,9 +25,20 @@ from prostafed.common.shell.processes import (
     interrupted_by_sigterm,
     start_child,
 )
-from prostafed.server.link.app_bundle import write_bundle
-from prostafed.server.link.control import Connection, follow, read_rounds, submit, wait_until_healthy, write_connection
+from prostafed.server.link.following import follow, read_rounds
 from prostafed.server.records.lines import RoundLine
+from prostafed.simulations.run.engine.flower_bundle import write_bundle
+from prostafed.simulations.run.engine.flower_programs import find_program, flower_environment
+from prostafed.simulations.run.engine.flwr_command import (
+    Connection,
+    find_end,
+    read_log,
+    submit,
+    wait_until_healthy,
+    write_connection,
+)
+
+_ASK_EVERY_S = 15.0  # each question starts an interpreter, which costs the sites a second of a core
 
 
 @dataclass(frozen=True)
@@ -68,7 +79,12 @@ def run_on_flower(
             places = {"out": str(out.resolve()), "sites": str(sites.resolve()), "sites_expected": str(site_count)}
             bundle = write_bundle(scratch / "prostafed")
             run_id = submit(connection, bundle, {**values, **places}, _describe_federation(site_count, resources))
-            follow(out, connection, run_id, on_round=on_round, seen=seen, started=started)
+            ended = partial(find_end, connection, run_id)
+            try:
+                follow(out, ended, on_round=on_round, seen=seen, started=started, ask_every_s=_ASK_EVERY_S)
+            finally:
+                with suppress(RoundError):  # how the run ended is what to report, not that its log could not be had
+                    write_text(logs / "run.log", read_log(connection, run_id))
     finally:
         shutil.rmtree(scratch, ignore_errors=True)
 

@@ -1,8 +1,4 @@
-"""The app bundle Flower asks for: names the two apps and the run's keys, and holds no code.
-
-Sites run the release they installed, not code that arrives by wire. The bundle of a release is the same for every
-run, so that its hash can be approved once.
-"""
+"""The app bundle that Flower's simulation runtime asks for: it names the two apps and the keys, and holds no code."""
 
 from importlib.metadata import version
 from pathlib import Path
@@ -11,8 +7,6 @@ from prostafed.common.shell.files import make_folder, write_text
 
 SERVER_APP = "prostafed.server.app:app"
 CLIENT_APP = "prostafed.client.app:app"
-# Environment variable: the ServerApp writes into its runs/ where the run key `out` is empty.
-HOME_VARIABLE = "PROSTAFED_SERVER_HOME"
 RUN_KEYS = (
     "study",
     "run",

@@ -1,0 +1,34 @@
+"""What libraries say while a program of ours runs for days: into its log, not onto its terminal."""
+
+import io
+import logging
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+
+from prostafed.common.shell.files import filling
+
+_LIBRARIES = ("flwr", "uvicorn", "httpx")  # those that write to the terminal by themselves
+
+
+@contextmanager
+def logging_to(path: Path) -> Iterator[None]:
+    """Let all loggers write to the end of `path` from INFO on, and those of `_LIBRARIES` nowhere else."""
+    with filling(path, append=True) as file:
+        handler = logging.StreamHandler(io.TextIOWrapper(file, encoding="utf-8", write_through=True))
+        handler.setFormatter(logging.Formatter("%(asctime)s %(levelname)s %(name)s: %(message)s"))
+        root, loggers = logging.getLogger(), [logging.getLogger(name) for name in _LIBRARIES]
+        before = root.level, [(list(each.handlers), each.propagate) for each in loggers]
+        root.addHandler(handler)
+        root.setLevel(logging.INFO)
+        for each in loggers:
+            each.handlers, each.propagate = [], True
+        logging.getLogger("httpx").setLevel(logging.WARNING)  # a line for each request
+        try:
+            yield
+        finally:
+            root.removeHandler(handler)
+            root.setLevel(before[0])
+            for each, (handlers, propagate) in zip(loggers, before[1], strict=True):
+                each.handlers, each.propagate = handlers, propagate
+            handler.stream.detach()
