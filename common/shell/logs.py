@@ -9,6 +9,7 @@ from pathlib import Path
 from prostafed.common.shell.files import filling
 
 _LIBRARIES = ("flwr", "uvicorn", "httpx")  # those that write to the terminal by themselves
+_CHATTY = ("httpx", "alembic")  # a line for each request, for each table
 
 
 @contextmanager
@@ -19,11 +20,13 @@ def logging_to(path: Path) -> Iterator[None]:
         handler.setFormatter(logging.Formatter("%(asctime)s %(levelname)s %(name)s: %(message)s"))
         root, loggers = logging.getLogger(), [logging.getLogger(name) for name in _LIBRARIES]
         before = root.level, [(list(each.handlers), each.propagate) for each in loggers]
+        handler.setLevel(logging.INFO)
         root.addHandler(handler)
         root.setLevel(logging.INFO)
         for each in loggers:
             each.handlers, each.propagate = [], True
-        logging.getLogger("httpx").setLevel(logging.WARNING)  # a line for each request
+        for name in _CHATTY:
+            logging.getLogger(name).setLevel(logging.WARNING)
         try:
             yield
         finally:

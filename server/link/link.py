@@ -88,8 +88,7 @@ def open_link(home: Path, where: Listening) -> Iterator["Link"]:
             raise ConfigurationError(f"A link already runs on {home}. Stop it first.")
         public = listen(LOOPBACK if where.behind_proxy else where.host, where.port)
         with logging_to(make_folder(home / "logs") / LOG.name), children(grace_s=2.0) as started:
-            for left in home.glob("link.db*"):
-                left.unlink()
+            remove_database(home)
             superlink = SuperLink(home / "link.db")
             runs = Runs(home, superlink, scratch / "control", scratch, started)
             tls = None if where.behind_proxy else load_tls(pki)
@@ -102,6 +101,7 @@ def open_link(home: Path, where: Listening) -> Iterator["Link"]:
                 runs.end()
                 link.serving.close()
                 public.close()
+                remove_database(home)
 
 
 @dataclass
@@ -132,6 +132,12 @@ class Audit:
         """Write a line."""
         with self._lock:
             self._file.add({"time": datetime.now(UTC).isoformat(timespec="seconds"), "event": event, **facts})
+
+
+def remove_database(home: Path) -> None:
+    """Remove what the SuperLink of an earlier start left."""
+    for left in home.glob("link.db*"):
+        left.unlink()
 
 
 class Link:

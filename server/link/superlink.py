@@ -15,7 +15,8 @@ from typing import Any, cast
 import httpx
 from cryptography.hazmat.primitives.asymmetric import ec
 from cryptography.hazmat.primitives.serialization import Encoding, PublicFormat, load_ssh_public_key
-from flwr.app import ArrayRecord, Context, Message, RecordDict
+from flwr.app import ArrayRecord, Context, Error, Message, Metadata, RecordDict
+from flwr.app.message import make_message
 from flwr.common.constant import NOOP_ACCOUNT_NAME, NOOP_FLWR_AID, TIMESTAMP_HEADER, SubStatus
 from flwr.common.serde import run_from_proto
 from flwr.proto.fleet_pb2 import PullMessagesResponse, PushMessagesRequest
@@ -27,6 +28,7 @@ from flwr.supercore.constant import (
     FLEET_HTTP_PUBLIC_KEY_HEADER,
     FLEET_HTTP_SIGNATURE_HEADER,
     NOOP_FEDERATION_ID,
+    SYSTEM_MESSAGE_TYPE,
     TaskType,
 )
 from flwr.supercore.fab import Fab
@@ -41,6 +43,7 @@ from flwr.superlink.main import create_app
 
 from prostafed.common.errors import ConfigurationError, RoundError
 from prostafed.common.exchange.app_bundle import NAME, bundle_hash, write_bundle
+from prostafed.common.exchange.wire import NODE_LOST
 
 # What an answer may have of the bytes of its request, and beside them: control variates double what travels, and what
 # is counted is small.
@@ -261,8 +264,11 @@ class LinkGrid(HttpGrid):
             given = client.PullObject(PullObjectRequest(node=self.node, run_id=run_id, object_id=object_id))
             if given.object_found and not given.object_available:
                 return None
+            if not given.object_found:  # its upload broke off, and the SuperLink has given it up
+                del self._coming[asked]
+                return self._say_lost(asked)
             coming.size += len(given.object_content)
-            if not given.object_found or coming.size > self._most.get(asked, BESIDE):
+            if coming.size > self._most.get(asked, BESIDE):
                 break
             coming.contents[object_id] = given.object_content
         del self._coming[asked]
@@ -273,6 +279,22 @@ class LinkGrid(HttpGrid):
         message = cast(Message, inflate_object_from_contents(coming.message_id, coming.contents))
         message.metadata.__dict__["_message_id"] = coming.message_id
         return message
+
+    def _say_lost(self, asked: str) -> Message:
+        """Return what Flower says where a site is gone: it is asked again when it is back."""
+        node_id = self.node.node_id
+        metadata = Metadata(
+            run_id=self.run.run_id,
+            message_id="",
+            src_node_id=node_id,
+            dst_node_id=node_id,
+            reply_to_message_id=asked,
+            group_id="",
+            created_at=0.0,
+            ttl=0.0,
+            message_type=SYSTEM_MESSAGE_TYPE,
+        )
+        return make_message(metadata=metadata, error=Error(NODE_LOST, "its upload broke off"))
 
 
 def _arrays(message: Message) -> Iterable[ArrayRecord]:
