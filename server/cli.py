@@ -98,7 +98,9 @@ def start(
 @app.command()
 def run(
     study_file: StudyFile,
-    sites: Annotated[int, typer.Option("--sites", help="How many sites to wait for before the run starts.", min=1)],
+    sites: Annotated[
+        int | None, typer.Option("--sites", help="How many sites to wait for. By default all that are enrolled.", min=1)
+    ] = None,
     home: Home = DEFAULT_HOME,
     name: Annotated[
         str | None, typer.Option("--name", help="Name of the run. By default the study's name and hash.")
@@ -115,7 +117,10 @@ def run(
 
     _check_initial(study, initial)
     start = str(initial.resolve()) if initial else ""
-    _run(home, Submission(study.canonical(), run_name, sites, start), as_json)
+    expected = sites or len(list((home / "sites").glob("*.pub")))
+    if not expected:
+        raise ConfigurationError(f"No site is enrolled in {home}. Invite one: prostafed-server invite NAME --host HOST.")
+    _run(home, Submission(study.canonical(), run_name, expected, start), as_json)
 
 
 @app.command()
