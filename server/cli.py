@@ -119,7 +119,7 @@ def run(
     start = str(initial.resolve()) if initial else ""
     expected = sites or len(list((home / "sites").glob("*.pub")))
     if not expected:
-        raise ConfigurationError(f"No site is enrolled in {home}. Invite one: prostafed-server invite NAME --host HOST.")
+        raise ConfigurationError(f"No site is enrolled in {home}. Invite one with prostafed-server invite.")
     _run(home, Submission(study.canonical(), run_name, expected, start), as_json)
 
 
