@@ -44,6 +44,17 @@ def create_node_key(path: Path, comment: str) -> Path:
     return public
 
 
+def open_node_key(path: Path, comment: str) -> ec.EllipticCurvePrivateKey:
+    """Return the private key at `path`; makes the pair where there is none, and the public file where that lacks."""
+    public = path.with_name(f"{path.name}.pub")
+    if not path.exists():
+        create_node_key(path, comment)
+    key = read_private_key(path)
+    if not public.exists():
+        write_once(public, say_public_key(key.public_key()) + f" {comment}\n".encode(), mode=0o644)
+    return key
+
+
 def read_private_key(path: Path) -> ec.EllipticCurvePrivateKey:
     """Return a site's private key; raises ConfigurationError where the file is none, or not on P-384."""
     try:
