@@ -99,8 +99,8 @@ DOORS: list[Door] = []  # the last one answers
 def running(tmp_path_factory: pytest.TempPathFactory) -> Iterator[tuple[Path, int]]:
     """One server for all tests, for the time its start takes: the folder of its keys, and its port."""
 
-    async def pass_on(*event: Any) -> None:
-        await DOORS[-1](*event)
+    async def pass_on(scope: Any, receive: Any, send: Any) -> None:
+        await DOORS[-1](scope, receive, send)
 
     pki = create_pki(tmp_path_factory.mktemp("pki"))
     with serving(pass_on, pki) as port:
