@@ -310,7 +310,7 @@ class TestWhatIsWrongOnTheWay:
             (404, b"", "does not take invitations (status 404)"), (500, b"<b>", "status 500"),
             (200, b"hello", "status 200"), (200, b'{"name":"south"}', "status 200"),
             (200, b"x" * 100_000, "status 200"),
-            (429, b"", "Wait a minute"), (302, b"", "status 302"),
+            (429, b"", "Wait a minute"), (302, b"", "status 302"), (500, b'{"name":"north"}', "status 500"),
         ],
     )  # fmt: skip
     def test_an_answer_that_is_none(
