@@ -38,7 +38,8 @@ def init(
     from prostafed.server.link.link import create_home
 
     certificate = create_home(home, tuple(host or ())).ca_certificate
-    text = f"Made {home}. Give every site the file {certificate}; keep the rest of {home} to yourself."
+    reached = host[0] if host else "HOST"
+    text = f"Made {home}. Keep it to yourself. Invite each hospital: prostafed-server invite NAME --host {reached}"
     print_result({"home": str(home), "ca_certificate": str(certificate)}, text, as_json)
 
 

@@ -46,7 +46,7 @@ def check_coordinator(situation: Situation) -> Iterator[Remark]:
     """Whether the coordinator answers, and with a certificate of its authority."""
     server = situation.site.server
     if server is None:
-        fix = "Add the table [server] with address, root_certificates and key, as the coordinator tells you."
+        fix = "Ask the coordinator for a join file, and run prostafed-site join FILE."
         yield Remark("The site file names no coordinator yet.", fix)
         return
     host, _, port = server.address.rpartition(":")

@@ -5,6 +5,7 @@ import socket
 import stat
 import threading
 import time
+from base64 import b64encode
 from collections.abc import Callable, Iterator
 from contextlib import closing, contextmanager, suppress
 from datetime import UTC, datetime, timedelta
@@ -24,6 +25,7 @@ from prostafed.common.errors import ConfigurationError, JoinError, ProstafedErro
 from prostafed.common.shell.keys import create_node_key, read_public_key
 from prostafed.server.link.invitations import invite, redeem, write_join_file
 from prostafed.server.link.pki import Pki, create_pki
+from tests.client.preflight.test_preflight import listening, relay
 from tests.programs import call
 
 NOW = datetime.now(UTC)
@@ -407,6 +409,21 @@ class TestWhatIsWrongOnTheWay:
         assert "secret" not in said
         monkeypatch.setenv("HTTPS_PROXY", "gopher://x")
         assert "none that can be used" in refuse(path, tmp_path / "north", ConfigurationError)
+
+    def test_a_proxy_with_a_login(self, door: Door, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+        logins: list[bool] = []
+
+        def check_and_relay(connection: socket.socket) -> None:
+            login = b64encode(b"me:secret")
+            logins.append(b"Proxy-Authorization: Basic " + login in connection.recv(4096, socket.MSG_PEEK))
+            relay(connection)
+
+        path = door.invite(tmp_path)
+        with listening(check_and_relay) as port:
+            monkeypatch.setenv("HTTPS_PROXY", f"http://me:secret@localhost:{port}")
+            join_federation(path, tmp_path / "north", None, NOW)
+        assert logins == [True]
+        assert door.asked == 1
 
     @pytest.mark.parametrize(
         ("minutes", "expected"), [(-12, "12 minutes ahead of the coordinator's"), (200, "3 hours behind"), (0, "")]
