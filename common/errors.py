@@ -9,6 +9,7 @@ ProstafedError
 │   └── ApprovalOverError    or not any more                                                 exit code 1
 ├── RequestError         a request that a site does not answer                               exit code 1
 │   └── AlreadyToldError another one about test patients of whom the site has told           exit code 1
+├── JoinError            a hospital's invitation that is not redeemed                        exit code 1
 ├── RoundError           a round that could not be aggregated                                exit code 1
 └── StorageError         a disk that does not take a file                                    exit code 1
 """
@@ -71,6 +72,16 @@ class AlreadyToldError(RequestError):
     """A request asks for test patients of whom the site has told already, with another model."""
 
     code = "TEST_TOLD"
+
+
+class JoinError(ProstafedError):
+    """An invitation is not redeemed. The message is the same whatever is wrong: it goes to whoever asks. `reason` is
+    for the coordinator's own records.
+    """
+
+    def __init__(self, reason: str) -> None:
+        super().__init__("This invitation is not valid. Ask the coordinator for a new one.")
+        self.reason = reason
 
 
 class RoundError(ProstafedError):

@@ -38,8 +38,71 @@ def init(
     from prostafed.server.link.link import create_home
 
     certificate = create_home(home, tuple(host or ())).ca_certificate
-    text = f"Made {home}. Give every site the file {certificate}; keep the rest of {home} to yourself."
+    reached = host[0] if host else "HOST"
+    text = f"Made {home}. Keep it to yourself. Invite each hospital: prostafed-server invite NAME --host {reached}"
     print_result({"home": str(home), "ca_certificate": str(certificate)}, text, as_json)
+
+
+@app.command()
+def certificate(
+    host: Annotated[
+        list[str] | None, typer.Option("--host", help="Name or address to add to those it is for. Repeatable.")
+    ] = None,
+    home: Home = DEFAULT_HOME,
+    as_json: Json = False,
+) -> None:
+    """Issue the next server certificate, for the hosts of the last one and those you add. Sites keep their ca.crt.
+
+    A link that runs renews it by itself, 30 days ahead. This command is for a name that was forgotten, and for ca.key
+    kept elsewhere.
+    """
+    from datetime import UTC, datetime
+
+    from prostafed.server.link.pki import Pki, describe_certificates, replace_server_certificate
+
+    now, pki = datetime.now(UTC), Pki(home / "pki")
+    replace_server_certificate(pki, host or [], now)
+    state = describe_certificates(pki, now)
+    text = f"The server's certificate is for {', '.join(state.hosts)}, until {state.server_until:%Y-%m-%d}."
+    told = {"hosts": state.hosts, "until": state.server_until.isoformat(), "warnings": state.warnings}
+    print_result(told, "\n".join([text, *state.warnings]), as_json)
+
+
+@app.command()
+def invite(
+    name: Annotated[str, typer.Argument(help="The site's stable name: lower case letters, digits and hyphens.")],
+    host: Annotated[
+        str, typer.Option("--host", metavar="HOST[:PORT]", help="How the hospital reaches you. The port is 8000.")
+    ],
+    days: Annotated[int, typer.Option("--days", help="Days until the invitation ends.", min=1, max=90)] = 7,
+    out: Annotated[
+        Path | None, typer.Option("--out", metavar="FILE", help="The join file. By default NAME.join.")
+    ] = None,
+    replace: Annotated[
+        bool, typer.Option("--replace", help="Let a site that is enrolled come back with a new key.")
+    ] = False,
+    home: Home = DEFAULT_HOME,
+    as_json: Json = False,
+) -> None:
+    """Write a join file for a hospital: it enrols the hospital's key, once. An earlier one of the same name ends."""
+    from datetime import UTC, datetime
+
+    from prostafed.server.link.invitations import invite as make_invitation
+    from prostafed.server.link.invitations import write_join_file
+
+    path = out or Path(f"{name}.join")
+    if path.exists():
+        raise ConfigurationError(
+            f"{path} exists and is not overwritten. Move it away, or name another file with --out."
+        )
+    join = make_invitation(home, name, host, days, datetime.now(UTC), replace=replace)
+    write_join_file(path, join)
+    text = (
+        f"Wrote {path} for {name}, who reaches you at {join.address}. It works once, until {join.until:%Y-%m-%d %H:%M} "
+        f"UTC. Send it by a way that nobody else reads. There: prostafed-site join {path.name}"
+    )
+    told = {"join_file": str(path), "name": name, "address": join.address, "until": join.until.isoformat()}
+    print_result(told, text, as_json)
 
 
 @app.command()

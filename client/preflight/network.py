@@ -10,22 +10,12 @@ from urllib.request import getproxies, proxy_bypass
 
 from cryptography import x509
 
+from prostafed.client.connect.certificates import explain_refusal
 from prostafed.client.preflight.records import Remark, Situation
 from prostafed.client.site.site_file import Server
 
 TIMEOUT_S = 10.0
 RENEW_BEFORE = timedelta(days=30)
-
-# OpenSSL's reasons -> what is wrong, what to do.
-_REFUSED = {
-    9: ("is not valid yet", "Check the clock of this machine."),
-    10: ("has expired", "Ask the coordinator to renew it, or check the clock of this machine."),
-    18: ("was signed by nobody known", "Ask the coordinator for its current ca.crt."),
-    19: ("was signed by another authority", "Ask the coordinator for its current ca.crt; a proxy may also replace it."),
-    20: ("was signed by another authority", "Ask the coordinator for its current ca.crt; a proxy may also replace it."),
-    62: ("is for another host name", "Use the name the coordinator gave, or ask it to add this one (init --host)."),
-    64: ("is for another address", "Use the name the coordinator gave, or ask it to add this one (init --host)."),
-}
 
 
 def check_certificate(situation: Situation) -> Iterator[Remark]:
@@ -56,7 +46,7 @@ def check_coordinator(situation: Situation) -> Iterator[Remark]:
     """Whether the coordinator answers, and with a certificate of its authority."""
     server = situation.site.server
     if server is None:
-        fix = "Add the table [server] with address, root_certificates and key, as the coordinator tells you."
+        fix = "Ask the coordinator for a join file, and run prostafed-site join FILE."
         yield Remark("The site file names no coordinator yet.", fix)
         return
     host, _, port = server.address.rpartition(":")
@@ -108,7 +98,7 @@ def _greet(plain: socket.socket, host: str, server: Server, way: str) -> Remark:
         with context.wrap_socket(plain, server_hostname=host.strip("[]")) as secure:
             version = secure.version()
     except ssl.SSLCertVerificationError as error:
-        wrong, fix = _REFUSED.get(error.verify_code, ("is not accepted", "Ask the coordinator for its current ca.crt."))
+        wrong, fix = explain_refusal(error)
         return Remark(f"The coordinator's certificate {wrong}.", fix)
     except (OSError, ssl.SSLError):
         fix = "Ask the coordinator whether its link runs with TLS on this port, and IT whether the firewall cuts TLS."

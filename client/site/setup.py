@@ -8,7 +8,7 @@ from prostafed.client.manifest.rows import create_tables
 from prostafed.client.site.identity import create_secret
 from prostafed.common.errors import ConfigurationError
 from prostafed.common.shell.files import make_folder, write_text
-from prostafed.common.shell.keys import create_node_key
+from prostafed.common.shell.keys import open_node_key
 
 SITE_FILE = """\
 # The settings of this hospital. This file stays here: nobody else gets to see it.
@@ -36,7 +36,7 @@ memory = "memory"
 # "auto" takes the GPU if there is one, else the CPU; "cpu"; "cuda:0" is the first GPU.
 device = "auto"
 
-# How the coordinator is reached. Remove the # signs once it has told you its address and sent you its file ca.crt.
+# How the coordinator is reached. `prostafed-site join FILE` writes this table; FILE comes from the coordinator.
 # [server]
 # address = "fl.example.org:8000"
 # root_certificates = "ca.crt"
@@ -48,7 +48,7 @@ _NAME = re.compile(r"[a-z0-9][a-z0-9-]{0,40}")
 
 @dataclass(frozen=True)
 class SiteFiles:
-    """What `init_site` has made."""
+    """What a site's folder holds from the first day."""
 
     site_file: Path
     secret: Path
@@ -68,10 +68,18 @@ def init_site(folder: Path, name: str) -> SiteFiles:
         raise ConfigurationError(
             f"{folder} holds {', '.join(there)} already, which is not overwritten. Choose another folder."
         )
+    return complete_site(folder, name)
+
+
+def complete_site(folder: Path, name: str) -> SiteFiles:
+    """Make what the folder of a site still lacks: all of it, or the rest where that was interrupted."""
+    site_file, secret, key = folder / "site.toml", folder / "site.secret", folder / f"{name}.key"
     for part in ("cases", "memory"):
         make_folder(folder / part)
     create_tables(folder / "manifest")
-    create_secret(secret)
-    create_node_key(key, name)
-    write_text(site_file, SITE_FILE.format(name=name))
-    return SiteFiles(site_file, secret, public, folder / "manifest")
+    if not secret.exists():
+        create_secret(secret)
+    open_node_key(key, name)
+    if not site_file.exists():
+        write_text(site_file, SITE_FILE.format(name=name))  # last: a folder that has it has the rest
+    return SiteFiles(site_file, secret, key.with_name(f"{key.name}.pub"), folder / "manifest")

@@ -39,9 +39,9 @@ def writing(path: Path, *failures: type[Exception]) -> Iterator[None]:
 
 
 @contextmanager
-def replacing(path: Path, *failures: type[Exception], suffix: str = "") -> Iterator[Path]:
+def replacing(path: Path, *failures: type[Exception], suffix: str = "", mode: int = 0o644) -> Iterator[Path]:
     """Yield a temporary path in `path`'s folder, with `suffix` at its end; on success it is flushed to disk and renamed
-    to `path`, else removed. Raises StorageError; see `writing`.
+    to `path`, else removed; until then only its owner can read it. Raises StorageError; see `writing`.
     """
     with writing(path, *failures):
         handle, name = tempfile.mkstemp(dir=path.parent, prefix=f".{path.name}.", suffix=f".part{suffix}")
@@ -51,7 +51,7 @@ def replacing(path: Path, *failures: type[Exception], suffix: str = "") -> Itera
             yield temporary
             with temporary.open("rb") as written:
                 os.fsync(written.fileno())
-            temporary.chmod(0o644)
+            temporary.chmod(mode)
             temporary.replace(path)
             _sync_folder(path.parent)
         finally:
@@ -93,9 +93,9 @@ def make_scratch(prefix: str, parent: str | None = None) -> Path:
         return Path(tempfile.mkdtemp(prefix=prefix, dir=where))
 
 
-def write_bytes(path: Path, content: bytes) -> None:
+def write_bytes(path: Path, content: bytes, mode: int = 0o644) -> None:
     """Write `content`, atomically; raises StorageError."""
-    with replacing(path) as temporary:
+    with replacing(path, mode=mode) as temporary:
         temporary.write_bytes(content)
 
 

@@ -1,14 +1,19 @@
-"""Key files, written once and readable by their owner alone; a site's key pair, by which the coordinator knows it."""
+"""Key files, written once and readable by their owner alone; a site's key pair, by which the coordinator knows it.
+
+All formats are OpenSSH's and all signatures ECDSA over SHA-384: a key outlives the release that made it.
+"""
 
 from pathlib import Path
 
-from cryptography.exceptions import UnsupportedAlgorithm
+from cryptography.exceptions import InvalidSignature, UnsupportedAlgorithm
 from cryptography.hazmat.primitives.asymmetric import ec
+from cryptography.hazmat.primitives.hashes import SHA384
 from cryptography.hazmat.primitives.serialization import (
     Encoding,
     NoEncryption,
     PrivateFormat,
     PublicFormat,
+    load_ssh_private_key,
     load_ssh_public_key,
 )
 
@@ -35,21 +40,73 @@ def create_node_key(path: Path, comment: str) -> Path:
         raise ConfigurationError(f"{public} exists and is not overwritten. Move it away to make a new key pair.")
     key = ec.generate_private_key(ec.SECP384R1())
     write_once(path, key.private_bytes(Encoding.PEM, PrivateFormat.OpenSSH, NoEncryption()))
-    line = key.public_key().public_bytes(Encoding.OpenSSH, PublicFormat.OpenSSH)
-    write_once(public, line + f" {comment}\n".encode(), mode=0o644)
+    write_once(public, say_public_key(key.public_key()) + f" {comment}\n".encode(), mode=0o644)
     return public
+
+
+def open_node_key(path: Path, comment: str) -> ec.EllipticCurvePrivateKey:
+    """Return the private key at `path`; makes the pair where there is none, and the public file where that lacks."""
+    public = path.with_name(f"{path.name}.pub")
+    if not path.exists():
+        create_node_key(path, comment)
+    key = read_private_key(path)
+    if not public.exists():
+        write_once(public, say_public_key(key.public_key()) + f" {comment}\n".encode(), mode=0o644)
+    return key
+
+
+def read_private_key(path: Path) -> ec.EllipticCurvePrivateKey:
+    """Return a site's private key; raises ConfigurationError where the file is none, or not on P-384."""
+    try:
+        key = load_ssh_private_key(path.read_bytes(), password=None)
+    except OSError as error:
+        raise ConfigurationError(f"Cannot read the private key {path}: {error.strerror}. Check the path.") from error
+    except (TypeError, ValueError, UnsupportedAlgorithm) as error:
+        raise ConfigurationError(
+            f"{path} is not an OpenSSH private key without a password. Restore it from a copy, or move it away and "
+            f"make a new one: prostafed-site key {path.name}."
+        ) from error
+    if not isinstance(key, ec.EllipticCurvePrivateKey) or not isinstance(key.curve, ec.SECP384R1):
+        raise ConfigurationError(f"{path} is not an ECDSA key on P-384. Make one with `ssh-keygen -t ecdsa -b 384`.")
+    return key
+
+
+def say_public_key(key: ec.EllipticCurvePublicKey) -> bytes:
+    """Return a public key as one OpenSSH line without a comment."""
+    return key.public_bytes(Encoding.OpenSSH, PublicFormat.OpenSSH)
 
 
 def read_public_key(path: Path) -> bytes:
     """Return a site's public key as one OpenSSH line without its comment; raises ConfigurationError if it is none."""
     try:
-        key = load_ssh_public_key(path.read_bytes())
+        content = path.read_bytes()
     except OSError as error:
         raise ConfigurationError(f"Cannot read the public key {path}: {error.strerror}. Check the path.") from error
+    return say_public_key(parse_public_key(content, str(path)))
+
+
+def parse_public_key(content: bytes, where: str) -> ec.EllipticCurvePublicKey:
+    """Return the ECDSA key on P-384 of an OpenSSH line; `where` names its origin in the ConfigurationError."""
+    try:
+        key = load_ssh_public_key(content)
     except (ValueError, UnsupportedAlgorithm) as error:
         raise ConfigurationError(
-            f"{path} is not an OpenSSH public key. Ask the site for its file site.key.pub."
+            f"{where} is not an OpenSSH public key. Ask the site for its file site.key.pub."
         ) from error
     if not isinstance(key, ec.EllipticCurvePublicKey) or not isinstance(key.curve, ec.SECP384R1):
-        raise ConfigurationError(f"{path} is not an ECDSA key on P-384. Make one with `ssh-keygen -t ecdsa -b 384`.")
-    return key.public_bytes(Encoding.OpenSSH, PublicFormat.OpenSSH)
+        raise ConfigurationError(f"{where} is not an ECDSA key on P-384. Make one with `ssh-keygen -t ecdsa -b 384`.")
+    return key
+
+
+def sign(key: ec.EllipticCurvePrivateKey, message: bytes) -> bytes:
+    """Return a signature of `message`."""
+    return key.sign(message, ec.ECDSA(SHA384()))
+
+
+def is_signed(key: ec.EllipticCurvePublicKey, message: bytes, signature: bytes) -> bool:
+    """Return whether the holder of `key` has signed `message`."""
+    try:
+        key.verify(signature, message, ec.ECDSA(SHA384()))
+    except InvalidSignature:
+        return False
+    return True

@@ -1,7 +1,7 @@
 """What libraries say while a program of ours runs for days: into its log, not onto its terminal."""
 
-import io
 import logging
+import os
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
@@ -16,7 +16,9 @@ _CHATTY = ("httpx", "alembic")  # a line for each request, for each table
 def logging_to(path: Path) -> Iterator[None]:
     """Let all loggers write to the end of `path` from INFO on, and those of `_LIBRARIES` nowhere else."""
     with filling(path, append=True) as file:
-        handler = logging.StreamHandler(io.TextIOWrapper(file, encoding="utf-8", write_through=True))
+        stream = os.fdopen(os.dup(file.fileno()), "w", encoding="utf-8", buffering=1)
+    with stream:
+        handler = logging.StreamHandler(stream)
         handler.setFormatter(logging.Formatter("%(asctime)s %(levelname)s %(name)s: %(message)s"))
         root, loggers = logging.getLogger(), [logging.getLogger(name) for name in _LIBRARIES]
         before = root.level, [(list(each.handlers), each.propagate) for each in loggers]
@@ -34,4 +36,3 @@ def logging_to(path: Path) -> Iterator[None]:
             root.setLevel(before[0])
             for each, (handlers, propagate) in zip(loggers, before[1], strict=True):
                 each.handlers, each.propagate = handlers, propagate
-            handler.stream.detach()

@@ -13,6 +13,7 @@ from dataclasses import dataclass, field
 from datetime import UTC, datetime
 from typing import Any
 
+from prostafed.common.exchange.joining import JOIN_PATH, MOST_BYTES
 from prostafed.server.link.superlink import Asgi, Member, SuperLink, identify, read_answer, read_pulled
 
 Scope = MutableMapping[str, Any]
@@ -20,7 +21,7 @@ Receive = Callable[[], Awaitable[MutableMapping[str, Any]]]
 Send = Callable[[MutableMapping[str, Any]], Awaitable[None]]
 Note = Callable[[str, str, str], None]  # who, what they asked for, why they were refused
 
-FLEET, JOIN, HEALTH = "/v1/fleet/", "/v1/join", "/health"
+FLEET, HEALTH = "/v1/fleet/", "/health"
 _SMALL, _LARGE = 4096, 8 * 1024 * 1024  # Flower cuts tensors into objects of 5 MiB
 LARGEST = {  # what of the Fleet API is served, and the bytes that a question may have
     "activate-node": _SMALL,
@@ -33,7 +34,6 @@ LARGEST = {  # what of the Fleet API is served, and the bytes that a question ma
     "push-object": _LARGE,
     "confirm-message-received": _SMALL,
 }
-_LARGEST_JOIN = 16 * 1024
 HOLD_S = 20.0  # a question for work is held so long while there is none
 SILENT_S, WHOLE_S = 30.0, 600.0  # without a byte, and for a whole body: 8 MiB at 1 Mbit/s take 67 s
 AT_ONCE = 8  # questions of one site
@@ -115,8 +115,8 @@ class Door:
         method = scope["method"]
         if (method, path) == ("GET", HEALTH):
             return self.health()
-        if (method, path) == ("POST", JOIN):
-            body = await _read_body(scope, receive, _LARGEST_JOIN)
+        if (method, path) == ("POST", JOIN_PATH):
+            body = await _read_body(scope, receive, MOST_BYTES)
             return await asyncio.to_thread(self.join, body, client)
         question = path.removeprefix(FLEET)
         if method != "POST" or not path.startswith(FLEET) or question not in LARGEST:

@@ -4,6 +4,7 @@ A server home holds pki/, sites/ (public keys), runs/ (results), logs/, door.jso
 runs, link.json (where it answers) and link.db (Flower's; made anew at each start).
 """
 
+import logging
 import re
 import socket
 import ssl
@@ -16,7 +17,7 @@ from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
 
-from prostafed.common.errors import ConfigurationError, RoundError
+from prostafed.common.errors import ConfigurationError, JoinError, ProstafedError, RoundError
 from prostafed.common.exchange.app_bundle import bundle_hash
 from prostafed.common.shell.chained_file import ChainedFile
 from prostafed.common.shell.files import holding, make_folder, scratch_folder, write_json
@@ -24,17 +25,19 @@ from prostafed.common.shell.keys import read_public_key, write_once
 from prostafed.common.shell.logs import logging_to
 from prostafed.common.shell.processes import LOOPBACK, children, interrupted_by_sigterm
 from prostafed.server.link.control import FILE, Control, ask_link
-from prostafed.server.link.door import Answer, Door
-from prostafed.server.link.pki import Pki, create_pki, load_tls
+from prostafed.server.link.door import Answer, Door, RefusedError
+from prostafed.server.link.invitations import redeem
+from prostafed.server.link.pki import Pki, create_pki, describe_certificates, load_tls, reload_tls, renew_if_due
 from prostafed.server.link.runs import Order, Runs
 from prostafed.server.link.serving import Listener, Serving, listen, listen_here
 from prostafed.server.link.superlink import SuperLink
 
+logger = logging.getLogger("prostafed.server")
 SITE_NAME = re.compile(r"[a-z0-9][a-z0-9-]{0,40}")
 AUDIT = "door.jsonl"
 LOG = Path("logs") / "link.log"
 _QUIET_S, _MOST_A_MINUTE = 60.0, 200  # what the door's audit holds of a flood
-_LOOK_EVERY_S = 0.2
+_LOOK_EVERY_S, _RENEW_EVERY_S = 0.2, 3600.0
 
 
 def create_home(home: Path, hosts: tuple[str, ...] = ()) -> Pki:
@@ -70,8 +73,12 @@ def start_link(home: Path, where: Listening = Listening(), on_ready: Callable[[s
         link.runs.go_on()
         if on_ready:
             on_ready(where.address)
+        renewed = -_RENEW_EVERY_S
         while link.serving.alive:
             link.runs.tend()
+            if time.monotonic() - renewed > _RENEW_EVERY_S:
+                renewed = time.monotonic()
+                link.renew(datetime.now(UTC))
             time.sleep(_LOOK_EVERY_S)
         raise RoundError(f"The link's servers ended. Its log says why: {link.home / LOG}.")
 
@@ -152,7 +159,7 @@ class Link:
         public: socket.socket,
         tls: ssl.SSLContext | None,  # None: a proxy ends it
     ) -> None:
-        self.home, self.superlink, self.runs, self.audit = home, superlink, runs, audit
+        self.home, self.superlink, self.runs, self.audit, self._tls = home, superlink, runs, audit, tls
         for key in sorted((home / "sites").glob("*.pub")):
             superlink.register(key.stem, key.read_bytes())
         self.door = Door(superlink, self.join, self.tell_health, audit.note)
@@ -166,7 +173,34 @@ class Link:
 
     def join(self, body: bytes, client: str) -> Answer:
         """Answer a site that joins with an invitation."""
-        return Answer(404)
+        try:
+            answer = redeem(self.home, body, datetime.now(UTC), self._let_in)
+        except JoinError as error:
+            raise RefusedError(403, f"join: {error.reason}", str(error)) from error
+        except ProstafedError as error:
+            raise RefusedError(500, f"join: {error}", "The coordinator could not take the key. Ask it.") from error
+        return Answer(200, answer, b"application/json")
+
+    def _let_in(self, name: str, public_key: bytes) -> None:
+        """Make a key the only one of its name."""
+        path = self.home / "sites" / f"{name}.pub"
+        if path.exists() and read_public_key(path) != public_key:
+            set_aside(path)
+            self.revoke(name)
+        if not path.exists():
+            store_key(self.home, name, public_key)
+        self.enrol(name, public_key)
+
+    def renew(self, now: datetime) -> None:
+        """Renew the server certificate where it is due, and show to new connections the one that is there."""
+        pki = Pki(self.home / "pki")
+        try:
+            if renew_if_due(pki, now):
+                self.audit.add("renewed", until=str(describe_certificates(pki, now).server_until))
+            if self._tls:
+                reload_tls(self._tls, pki)
+        except ProstafedError as error:  # the link goes on with what it has; `prostafed-server status` says so as well
+            logger.warning("%s", error)
 
     def tell_health(self) -> Answer:
         """Answer a monitor."""
@@ -239,10 +273,14 @@ def revoke_site(home: Path, name: str) -> None:
     if not SITE_NAME.fullmatch(name) or not key.exists():
         enrolled = ", ".join(sorted(path.stem for path in (home / "sites").glob("*.pub"))) or "none"
         raise ConfigurationError(f"No site is enrolled as {name!r}. Enrolled: {enrolled}.")
-    revoked = make_folder(home / "sites" / "revoked") / f"{name}-{datetime.now(UTC):%Y%m%dT%H%M%SZ}.pub"
-    key.rename(revoked)
+    set_aside(key)
     if is_running(home):
         ask_link(home, "revoke", name=name)
+
+
+def set_aside(key: Path) -> None:
+    """Keep a public key that is enrolled no more."""
+    key.rename(make_folder(key.parent / "revoked") / f"{key.stem}-{datetime.now(UTC):%Y%m%dT%H%M%S.%f}Z.pub")
 
 
 def is_running(home: Path) -> bool:

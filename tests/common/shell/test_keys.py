@@ -6,7 +6,16 @@ from pathlib import Path
 import pytest
 
 from prostafed.common.errors import ConfigurationError
-from prostafed.common.shell.keys import create_node_key, read_public_key, write_once
+from prostafed.common.shell.keys import (
+    create_node_key,
+    is_signed,
+    open_node_key,
+    read_private_key,
+    read_public_key,
+    say_public_key,
+    sign,
+    write_once,
+)
 
 
 def test_key_pair_is_what_ssh_keygen_makes(tmp_path: Path) -> None:
@@ -50,3 +59,42 @@ def test_what_is_no_p384_public_key_is_refused(tmp_path: Path) -> None:
         read_public_key(other)
     with pytest.raises(ConfigurationError, match="Cannot read"):
         read_public_key(tmp_path / "absent.pub")
+
+
+def test_a_signature_is_of_one_key_and_one_message(tmp_path: Path) -> None:
+    north, south = (open_node_key(tmp_path / f"{name}.key", name) for name in ("north", "south"))
+    signature = sign(north, b"message")
+    assert is_signed(north.public_key(), b"message", signature)
+    wrong = [(south, b"message", signature), (north, b"massage", signature), (north, b"message", b"")]
+    for key, message, proof in wrong:
+        assert not is_signed(key.public_key(), message, proof)
+
+
+def test_a_key_is_opened_as_it_is_and_its_public_half_made_again(tmp_path: Path) -> None:
+    key = open_node_key(tmp_path / "north.key", "north")
+    public = tmp_path / "north.key.pub"
+    before = public.read_bytes()
+    public.unlink()
+    again = open_node_key(tmp_path / "north.key", "north")
+    assert again.private_numbers() == key.private_numbers()
+    assert public.read_bytes() == before
+    assert read_public_key(public) == say_public_key(key.public_key())
+
+
+@pytest.mark.parametrize("content", [b"", b"none", b"-----BEGIN OPENSSH PRIVATE KEY-----\nAAAA\n"])
+def test_what_is_no_private_key_is_refused(tmp_path: Path, content: bytes) -> None:
+    (tmp_path / "site.key").write_bytes(content)
+    with pytest.raises(ConfigurationError, match="not an OpenSSH private key without a password"):
+        read_private_key(tmp_path / "site.key")
+    with pytest.raises(ConfigurationError, match="Cannot read the private key"):
+        read_private_key(tmp_path / "absent.key")
+
+
+def test_a_key_with_a_password_is_refused(tmp_path: Path) -> None:
+    keygen = shutil.which("ssh-keygen")
+    if keygen is None:
+        pytest.skip("ssh-keygen is not installed")
+    path = tmp_path / "site.key"
+    subprocess.run([keygen, "-q", "-t", "ecdsa", "-b", "384", "-N", "secret", "-f", path], check=True)
+    with pytest.raises(ConfigurationError, match="without a password"):
+        read_private_key(path)
