@@ -24,6 +24,7 @@ from prostafed.server.records.lines import (
     SiteLine,
     StateRecord,
     StudyRecord,
+    WaitingLine,
 )
 
 ALL_PATIENTS = ("all_patients.json", "pooled.json")  # as it is called, and as the last release called it
@@ -119,6 +120,11 @@ def read_run_record(folder: Path) -> RunRecord:
 def read_state(folder: Path) -> StateRecord:
     """Read state.json; without one the run has not come to an end."""
     return read_whole(folder / "state.json", StateRecord, StateRecord(state=""))
+
+
+def read_waiting(folder: Path) -> dict[str, WaitingLine]:
+    """Read waiting.json: who keeps the run from beginning; it is there only as long as somebody does."""
+    return read_whole(folder / "waiting.json", dict[str, WaitingLine], {})
 
 
 def read_metrics(folder: Path) -> list[MetricLine]:
