@@ -16,6 +16,7 @@ from prostafed.server.records.lines import (
     Cohorts,
     EvaluationLine,
     FederationRecord,
+    LedgerLine,
     Line,
     MetricLine,
     PredictionLine,
@@ -48,6 +49,7 @@ class RunFolder:
     evaluations: tuple[EvaluationLine, ...] = ()
     all_patients: tuple[AllPatientsLine, ...] = ()
     cohorts: Cohorts = field(default_factory=dict)
+    ledger: tuple[LedgerLine, ...] = ()  # of a simulation, each arm has its own
 
     @property
     def site_names(self) -> frozenset[str]:
@@ -94,6 +96,7 @@ def read_run(path: Path) -> RunFolder:
         tuple(read_evaluations(path)),
         read_whole(pooled, tuple[AllPatientsLine, ...], ()),
         read_cohorts(path),
+        tuple(read_lines(path / "ledger.jsonl", LedgerLine)),
     )
 
 

@@ -132,16 +132,17 @@ def test_two_answers_that_have_come_at_once_are_one() -> None:
     class Both(LinkGrid):
         def pull_messages(self, message_ids: Iterable[str]) -> Iterable[Message]:
             (message_id,) = message_ids
-            if len(self._pushed) == 2 and message_id == next(iter(self._pushed)):
-                self.silent = frozenset()
+            if len(self._pushed) == 4 and message_id == next(iter(self._pushed)):
+                self.silent = frozenset({nodes["b"]})
             return super().pull_messages([message_id])
 
     grid, nodes = make_grid({"a": good("a"), "b": good("b")}, Both)
-    grid.silent = frozenset({nodes["a"]})
+    grid.silent = frozenset(nodes.values())
     grid.at = {5: {"since": "9:05"}}
-    exchange, taken, left = ask(grid, {"a": nodes["a"]}, Terms(20.0, again=AGAIN))
+    exchange, taken, left = ask(grid, nodes, Terms(0.4, again=AGAIN))
     assert (taken, exchange.replies, exchange.bytes_up) == (["a"], ["a"], 16)
-    assert list(left.values()) == ["a"]
+    assert [(entry["site"], entry["code"]) for entry in exchange.rejections] == [("b", "DEADLINE")]
+    assert sorted(left.values()) == ["a", "b", "b"]
 
 
 @pytest.mark.parametrize("code", ["RESTING", "CRASHED"])
