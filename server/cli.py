@@ -166,7 +166,7 @@ def export(
 
 
 def print_report(folder: Path, written: Path, as_json: bool, following: Sequence[str] = ()) -> int:
-    """Print where a run's report lies, or, as JSON, its results too; then `following`; last, who the run went on
+    """Print where a run's report lies, or, as JSON, its results too; then `following`; last, whom the run went on
     without. Return the exit code of a run that ended so.
     """
     from prostafed.server.report import describe_ending, last_words, summary_table
@@ -177,7 +177,9 @@ def print_report(folder: Path, written: Path, as_json: bool, following: Sequence
         told |= {"complete": bool(ending) and not missing, "missing": missing}
         print_json(told | ({"warnings": words} if words else {}))
     else:
-        print("\n".join([f"Report: {written}", *words, *following, *([ending] if ending else [])]))
+        said = [ending] if ending else []
+        last = [*following, *said] if missing else [*said, *following]
+        print("\n".join([f"Report: {written}", *words, *last]))
     return NOT_EVERYBODY if missing else 0
 
 

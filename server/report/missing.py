@@ -120,7 +120,7 @@ def _list_absent(run: RunFolder, rounds: Sequence[RoundLine]) -> list[Missing]:
 
 
 def _say_one(missing: Missing) -> str:
-    site, why = missing.site, f" ({missing.code}: {missing.why})" if missing.why else ""
+    site, why = missing.site, f" ({missing.why})" if missing.why else ""
     if not missing.took_part:
         return f"{site} never took part{why}: nothing was learnt from it."
     if not missing.stage:

@@ -70,8 +70,9 @@ def test_one_that_was_lost_and_did_not_come_back_is_told_from_its_first_round_on
     write_evaluations(run, evaluated(participants=ALL, replies=["alpha", "gamma"], rejections=[LOST]))
     (missing,) = find_missing(read_run(run))
     assert (missing.site, missing.stage, missing.round, missing.training_cases) == ("beta", 2, 2, 62)
+    assert missing.code == ("NODE_LOST" if asked else "NOT_THERE")
     assert (missing.took_part, missing.measured, missing.test_cases) == (True, False, 36)
-    why = "NODE_LOST: the connection to the site was lost" if asked else "NOT_THERE: not connected"
+    why = "the connection to the site was lost" if asked else "not connected"
     assert say_ending(read_run(run)) == (
         f"Not everybody took part to the end. beta is missing from round 2 of stage 2 on ({why}): "
         "nothing was learnt from its 62 training cases since then. "
@@ -104,7 +105,7 @@ def test_one_that_never_took_part_is_told(run: Path) -> None:
     (run / "federation.json").write_text(json.dumps(record))
     (missing,) = find_missing(read_run(run))
     assert (missing.site, missing.took_part) == ("west", False)
-    assert "west never took part (NOT_THERE: not connected): nothing was learnt" in say_ending(read_run(run))
+    assert "west never took part (not connected): nothing was learnt" in say_ending(read_run(run))
 
 
 def test_one_that_was_not_drawn_lacks_nothing_unless_it_left(run: Path) -> None:
