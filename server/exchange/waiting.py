@@ -27,7 +27,7 @@ class Asked:
 
     at: float
     since: str  # since when it had been connected then
-    failure: tuple[str, str] | None = None  # code and text of what came instead of an answer
+    failure: tuple[str, str] | None = None  # code and text of what came last instead of an answer
 
 
 class Waiting:
@@ -73,10 +73,10 @@ class Waiting:
         self._look_at = now + LOOK_S
         connected = self._list_connected()
         for site, asked in list(self.sites.items()):
-            since = connected.get(self.nodes[site])
-            if since is None or (not asked.failure and since == asked.since):
+            since, at_work = connected.get(self.nodes[site]), site in self.messages.values()
+            if since is None or (at_work and since == asked.since):
                 continue
-            if now >= asked.at + (self._again_s[asked.failure[0]] if asked.failure else SOON_S):
+            if now >= asked.at + (self._again_s[asked.failure[0]] if asked.failure and not at_work else SOON_S):
                 self._ask(site, connected)
 
     def _ask(self, site: str, connected: Mapping[int, str]) -> None:

@@ -72,11 +72,11 @@ def ask(grid: LinkGrid, nodes: dict[str, int], terms: Terms) -> tuple[Exchange, 
 def test_a_site_that_was_lost_is_asked_again_once_it_is_back() -> None:
     grid, nodes = make_grid({"a": good("a"), "b": good("b")}, LinkGrid)
     grid.away = frozenset({nodes["b"]})
-    grid.silent = frozenset({nodes["a"]})  # it works, until b has been lost and is back
-    grid.at = {8: {"away": frozenset()}, 16: {"silent": frozenset()}}
+    grid.silent = frozenset(nodes.values())  # they work; b when it is back
+    grid.at = {8: {"away": frozenset()}, 80: {"silent": frozenset()}}
     exchange, taken, left = ask(grid, nodes, Terms(20.0, again=AGAIN))
     assert (taken, exchange.replies, exchange.rejections) == (["a", "b"], ["a", "b"], [])
-    assert sorted(grid.pushes) == sorted([nodes["a"], nodes["b"], nodes["b"]])
+    assert sorted(grid.pushes) == sorted([nodes["a"], nodes["b"], nodes["b"]]), "not while it works on the second"
     assert exchange.bytes_down == 3 * 16
     assert left == {}
 
