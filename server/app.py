@@ -1,5 +1,6 @@
 """The coordinator's ServerApp: the shell around `stages.py`."""
 
+from collections.abc import Sequence
 from pathlib import Path
 
 from flwr.app import Context
@@ -9,9 +10,9 @@ from prostafed.common.errors import ProstafedError
 from prostafed.common.shell.files import make_folder, write_json
 from prostafed.common.study import parse_study
 from prostafed.common.study.weights import load_initial
-from prostafed.server.exchange.roster import Roster
-from prostafed.server.records.lines import StateRecord
-from prostafed.server.records.write import locked, measure_exchanges, write_run_record
+from prostafed.server.exchange.roster import Roster, Unready
+from prostafed.server.records.lines import StateRecord, WaitingLine
+from prostafed.server.records.write import locked, measure_exchanges, write_run_record, write_waiting
 from prostafed.server.run.stages import run_stages
 
 app = ServerApp()
@@ -24,11 +25,15 @@ def main(grid: Grid, context: Context) -> None:
     folder = Path(config["out"])
     with locked(make_folder(folder)):
         try:
-            write_run_record(folder, "running", ended=False)
+            expected = int(config["sites_expected"])
+            write_run_record(folder, "running", ended=False, sites_expected=expected)
             study = parse_study(config["study"])
-            roster = Roster(grid, study.hash(), study.round.deadline_s)
-            # In a simulation, which has the folder `sites`, everybody is there from the start.
-            roster.assemble(int(config["sites_expected"]), patient=not config.get("sites"))
+            # In a simulation, which has the folder `sites`, everybody is there from the start, and nobody comes back.
+            roster = Roster(grid, study.hash(), study.round.deadline_s, patient=not config.get("sites"))
+            try:
+                roster.assemble(expected, lambda unready: write_waiting(folder, _list_waiting(unready)))
+            finally:
+                write_waiting(folder, {})
             start = Path(config["initial"]) if config.get("initial") else None
             run_stages(study, config["run"], roster, folder, lambda: load_initial(study, start))
         except Exception as error:  # whatever it was, who follows the run is told at once
@@ -36,6 +41,10 @@ def main(grid: Grid, context: Context) -> None:
             _end(folder, StateRecord(state="failed", error=said))
             raise
         _end(folder, StateRecord(state="finished"))
+
+
+def _list_waiting(unready: Sequence[Unready]) -> dict[str, WaitingLine]:
+    return {each.who: WaitingLine(code=each.code, since=each.since) for each in unready}
 
 
 def _end(folder: Path, state: StateRecord) -> None:

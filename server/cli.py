@@ -1,12 +1,13 @@
 """prostafed-server: the coordinator of a federation."""
 
+from collections.abc import Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
 
 import typer
 
 from prostafed.common.errors import ConfigurationError, ProstafedError
-from prostafed.common.shell.command import TYPER, print_json, print_result, run_command
+from prostafed.common.shell.command import NOT_EVERYBODY, TYPER, print_json, print_result, run_command
 from prostafed.common.shell.options import Initial, Json, MinConfidence, StudyFile
 from prostafed.common.shell.progress import Said, listening, mean_loss, say_loss
 from prostafed.common.study import RUN_NAME, Study, read_study
@@ -249,13 +250,22 @@ def export(
     print_result(made, text, as_json)
 
 
-def print_report(folder: Path, written: Path, as_json: bool) -> None:
-    """Print where a run's report lies, or, as JSON, its results too; last, what the run ended without."""
-    from prostafed.server.report import last_words, summary_table
+def print_report(folder: Path, written: Path, as_json: bool, following: Sequence[str] = ()) -> int:
+    """Print where a run's report lies, or, as JSON, its results too; then `following`; last, whom the run went on
+    without. Return the exit code of a run that ended so.
+    """
+    from prostafed.server.report import describe_ending, last_words, summary_table
 
-    words = last_words(folder)
-    told = {"run": str(folder), "report": str(written), "results": summary_table(folder)} if as_json else {}
-    print_result(told | ({"warnings": words} if words else {}), "\n".join([f"Report: {written}", *words]), as_json)
+    words, (ending, missing) = last_words(folder), describe_ending(folder)
+    if as_json:
+        told: dict[str, object] = {"run": str(folder), "report": str(written), "results": summary_table(folder)}
+        told |= {"complete": bool(ending) and not missing, "missing": missing}
+        print_json(told | ({"warnings": words} if words else {}))
+    else:
+        said = [ending] if ending else []
+        last = [*following, *said] if missing else [*said, *following]
+        print("\n".join([f"Report: {written}", *words, *last]))
+    return NOT_EVERYBODY if missing else 0
 
 
 def _check_initial(study: Study, initial: Path | None) -> None:
@@ -278,7 +288,7 @@ def _run(home: Path, submission: "Submission", as_json: bool) -> None:
         raise ProstafedError(
             f"No longer watching; the run goes on. prostafed-server watch {name} shows it, stop {name} ends it."
         ) from error
-    print_report(folder, write_report(folder), as_json)
+    raise typer.Exit(print_report(folder, write_report(folder), as_json))
 
 
 def _show_round(row: "RoundLine") -> None:

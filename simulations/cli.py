@@ -75,10 +75,13 @@ def run(
         again = say_command("prostafed-sim", "run", study_file, federation_file, "--out", folder)
         again += f" --initial {shlex.quote(str(initial))}" if initial else ""
         raise ProstafedError(f"Interrupted; finished rounds are kept. To continue: {again} --resume") from error
-    print_report(folder, written, as_json)
-    if not as_json and (following := list_next(folder)):
-        print("Next: a bundle of the model, a generated DICOM export, and what the model finds in it.")
-        print("\n".join(f"  {each}" for each in following))
+    following = [] if as_json else list_next(folder)
+    if following:
+        following = [
+            "Next: a bundle of the model, a generated DICOM export, and what the model finds in it.",
+            *(f"  {each}" for each in following),
+        ]
+    raise typer.Exit(print_report(folder, written, as_json, following))
 
 
 @app.command()

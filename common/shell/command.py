@@ -18,11 +18,13 @@ from prostafed.common.errors import ProstafedError
 
 TYPER: dict[str, Any] = {"add_completion": False, "pretty_exceptions_enable": False}
 
+NOT_EVERYBODY = 3  # a run came to its end, but not with everybody
 _TYPER_INTERRUPTED = 130  # what typer makes of Ctrl-C
 
 
 def run_command(app: typer.Typer) -> None:
-    """Call a typer app and end the process: 0 done, 1 failed or interrupted, 2 wrong usage or configuration."""
+    """Call a typer app and end the process: 0 done, 1 failed or interrupted, 2 wrong usage or configuration,
+    NOT_EVERYBODY where a run finished without somebody."""
     # Read when torch is loaded: threads that wait must sleep. By default they spin, and a training step on two cores
     # takes six times as long beside one other busy process.
     os.environ.setdefault("OMP_WAIT_POLICY", "PASSIVE")

@@ -1,7 +1,7 @@
 """One exchange with the sites: push to all, pull one reply at a time, hand it on, stop at the deadline."""
 
 import time
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 
 from flwr.app import Message
@@ -9,11 +9,16 @@ from flwr.serverapp import Grid
 
 from prostafed.common.errors import CheckpointError
 from prostafed.common.exchange.messages import REFUSALS, UNKNOWN_REFUSAL, Refusal, Reply, Request
-from prostafed.common.exchange.wire import FLOWER_ERROR, MALFORMED, pack_request, unpack_reply
+from prostafed.common.exchange.wire import FLOWER_ERROR, MALFORMED, REFUSED, unpack_reply
 from prostafed.common.tensors import count_bytes
 from prostafed.server.exchange.admission import RejectedError, admit
+from prostafed.server.exchange.waiting import Waiting
 
-POLL_S = 0.2
+FIRST_POLL_S, POLL_S, SLOWER = (
+    0.05,
+    0.5,
+    1.25,
+)  # between looks for answers: at first, at most, times each that found none
 REASONS = {  # why a site that was asked gave nothing that can be used
     **REFUSALS,
     UNKNOWN_REFUSAL: "the site refused with a code that this release does not know; its own log says why",
@@ -23,10 +28,22 @@ REASONS = {  # why a site that was asked gave nothing that can be used
     "NODE_UNAVAILABLE": "the site did not take the request",
     "SITE_CRASHED": "the site's process died; its own log may say why",
 }
+IMPOSTORS = ("WRONG_NAME", "WRONG_NODE")  # answers that were another's than the site that was asked
 NOT_NEEDED = "NOT_NEEDED"  # enough others were quicker
 
 # (site, reply) -> None; raises RejectedError where it cannot be used
 OnReply = Callable[[str, Reply], None]
+
+
+@dataclass(frozen=True)
+class Terms:
+    """How an exchange ends: at `deadline_s`, or once `close_after` replies were taken, where that is not 0. `again`
+    says whose failure is not the end, as AGAIN_S.
+    """
+
+    deadline_s: float
+    close_after: int = 0
+    again: Mapping[str, float] = field(default_factory=dict)
 
 
 @dataclass
@@ -41,48 +58,42 @@ class Exchange:
 
 
 def ask_sites(
-    grid: Grid,
-    nodes: Mapping[str, int],
-    request: Request,
-    deadline_s: float,
-    on_reply: OnReply,
-    *,
-    close_after: int = 0,
-    check_site: bool = True,
+    grid: Grid, nodes: Mapping[str, int], request: Request, terms: Terms, on_reply: OnReply
 ) -> tuple[Exchange, dict[str, str]]:
     """Send `request` to all sites and pass each admitted reply to `on_reply` as it arrives: one reply in memory at a
-    time. Return what came of it, and the sites that had not answered by the end, by message.
+    time. Return what came of it, and the messages nobody had answered by the end, each with its site.
 
     A refusal, a reply that is not admitted, one that `on_reply` rejects and a site silent until the deadline are
-    rejections; none of them stops the exchange. With `close_after` it ends once so many replies were taken.
+    rejections; none of them stops the exchange. A site that failed with a code of `terms.again` is asked once more as
+    soon as it is connected: its rejection is final at the deadline only.
     """
-    deadline = time.monotonic() + deadline_s
-    waiting: dict[str, str] = {}
-    exchange = Exchange()
-    for site, request_message in zip(nodes, pack_request(request, list(nodes.values()), deadline_s), strict=True):
-        (message_id,) = grid.push_messages([request_message])
-        waiting[message_id] = site
-        exchange.bytes_down += count_bytes(request.tensors)
-    most = close_after or len(waiting)
-    last = False
-    while waiting and len(exchange.replies) < most and not last:
+    deadline = time.monotonic() + terms.deadline_s
+    exchange, waiting = Exchange(), Waiting(grid, nodes, request, deadline, terms.again)
+    most = terms.close_after or len(nodes)
+    last, pauses = False, pause(deadline)
+    while waiting.sites and len(exchange.replies) < most and not last:
         last = time.monotonic() >= deadline  # who answered while another's answer was long in coming is taken as well
-        before = len(waiting)
-        for message_id in list(waiting):
-            if len(exchange.replies) >= most:
-                break
-            for message in pull_answer(grid, message_id):
-                _take(message, waiting.pop(message_id), request, on_reply, exchange, check_site)
-        if len(waiting) == before and not last:
-            time.sleep(POLL_S)
+        waiting.ask_again()
+        if _pull_all(grid, waiting, exchange, most, on_reply):
+            pauses = pause(deadline)
+        elif not last:
+            next(pauses)
+    exchange.bytes_down = waiting.asked * count_bytes(request.tensors)
     closed = len(exchange.replies) >= most
-    advice = "" if request.action == "hello" else ", the deadline_s of the study's [round]; raise it for a slow site"
-    late = f"no answer in {deadline_s:g} s{advice}"
-    code, text = (NOT_NEEDED, "enough others answered") if closed else ("DEADLINE", late)
-    exchange.rejections += [{"site": site, "code": code, "text": text} for site in waiting.values()]
+    for site, asked in list(waiting.sites.items()):
+        waiting.reject(site, *_say_silence(asked.failure, request, terms, closed))
     exchange.replies.sort()
-    exchange.rejections.sort(key=lambda entry: entry["site"])
-    return exchange, waiting
+    exchange.rejections = sorted(waiting.rejections, key=lambda entry: entry["site"])
+    return exchange, waiting.messages
+
+
+def pause(deadline: float) -> Iterator[None]:
+    """Wait a little at each step, longer each time, never past `deadline`: who asks all the time keeps a core busy."""
+    wait_s = FIRST_POLL_S
+    while True:
+        time.sleep(max(0.0, min(wait_s, POLL_S, deadline - time.monotonic())))
+        yield
+        wait_s = min(wait_s * SLOWER, POLL_S)
 
 
 def pull_answer(grid: Grid, message_id: str) -> Sequence[Message | None]:
@@ -94,26 +105,53 @@ def pull_answer(grid: Grid, message_id: str) -> Sequence[Message | None]:
         return [None]
 
 
-def _read(message: Message | None, request: Request) -> Reply:
+def _pull_all(grid: Grid, waiting: Waiting, exchange: Exchange, most: int, on_reply: OnReply) -> bool:
+    """Take what has come, at most one answer of each site; return whether anything has."""
+    found = False
+    for message_id, site in list(waiting.messages.items()):
+        if len(exchange.replies) >= most or site not in waiting.sites:  # answered by another of its messages just now
+            continue
+        for message in pull_answer(grid, message_id):
+            found = True
+            del waiting.messages[message_id]
+            try:
+                reply = _read(message, waiting.nodes[site], site, waiting.request)
+                on_reply(site, reply)
+            except RejectedError as rejection:
+                waiting.fail(site, rejection.code, str(rejection))
+            else:
+                del waiting.sites[site]
+                exchange.replies.append(site)
+                exchange.bytes_up += count_bytes(reply.tensors)
+    return found
+
+
+def _read(message: Message | None, node: int, site: str, request: Request) -> Reply:
+    """Return the reply of `site`, whose node is `node`; raises RejectedError where there is none, or it is another's.
+
+    What is said to "hello" is for the roster to judge.
+    """
+    by_flower = message and message.has_error() and message.error.code < REFUSED  # such errors are its own
+    if message and not by_flower and message.metadata.src_node_id != node:
+        text = f"node {message.metadata.src_node_id} answered in its place; nobody may answer for another site"
+        raise RejectedError("WRONG_NODE", text)
     try:
         reply = unpack_reply(message, request) if message else Refusal(MALFORMED)
     except CheckpointError as error:
         raise RejectedError("WRONG_TENSORS", str(error)) from error
     if isinstance(reply, Refusal):
         raise RejectedError(reply.code, REASONS[reply.code])
+    if request.action != "hello":
+        admit(reply, request, site)
     return reply
 
 
-def _take(
-    message: Message | None, site: str, request: Request, on_reply: OnReply, exchange: Exchange, check_site: bool
-) -> None:
-    try:
-        reply = _read(message, request)
-        if check_site:
-            admit(reply, request, site)
-        on_reply(site, reply)
-    except RejectedError as rejection:
-        exchange.rejections.append({"site": site, "code": rejection.code, "text": str(rejection)})
-    else:
-        exchange.replies.append(site)
-        exchange.bytes_up += count_bytes(reply.tensors)
+def _say_silence(failure: tuple[str, str] | None, request: Request, terms: Terms, closed: bool) -> tuple[str, str]:
+    """Return code and text of the rejection of a site that has given nothing by the end."""
+    if closed:
+        return NOT_NEEDED, "enough others answered"
+    if failure:
+        code, text = failure
+        return code, f"{text}; no answer came in {terms.deadline_s:g} s, however often it was asked"
+    advice = "" if request.action == "hello" else ", the deadline_s of the study's [round]; raise it for a slow site"
+    return "DEADLINE", f"no answer in {terms.deadline_s:g} s{advice}"

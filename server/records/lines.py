@@ -180,6 +180,13 @@ class ArmLeftOut(Line):
     why: str
 
 
+class WaitingLine(Line):
+    """What waiting.json says of a site: why the run cannot begin with it yet, and since when."""
+
+    code: str
+    since: str
+
+
 class RunRecord(Line):
     """run.json: where the run's numbers come from and how far it is."""
 
@@ -189,6 +196,7 @@ class RunRecord(Line):
     sent: dict[str, int] = Field(default={}, alias="bytes")
     started: str = ""
     finished: str | None = None
+    sites_expected: int = 0  # how many the run waited for before it began
     state: str = ""  # running, finished, failed; of a simulation, interrupted or finished
     # Simulations only, from here on.
     data_fingerprint: str = ""

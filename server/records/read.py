@@ -16,6 +16,7 @@ from prostafed.server.records.lines import (
     Cohorts,
     EvaluationLine,
     FederationRecord,
+    LedgerLine,
     Line,
     MetricLine,
     PredictionLine,
@@ -24,6 +25,7 @@ from prostafed.server.records.lines import (
     SiteLine,
     StateRecord,
     StudyRecord,
+    WaitingLine,
 )
 
 ALL_PATIENTS = ("all_patients.json", "pooled.json")  # as it is called, and as the last release called it
@@ -47,6 +49,7 @@ class RunFolder:
     evaluations: tuple[EvaluationLine, ...] = ()
     all_patients: tuple[AllPatientsLine, ...] = ()
     cohorts: Cohorts = field(default_factory=dict)
+    ledger: tuple[LedgerLine, ...] = ()  # of a simulation, each arm has its own
 
     @property
     def site_names(self) -> frozenset[str]:
@@ -93,6 +96,7 @@ def read_run(path: Path) -> RunFolder:
         tuple(read_evaluations(path)),
         read_whole(pooled, tuple[AllPatientsLine, ...], ()),
         read_cohorts(path),
+        tuple(read_lines(path / "ledger.jsonl", LedgerLine)),
     )
 
 
@@ -119,6 +123,11 @@ def read_run_record(folder: Path) -> RunRecord:
 def read_state(folder: Path) -> StateRecord:
     """Read state.json; without one the run has not come to an end."""
     return read_whole(folder / "state.json", StateRecord, StateRecord(state=""))
+
+
+def read_waiting(folder: Path) -> dict[str, WaitingLine]:
+    """Read waiting.json: who keeps the run from beginning; it is there only as long as somebody does."""
+    return read_whole(folder / "waiting.json", dict[str, WaitingLine], {})
 
 
 def read_metrics(folder: Path) -> list[MetricLine]:

@@ -24,6 +24,7 @@ from prostafed.server.records.lines import (
     RoundLine,
     RunRecord,
     StudyRecord,
+    WaitingLine,
 )
 from prostafed.server.records.read import (
     ALL_PATIENTS,
@@ -118,6 +119,14 @@ def write_all_patients(folder: Path, stage: int, rows: Sequence[AllPatientsLine]
     path = folder / ALL_PATIENTS[0]
     before = read_whole(path, tuple[AllPatientsLine, ...], ())
     write_json(path, [line.written() for line in [*(line for line in before if line.stage != stage), *rows]])
+
+
+def write_waiting(folder: Path, waiting: Mapping[str, WaitingLine]) -> None:
+    """Write waiting.json, who keeps the run from beginning, by site; without anybody there is no such file."""
+    if waiting:
+        write_json(folder / "waiting.json", {site: line.written() for site, line in waiting.items()})
+    else:
+        (folder / "waiting.json").unlink(missing_ok=True)
 
 
 def write_run_record(folder: Path, state: str, ended: bool, **values: Any) -> RunRecord:

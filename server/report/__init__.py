@@ -1,5 +1,6 @@
 """The report of a run, rebuilt from its run folder alone. Plotting is loaded when a report is written, not before."""
 
+from dataclasses import asdict
 from pathlib import Path
 from typing import Any
 
@@ -24,6 +25,19 @@ def last_words(run: Path) -> list[str]:
     from prostafed.server.report.shortcomings import list_shortcomings
 
     return [f"{notice.title}. {notice.text}" for notice in list_shortcomings(read_run(run))]
+
+
+def describe_ending(run: Path) -> tuple[str, list[dict[str, Any]]]:
+    """Return the last sentence on a run, and who did not take part to its end, ready for JSON: nobody, in a run with
+    everybody.
+
+    Raises DataError where `run` is not a run folder.
+    """
+    from prostafed.server.records.read import read_run
+    from prostafed.server.report.missing import find_missing, say_ending
+
+    read = read_run(run)
+    return say_ending(read), [asdict(each) for each in find_missing(read)]
 
 
 def summary_table(run: Path) -> list[dict[str, Any]]:

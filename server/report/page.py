@@ -19,6 +19,7 @@ from prostafed.server.report import plots, tables
 from prostafed.server.report.cohorts import list_scanners, mean_shift, tabulate_cohorts
 from prostafed.server.report.curves import tabulate_curves
 from prostafed.server.report.examples import heat_stops, read_example
+from prostafed.server.report.missing import TITLE, find_missing, say_missing
 from prostafed.server.report.notices import list_notices
 from prostafed.server.report.results import Result, list_arms, list_sites, measure
 from prostafed.server.report.verdict import MIN_PER_CLASS, compare, format_signed, judged, scarce_sites, write_verdict
@@ -87,6 +88,7 @@ def _context(run: RunFolder, results: Sequence[Result]) -> dict[str, Any]:
     return {
         "run": run,
         "verdict": write_verdict(run, results),
+        "missing": {"title": TITLE, "text": say_missing(run, missing)} if (missing := find_missing(run)) else None,
         "notices": list_notices(run, results, unreadable),
         "arms": list_arms(run),
         "sites": sites,

@@ -8,9 +8,9 @@ from prostafed.common.exchange.messages import Request
 from prostafed.common.shell.progress import Said, tell
 from prostafed.common.study import Study
 from prostafed.common.tensors import hash_tensors
-from prostafed.server.exchange.exchange import Exchange, OnReply
+from prostafed.server.exchange.exchange import IMPOSTORS, Exchange, OnReply
 from prostafed.server.records.ledger import Entry, Ledger
-from prostafed.server.records.lines import EvaluationLine, MetricLine, RoundLine
+from prostafed.server.records.lines import EvaluationLine, ExchangeLine, MetricLine, RoundLine
 from prostafed.server.records.write import (
     open_run,
     read_records,
@@ -83,6 +83,14 @@ class OpenRun:
         self._note_refusals(stage, number)
         write_cohorts(self.folder, self.sites.cohorts)
 
+    def _note_impostors(self, line: ExchangeLine) -> None:
+        """Enter in the ledger who answered under another's name, or in another's place."""
+        for entry in line.rejections:
+            if entry["code"] in IMPOSTORS:
+                self.ledger.add(
+                    Entry("refused", line.stage, line.round, entry["site"], f"{entry['code']} ({entry['text']})")
+                )
+
     def add_round(self, record: RoundLine, rows: list[MetricLine]) -> None:
         """Write a round to disk: its records, then, where it counts, the checkpoint that says so, then the ledger."""
         stage, number = record.stage, record.round
@@ -90,6 +98,7 @@ class OpenRun:
         self.trained.extend(rows)
         write_rounds(self.folder, self.rounds)
         self._write_metrics()
+        self._note_impostors(record)
         for site in record.reported:
             last = next(entry for entry in record.rejections if entry["site"] == site)
             text = f"rejected {self.state.rejected[site]} times in a row, last {last['code']}: {last['text']}"
@@ -110,6 +119,7 @@ class OpenRun:
             if pooled := pool(tested, line.stage, self.study.seed):
                 write_all_patients(self.folder, line.stage, pooled)
         write_evaluations(self.folder, self.evaluations)
+        self._note_impostors(line)
         self.trackers.log(line, rows_of_evaluations([line]))
 
     def lines(self, stage: int, number: int) -> list[EvaluationLine]:

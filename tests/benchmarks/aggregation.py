@@ -103,7 +103,7 @@ def prepare_prostafed(sites: int, parameters: int) -> "Callable[[], Tensors]":
     from prostafed.common.exchange.wire import pack_reply
     from prostafed.common.study import Round
     from prostafed.server.aggregation import build_aggregator
-    from prostafed.server.exchange.exchange import ask_sites
+    from prostafed.server.exchange.exchange import Terms, ask_sites
     from prostafed.server.run.checkpoints import RunState
     from prostafed.server.run.updates import OpenUpdates
 
@@ -117,7 +117,7 @@ def prepare_prostafed(sites: int, parameters: int) -> "Callable[[], Tensors]":
         nodes = {f"site-{site:03}": site for site in range(sites)}
         updates = OpenUpdates(RunState(tensors=tensors), frozenset(tensors), aggregator, Round(), sites, seed=0)
         request = Request("train", "run", "study", 1, 1, tensors, returns=updates.returns)
-        exchange, _ = ask_sites(make_grid(sites, answer), nodes, request, DEADLINE_S, updates.take)
+        exchange, _ = ask_sites(make_grid(sites, answer), nodes, request, Terms(DEADLINE_S), updates.take)
         assert len(exchange.replies) == sites, exchange.rejections
         state, _ = updates.finish(1, 1)
         return state.tensors

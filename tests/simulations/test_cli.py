@@ -64,11 +64,13 @@ def test_a_run_ends_with_one_json_object_and_a_report(tmp_path: Path) -> None:
     done = call("run", *files, "--out", str(out), "--cache", str(tmp_path / "cache"), "--json")
     assert done.code == 0, done.err
     said = done.json
+    assert (said["complete"], said["missing"]) == (True, [])
     assert Path(said["report"]).read_text().startswith("<!DOCTYPE html>")
     assert said["results"]
     assert "round 3/3" in done.err
     again = call("report", str(out))
-    assert (again.code, again.out) == (0, f"Report: {out / 'report.html'}\n")
+    ended = "Every site took part to the end: north."
+    assert (again.code, again.out) == (0, f"Report: {out / 'report.html'}\n{ended}\n")
 
 
 def test_the_commands_that_come_next_work_as_printed(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -76,8 +78,9 @@ def test_the_commands_that_come_next_work_as_printed(tmp_path: Path, monkeypatch
     monkeypatch.chdir(tmp_path)
     monkeypatch.setenv("PATH", "/usr/bin:/bin")
     ran = call("run", *(Path(file).name for file in files), "--out", "my runs/first", "--cache", tmp_path / "cache")
-    report, _, *commands = ran.out.splitlines()
+    report, ended, _, *commands = ran.out.splitlines()
     assert report.startswith("Report: ")
+    assert ended == "Every site took part to the end: north."
     assert [line.split()[1] for line in commands] == ["export", "phantom", "predict"]
     export, phantom, predict = commands
     exported = subprocess.run(export, shell=True, capture_output=True, text=True, timeout=300, check=True)
@@ -107,6 +110,21 @@ def test_mistakes_are_one_sentence_before_anything_trains(tmp_path: Path) -> Non
     fails(2, "vendor", *phantom, "--vendor", "toshiba")
     fails(2, "count must be at least 1 and at most 7", *phantom, "--readers", "9")
     assert not (tmp_path / "out").exists()
+
+
+def test_a_run_that_goes_on_without_a_site_ends_with_3_and_says_who_is_missing(tmp_path: Path) -> None:
+    south = FEDERATION.replace("north", "south") + '[[site.faults]]\nkind = "absent"\nfirst_round = 3\n'
+    files = write(tmp_path, federation=FEDERATION + south)
+    out, cache = tmp_path / "out", ("--cache", str(tmp_path / "cache"))
+    done = call("run", *files, "--out", str(out), *cache)
+    assert done.code == 3, done.err
+    said = done.out.splitlines()[-1]
+    assert said.startswith("Not everybody took part to the end. south is missing from round 3 of stage 1 on")
+    assert said.endswith("at north; south (number not known) is missing.")
+    assert "Not everybody took part to the end" in (out / "report.html").read_text()
+    done = call("run", *files, "--out", str(out), *cache, "--resume", "--json")
+    assert (done.code, done.json["complete"]) == (3, False)
+    assert [(each["site"], each["round"]) for each in done.json["missing"]] == [("south", 3)]
 
 
 def test_a_study_without_adc_is_left_out_and_said(tmp_path: Path, layout: Path) -> None:

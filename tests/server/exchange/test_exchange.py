@@ -13,7 +13,7 @@ from prostafed.common.exchange.compression import list_slots
 from prostafed.common.exchange.messages import Refusal, Reply, Request
 from prostafed.common.exchange.wire import pack_reply, unpack_request
 from prostafed.server.exchange import exchange as rounds
-from prostafed.server.exchange.exchange import ask_sites
+from prostafed.server.exchange.exchange import Terms, ask_sites
 from prostafed.simulations.run.engine.grid import LocalGrid
 
 WEIGHT = {"encoder.weight": np.zeros((2, 2), np.float32)}
@@ -49,6 +49,7 @@ def make_grid(answers: dict[str, Answer], kind: type[GridT] = SilentGrid) -> tup
 
     @app.query("hello")
     @app.train("round")
+    @app.evaluate("round")
     def answer(message: Message, context: Context) -> Message:
         return answers[str(context.node_config["site"])](message, unpack_request(message))
 
@@ -70,7 +71,7 @@ def run(
     grid, nodes = make_grid(answers)
     grid.silent = frozenset(nodes[site] for site in silent)
     taken: list[str] = []
-    exchange, _ = ask_sites(grid, nodes, REQUEST, deadline_s, lambda site, reply: taken.append(site))
+    exchange, _ = ask_sites(grid, nodes, REQUEST, Terms(deadline_s), lambda site, reply: taken.append(site))
     return exchange, taken
 
 
@@ -114,7 +115,7 @@ def test_a_round_is_closed_when_enough_have_answered(monkeypatch: pytest.MonkeyP
     monkeypatch.setattr(rounds, "POLL_S", 0.01)
     grid, nodes = make_grid({name: good(name) for name in "abc"})
     taken: list[str] = []
-    exchange, left = ask_sites(grid, nodes, REQUEST, 5.0, lambda site, reply: taken.append(site), close_after=2)
+    exchange, left = ask_sites(grid, nodes, REQUEST, Terms(5.0, close_after=2), lambda site, reply: taken.append(site))
     assert taken == exchange.replies == ["a", "b"]
     assert [(entry["site"], entry["code"]) for entry in exchange.rejections] == [("c", "NOT_NEEDED")]
     assert list(left.values()) == ["c"]

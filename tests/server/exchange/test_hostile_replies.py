@@ -22,7 +22,7 @@ from prostafed.common.exchange.wire import pack_reply, unpack_request
 from prostafed.common.study import Round
 from prostafed.common.tensors import Tensors
 from prostafed.server.aggregation import build_aggregator
-from prostafed.server.exchange.exchange import Exchange, ask_sites
+from prostafed.server.exchange.exchange import Exchange, Terms, ask_sites
 from prostafed.server.run.checkpoints import RunState
 from prostafed.server.run.updates import OpenUpdates
 from prostafed.simulations.run.engine.grid import LocalGrid, cross_wire, identify
@@ -74,7 +74,7 @@ def run_round(
     grid = kind(app, [{"site": site} for site in STEPS], {})
     nodes = dict(zip(STEPS, grid.get_node_ids(), strict=True))
     request = Request("train", "run", "abc", 1, 1, SENT, returns=updates.returns)
-    exchange, _ = ask_sites(grid, nodes, request, 30.0, updates.take)
+    exchange, _ = ask_sites(grid, nodes, request, Terms(30.0), updates.take)
     state, diagnostics = updates.finish(1, 1)
     assert all(np.isfinite(value) for value in diagnostics.values())
     return exchange, {site: reply.cases for site, reply in updates.replies.items()}, state.tensors
@@ -328,5 +328,5 @@ def test_an_answer_that_is_long_in_coming_costs_no_other() -> None:
 
     grid = SlowGrid(app, [{"site": site} for site in ("a", "bad")], {})
     nodes = dict(zip(("a", "bad"), grid.get_node_ids(), strict=True))
-    exchange, _ = ask_sites(grid, nodes, Request("train", "run", "abc", 1, 1), 0.4, lambda site, reply: None)
+    exchange, _ = ask_sites(grid, nodes, Request("train", "run", "abc", 1, 1), Terms(0.4), lambda site, reply: None)
     assert "a" in exchange.replies

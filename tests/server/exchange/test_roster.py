@@ -10,6 +10,7 @@ from flwr.proto.node_pb2 import NodeInfo
 from prostafed.common.errors import RoundError
 from prostafed.common.exchange.messages import Refusal, Reply, Request
 from prostafed.common.exchange.wire import pack_reply
+from prostafed.common.shell.progress import Event, Said, listening
 from prostafed.server.exchange import exchange
 from prostafed.server.exchange import roster as roster_module
 from prostafed.server.exchange.roster import Roster
@@ -18,8 +19,7 @@ from tests.server.exchange.test_exchange import GOOD, REQUEST, Answer, SilentGri
 
 @pytest.fixture
 def quick(monkeypatch: pytest.MonkeyPatch) -> None:
-    for module in (exchange, roster_module):
-        monkeypatch.setattr(module, "POLL_S", 0.01)
+    monkeypatch.setattr(exchange, "POLL_S", 0.01)
     monkeypatch.setattr(roster_module, "ASK_AGAIN_S", 0.05)
 
 
@@ -186,7 +186,7 @@ def test_one_that_refuses_is_not_asked_again_in_every_round() -> None:
 def test_where_nothing_can_change_nobody_waits_for_the_deadline() -> None:
     grid, _ = make_grid({"a": echo("a"), "b": replying(Refusal("DATA"))})
     with pytest.raises(RoundError, match=r"Of 2 sites 1 are ready \(a\)\. node \d+: DATA"):
-        Roster(grid, "abc", 1e9).assemble(2, patient=False)
+        Roster(grid, "abc", 1e9, patient=False).assemble(2)
 
 
 @pytest.mark.usefixtures("quick")
@@ -204,3 +204,127 @@ def test_a_federation_that_is_not_complete_at_the_deadline_is_said(
     grid, _ = make_grid(answers)
     with pytest.raises(RoundError, match=message):
         Roster(grid, "abc", 0.1).assemble(expected)
+
+
+def counting(refusals: list[Refusal], then: Reply, asked: list[str]) -> Answer:
+    """One that refuses at first, and then answers."""
+
+    def answer(message: Message, request: Request) -> Message:
+        asked.append(request.action)
+        return pack_reply(refusals.pop(0) if refusals else then, message)
+
+    return answer
+
+
+@pytest.mark.usefixtures("quick")
+@pytest.mark.parametrize("code", ["NOT_APPROVED", "RESTING"])
+def test_what_people_decide_does_not_count_as_silence(code: str) -> None:
+    asked: list[str] = []
+    waits = counting([Refusal(code)] * 6, Reply("north"), asked)
+    grid, _ = make_grid({"north": waits, "south": echo("south")}, EnrolledGrid)
+    grid.enrolled = ("north", "south")
+    roster = Roster(grid, "abc", 0.1)  # far less than six questions take
+    said: list[Event] = []
+    told: list[list[tuple[str, str, str]]] = []
+    with listening(said.append):
+        roster.assemble(2, lambda unready: told.append([(each.who, each.code, each.since) for each in unready]))
+    assert roster.present() == ["north", "south"]
+    assert len(asked) == 7
+    assert said == [Said("north", roster_module.WAITING[code])], "once"
+    assert [[entry[:2] for entry in each] for each in told] == [[("north", code)]] * 6 + [[]]
+    assert len({each[0][2] for each in told[:6]}) == 1, "since when it waits does not change"
+
+
+@pytest.mark.usefixtures("quick")
+@pytest.mark.parametrize("code", ["DATA", "APPROVAL_OVER"])
+def test_other_reasons_do(code: str) -> None:
+    grid, _ = make_grid({"a": echo("a"), "b": replying(Refusal(code))})
+    with pytest.raises(RoundError, match=rf"1 are ready \(a\)\. node \d+: {code}"):
+        Roster(grid, "abc", 0.1).assemble(2)
+
+
+@pytest.mark.usefixtures("quick")
+def test_the_deadline_begins_when_nobody_waits_for_approval_any_more(monkeypatch: pytest.MonkeyPatch) -> None:
+    asked: list[str] = []
+    waits = counting([Refusal("NOT_APPROVED")] * 4, Reply("north"), asked)
+    grid, _ = make_grid({"north": waits})
+    with pytest.raises(RoundError, match="1 of 2 sites were there"):
+        Roster(grid, "abc", 0.12).assemble(2)
+    assert len(asked) == 5
+    waits = counting([*[Refusal("NOT_APPROVED")] * 6, Refusal("DATA"), Refusal("DATA")], Reply("north"), asked)
+    grid, _ = make_grid({"north": waits})
+    Roster(grid, "abc", 0.25).assemble(1)
+    monkeypatch.setattr(roster_module, "MOST_WAIT_S", 0.0)
+    grid, _ = make_grid({"north": replying(Refusal("NOT_APPROVED"))})
+    with pytest.raises(RoundError, match="NOT_APPROVED"):
+        Roster(grid, "abc", 0.12).assemble(1)
+
+
+def test_in_a_simulation_nobody_waits_for_approval() -> None:
+    grid, _ = make_grid({"a": replying(Refusal("NOT_APPROVED"))})
+    with pytest.raises(RoundError, match="NOT_APPROVED"):
+        Roster(grid, "abc", 1e9, patient=False).assemble(1)
+
+
+def test_one_that_waits_long_is_asked_less_often() -> None:
+    assert (roster_module.ASK_AGAIN_S, roster_module.ASK_LATER_S, roster_module.LATER_S) == (15.0, 60.0, 600.0)
+    assert roster_module.MOST_WAIT_S == 14 * 24 * 3600
+
+
+def test_one_that_refused_before_the_run_is_not_asked_again_as_it_begins(monkeypatch: pytest.MonkeyPatch) -> None:
+    asked: list[str] = []
+    refuses = counting([Refusal("DATA")] * 2, Reply("b", "abc"), asked)
+    grid, _ = make_grid({"a": echo("a"), "b": refuses, "c": echo("c")}, ChangingGrid)
+    roster = Roster(grid, "abc", 5.0)
+    roster.assemble(2)
+    assert roster.present() == roster.present() == ["a", "c"]
+    assert len(asked) == 1
+    assert len(roster.refused) == 1
+    monkeypatch.setattr(roster_module.time, "monotonic", lambda at=roster_module.time.monotonic: at() + 400.0)
+    assert roster.present() == roster.present() == ["a", "c"]
+    assert len(asked) == 2, "after a while it is"
+    monkeypatch.setattr(roster_module.time, "monotonic", lambda at=roster_module.time.monotonic: at() + 400.0)
+    assert roster.present() == ["a", "b", "c"]
+    assert roster.refused == {}
+
+
+def test_one_that_was_not_heard_as_the_run_began_is_greeted() -> None:
+    grid, _ = make_grid({name: echo(name) for name in "abc"})
+    roster = Roster(grid, "abc", 5.0)
+    roster.assemble(2)
+    assert roster.present() == ["a", "b", "c"]
+
+
+def test_among_enrolled_sites_a_node_without_a_name_is_nobody() -> None:
+    grid, nodes = make_grid({"north": echo("north"), "stranger": echo("west")}, EnrolledGrid)
+    grid.enrolled = ("north", "")
+    roster = Roster(grid, "abc", 5.0)
+    roster.assemble(1)
+    assert roster.present() == ["north"]
+    assert roster.refused[f"node {nodes['stranger']}"].startswith("NOT_ENROLLED")
+
+
+def test_a_revoked_site_is_gone_from_the_next_round_on() -> None:
+    grid, nodes = make_grid({name: echo(name) for name in ("north", "south")}, EnrolledGrid)
+    grid.enrolled = ("north", "south")
+    roster = Roster(grid, "abc", 5.0)
+    roster.assemble(2)
+    grid.away = frozenset({nodes["south"]})
+    assert roster.present() == ["north"]
+    assert roster.ask(REQUEST, ["north", "south"], lambda site, reply: None).replies == ["north"]
+
+
+def test_a_name_in_an_answer_is_that_of_the_key_or_the_answer_is_refused() -> None:
+    def answer(message: Message, request: Request) -> Message:
+        name = "thief" if request.action == "hello" else "north"
+        return pack_reply(replace(GOOD, site=name, tensors=GOOD.tensors if request.action == "train" else {}), message)
+
+    grid, _ = make_grid({"thief": answer, "north": echo("north")}, EnrolledGrid)
+    grid.enrolled = ("thief", "north")
+    roster = Roster(grid, "abc", 5.0)
+    roster.assemble(2)
+    taken: list[str] = []
+    for request in (REQUEST, replace(REQUEST, action="evaluate")):
+        asked = roster.ask(request, ["north", "thief"], lambda site, reply: taken.append(site))
+        assert [(entry["site"], entry["code"]) for entry in asked.rejections] == [("thief", "WRONG_NAME")]
+    assert taken == ["north", "north"]

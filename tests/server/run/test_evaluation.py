@@ -221,3 +221,21 @@ def test_bytes_of_evaluations_are_counted(tmp_path: Path) -> None:
     write_run_record(tmp_path, "finished", ended=True, **measure_exchanges(tmp_path))
     rounds, record = read_rounds(tmp_path), json.loads((tmp_path / "run.json").read_text())
     assert record["bytes"]["down"] == sum(row.bytes_down for row in rounds) + 2 * 36
+
+
+def test_who_answers_as_another_is_in_the_ledger_at_once(tmp_path: Path) -> None:
+    class Posing(Judging):
+        def ask(self, request: Request, sites: Sequence[str], on_reply: OnReply, close_after: int = 0) -> Exchange:
+            exchange = super().ask(request, sites, on_reply, close_after)
+            for entry in exchange.rejections:
+                entry["code"] = "WRONG_NODE" if request.action == "evaluate" else "WRONG_NAME"
+            return exchange
+
+    sites = Posing(south_fails(1))
+    sites.before = lambda request: {"south"} if (request.stage, request.round) == (1, 2) else set()
+    run(tmp_path, sites, with_round(quorum=1, retries=1))
+    refused = [line for line in read_ledger(tmp_path) if line.event == "refused"]
+    assert [(line.stage, line.round, line.site, line.text[:10]) for line in refused] == [
+        (1, 2, "south", "WRONG_NAME"),
+        (2, 3, "south", "WRONG_NODE"),
+    ]
