@@ -11,8 +11,9 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from prostafed.client.gate.approval_file import FOLDER, Approval, read_approval, read_server
+from prostafed.client.gate.audit import record
 from prostafed.client.gate.waiting import file_request
-from prostafed.common.errors import ApprovalError, ApprovalOverError, InitialError
+from prostafed.common.errors import ApprovalError, ApprovalOverError, ConfigurationError, InitialError
 from prostafed.common.shell.files import holding, write_json
 from prostafed.common.study import Study
 
@@ -29,7 +30,7 @@ def require_approval(site_file: Path, study: Study, request: "Request") -> None:
     """
     folder, coordinator = site_file.resolve().parent, read_server(site_file).address
     try:
-        approval = read_approval(site_file, study.hash())
+        approval = _read(site_file, study.hash())
         if approval is None:
             raise ApprovalError(
                 f"The study {study.name} waits for approval: prostafed-site approve {study.hash()[:12]}."
@@ -57,6 +58,16 @@ def find_end(approval: Approval, used: int) -> str:
     return f"is used up: {used} of {approval.rounds} rounds" if used >= approval.rounds else ""
 
 
+def _read(site_file: Path, study_hash: str) -> Approval | None:
+    """Return the approval of a study; one that was changed leaves a line in the audit."""
+    try:
+        return read_approval(site_file, study_hash)
+    except ApprovalError as error:
+        facts = {"study": study_hash, "code": error.code, "reason": str(error)}
+        record(site_file.resolve().parent, "refused", **facts)
+        raise
+
+
 def _require_time(approval: Approval) -> None:
     if end := find_end(approval, used=-1):
         raise _over(approval, end)
@@ -79,6 +90,26 @@ def digest_initial(tensors: "Tensors", left_out: tuple[str, ...] = ()) -> str:
 
     encoder = select_groups(tensors, ["encoder"])
     return hash_tensors({name: array for name, array in encoder.items() if name not in left_out})
+
+
+def read_initial(study: Study, path: Path | None) -> tuple[str, tuple[str, ...]]:
+    """Return the hash of the weights that a study starts from, read from `path`, and the encoder's tensors that they
+    lack; ("", ()) for random ones. Raises ConfigurationError where the file is missing or another one.
+    """
+    from prostafed.common.study.network import build_stage_network
+    from prostafed.common.study.weights import load_initial
+    from prostafed.common.tensors import read_tensors, select_groups
+
+    if study.initial.weights != "random" and path is None:
+        raise ConfigurationError(
+            f"The study starts from a file of weights ({study.initial.weights}) with the SHA-256 "
+            f"{study.initial.sha256}. Ask the coordinator for it, and name it with --initial FILE."
+        )
+    tensors = load_initial(study, path)
+    if not tensors:
+        return "", ()
+    encoder = select_groups(read_tensors(build_stage_network(study, 1)), ["encoder"])
+    return digest_initial(tensors), tuple(sorted(set(encoder) - set(tensors)))
 
 
 def _use_round(folder: Path, approval: Approval, request: "Request") -> None:

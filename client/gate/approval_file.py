@@ -88,8 +88,7 @@ def withdraw(site_file: Path, approval: Approval) -> Approval:
 def read_approval(site_file: Path, study_hash: str) -> Approval | None:
     """Return what is approved of the study with this hash, over or not; None where nothing is.
 
-    Raises ApprovalError, and leaves a line in the audit, for a file that is not, byte by byte, what this site's key
-    signed for this study.
+    Raises ApprovalError for a file that is not, byte by byte, what this site's key signed for this study.
     """
     path = site_file.resolve().parent / FOLDER / f"{study_hash}.json"
     if not path.exists():
@@ -107,8 +106,10 @@ def read_approval(site_file: Path, study_hash: str) -> Approval | None:
                 return approval
     except (ValidationError, ValueError, InvalidSignature):
         pass
-    record(path.parent.parent, "refused", study=study_hash, code=ApprovalError.code, reason=f"approval: {reason}")
-    raise ApprovalError(f"{path} is no approval of this site: {reason}. Approve the study again, or remove the file.")
+    raise ApprovalError(
+        f"The approval of the study {study_hash[:12]} is none of this site: {reason}. Approve the study again, or remove "
+        f"{path}."
+    )
 
 
 def list_approved(site_file: Path) -> Mapping[str, Approval | str]:

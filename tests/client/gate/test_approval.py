@@ -91,7 +91,7 @@ def test_one_changed_byte_in_the_file_makes_it_none(keyed: tuple[Path, bytes], d
     site, content = keyed
     place, other = data.draw(st.integers(0, len(content) - 1)), data.draw(st.integers(1, 255))
     approval_of(site).write_bytes(content[:place] + bytes([content[place] ^ other]) + content[place + 1 :])
-    with pytest.raises(ApprovalError, match="is no approval of this site"):
+    with pytest.raises(ApprovalError, match="is none of this site"):
         read_approval(site, HASH)
 
 
@@ -120,7 +120,7 @@ def test_a_file_in_another_form_is_none_and_that_stands_in_the_audit(site: Path,
     approve(site, STUDY)
     content = approval_of(site).read_bytes()
     approval_of(site).write_bytes(change(content))
-    with pytest.raises(ApprovalError, match="is no approval of this site"):
+    with pytest.raises(ApprovalError, match="is none of this site"):
         require_approval(site, STUDY, ask())
     assert said(site)[-2:] == [("refused", "NOT_APPROVED"), ("request", "")]
     assert list(list_waiting(site.parent)) == [HASH]
