@@ -107,8 +107,8 @@ def read_approval(site_file: Path, study_hash: str) -> Approval | None:
     except (ValidationError, ValueError, InvalidSignature):
         pass
     raise ApprovalError(
-        f"The approval of the study {study_hash[:12]} is none of this site: {reason}. Approve the study again, or remove "
-        f"{path}."
+        f"The approval of the study {study_hash[:12]} is none of this site: {reason}. Approve the study again, or "
+        f"remove {path}."
     )
 
 

@@ -39,20 +39,19 @@ def record_answer(folder: Path, request: "Request | None", answer: "Reply | Refu
     """Record what leaves the site: of a reply how much, of a refusal its code. `request` is None where what came could
     not be read. That a study is not approved is recorded where it is found, by `require_approval`.
     """
-    from prostafed.common.exchange.messages import Refusal
+    from prostafed.common.exchange.messages import Reply
     from prostafed.common.tensors import count_bytes
 
     asked: dict[str, str | int] = {}
     if request is not None:
         asked = {"action": request.action, "run": request.run, "stage": request.stage, "round": request.round}
         asked["study"] = request.study_hash
-    if isinstance(answer, Refusal):
-        if answer.code != ApprovalError.code:
-            record(folder, "refused", **asked, code=answer.code)
-        return
-    asked["study"] = answer.study_hash
-    tensors, size = len(answer.tensors), count_bytes(answer.tensors)
-    record(folder, "answered", **asked, cases=answer.cases, tensors=tensors, bytes=size, metrics=len(answer.metrics))
+    if isinstance(answer, Reply):
+        asked["study"] = answer.study_hash
+        tensors, size, metrics = len(answer.tensors), count_bytes(answer.tensors), len(answer.metrics)
+        record(folder, "answered", **asked, cases=answer.cases, tensors=tensors, bytes=size, metrics=metrics)
+    elif answer.code != ApprovalError.code:
+        record(folder, "refused", **asked, code=answer.code)
 
 
 def read_audit(folder: Path) -> tuple[list[dict[str, Any]], str]:
