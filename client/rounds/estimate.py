@@ -67,7 +67,7 @@ def estimate_stage(place: Workplace, number: int) -> StageCost:
         cases,
         sum(steps),
         seconds / max(1, sum(steps)),
-        tuple(dict.fromkeys(group_of(name) for name in allowance.update)),
+        tuple(sorted({group_of(name) for name in allowance.update})),
         sum(array.size for array in allowance.update.values()),
         allowance.payload.most_bytes,
         copies * count_bytes(tensors) + allowance.payload.most_bytes,

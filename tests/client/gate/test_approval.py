@@ -1,6 +1,7 @@
 """Nothing is answered that no person of the hospital approved, and only what is at the site says who did."""
 
 import json
+import re
 import shutil
 from dataclasses import replace
 from pathlib import Path
@@ -113,6 +114,7 @@ def keyed(tmp_path_factory: pytest.TempPathFactory) -> tuple[Path, bytes]:
         lambda content: content.replace(b'"rounds": 2', b'"rounds": 200'),
         lambda content: content.replace(b'"rounds": 2', b'"rounds": 2, "rounds": 2'),
         lambda content: content.replace(b'"signature": "', b'"signature": "00'),
+        lambda content: re.sub(rb'(?<="signature": ")\w+', lambda found: found[0].upper(), content),
         lambda content: content.replace(b"What leaves: 3 MB.", b"What leaves: nothing."),
     ],
 )

@@ -54,6 +54,20 @@ def test_a_step_is_timed_after_one_that_warms_up(tmp_path: Path, monkeypatch: py
     assert (clock, cost.step_s) == ([], 7.0)
 
 
+def test_what_a_run_left_at_the_site_is_not_read(tmp_path: Path) -> None:
+    study = make_study(FINETUNE)
+    place = open_site(tmp_path, study)
+    folder = place.site.memory / estimate.RUN / "stage-1"
+    folder.mkdir(parents=True)
+    (folder / "round-00001.safetensors").write_text("nothing")
+    estimate_stage(place, 1)
+
+
+def test_groups_stand_in_one_order(tmp_path: Path) -> None:
+    study = make_study({**BYOL, "aggregate": "fedu"})
+    assert estimate_stage(open_site(tmp_path, study), 1).groups == ("encoder", "predictor", "projection")
+
+
 def test_what_leaves_after_compression_is_what_may_leave(tmp_path: Path) -> None:
     study = make_study(FINETUNE, round={"compress": "topk", "top_fraction": 0.1})
     cost = estimate_stage(open_site(tmp_path, study), 1)
