@@ -1,6 +1,7 @@
 """requests, approve, withdraw and audit: a person of the hospital decides which studies are answered."""
 
 import getpass
+import os
 import sys
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
@@ -87,7 +88,7 @@ def approve(
         approved_at=now.isoformat(timespec="seconds"),
         until=str(end),
         rounds=most,
-        by=getpass.getuser(),
+        by=_name_user(),
         statement=statement,
         initial_digest=digest,
         initial_left_out=left_out,
@@ -160,6 +161,13 @@ def _gather(site_file: Path, study: "Study", rounds: int, until: str) -> "Facts"
     indexed = open_case_folder(place.site.cases).records
     device = str(place.device)
     return Facts(study, place.site, indexed, place.cases.records, place.splits, device, costs, rounds, until)
+
+
+def _name_user() -> str:
+    try:
+        return getpass.getuser()
+    except (KeyError, OSError):  # a container's user may have no name
+        return f"user {os.getuid()}"
 
 
 def _say_earlier(site_file: Path, study: "Study") -> str:

@@ -4,7 +4,6 @@ import time
 from dataclasses import dataclass, replace
 from math import ceil
 
-import numpy as np
 import torch
 
 from prostafed.client.gate.allowance import allow
@@ -13,11 +12,10 @@ from prostafed.client.rounds.phases import Phase, list_phases
 from prostafed.client.rounds.starting import begin_round
 from prostafed.client.rounds.workplace import Workplace
 from prostafed.client.training.loop import Continuation, optimise
-from prostafed.common.aggregation import AGGREGATORS
 from prostafed.common.exchange.messages import Request
 from prostafed.common.shell.files import scratch_folder
 from prostafed.common.study.network import build_stage_network, held_groups
-from prostafed.common.tensors import Tensors, count_bytes, group_of, read_tensors, select_groups
+from prostafed.common.tensors import count_bytes, group_of, read_tensors, select_groups
 
 RUN = "estimate"
 
@@ -50,9 +48,7 @@ def estimate_stage(place: Workplace, number: int) -> StageCost:
     study, stage = place.study, place.study.stage[number - 1]
     allowance, network = allow(study.canonical(), number), build_stage_network(study, number)
     tensors = read_tensors(network)
-    prefix = AGGREGATORS[stage.aggregate].sends
-    extra = {name: array for name, array in allowance.update.items() if prefix and name.startswith(prefix)}
-    sent = select_groups(tensors, held_groups(network, stage)) | _zeros(extra)
+    sent = select_groups(tensors, held_groups(network, stage))
     with scratch_folder() as scratch:
         there = replace(place, site=place.site.model_copy(update={"memory": scratch, "processes": 1}))
         job = open_job(there, Request("train", RUN, study.hash(), number, stage.rounds, sent))
@@ -94,7 +90,3 @@ def _time_step(job: Job, phase: Phase) -> float:
     except _EnoughError:
         return ended[1] - ended[0]
     raise AssertionError("two epochs have two steps")
-
-
-def _zeros(layout: Tensors) -> Tensors:
-    return {name: np.zeros(array.shape, array.dtype) for name, array in layout.items()}

@@ -2,6 +2,7 @@
 
 import hashlib
 import json
+import os
 import subprocess
 import sys
 from collections.abc import Callable
@@ -183,6 +184,13 @@ class TestApprove:
         said = " ".join(call("approve", "../study.toml", "--yes").out.split())
         assert "At the start of a run: patients by csPCa" in said
         assert "share_cohort is off" not in said
+
+    def test_a_user_without_a_name_has_a_number(self, call, site, study, monkeypatch):
+        monkeypatch.setattr("getpass.getuser", lambda: {}["nobody"])
+        assert call("approve", "../study.toml", "--yes").code == 0
+        kept = read_approval(site, study.hash())
+        assert kept
+        assert kept.by == f"user {os.getuid()}"
 
     def test_without_a_key_nothing_is_measured(self, call, site, monkeypatch):
         monkeypatch.setattr(commands, "_gather", lambda *_: pytest.fail("measured"))
