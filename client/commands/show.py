@@ -98,5 +98,5 @@ def show_audit(lines: Sequence[Mapping[str, Any]], count: int, wrong: str) -> st
             f"{line.get('number', '?')}  {str(line.get('time', '?'))[:19]}  {line.get('event', '?')}  {' '.join(facts)}"
         )
         shown.append("".join(letter if letter.isprintable() else "?" for letter in text))
-    end = wrong or f"{count} lines, none changed or taken out."
+    end = wrong or f"{count} {'line' if count == 1 else 'lines'}, none changed or taken out."
     return "\n".join([*shown, end])

@@ -136,7 +136,8 @@ def _say_leaving(facts: Facts) -> list[str]:
     ]
     if site.server:
         lines.append(
-            f"To the coordinator {site.server.address}. It passes the weights of all, combined, to all hospitals."
+            f"All goes to the coordinator, {site.server.address}. It combines the weights of all hospitals and sends "
+            "what comes of it to all of them."
         )
     for cost in facts.costs:
         if not cost.values:

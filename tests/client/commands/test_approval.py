@@ -103,7 +103,7 @@ class TestApprove:
             "Nothing of who the patients are (share_cohort is off)",
             "on this machine (cpu)",
             f"Until {day(90)}, for 8 rounds of training at most",
-            "To the coordinator fl.example.org:8000",
+            "All goes to the coordinator, fl.example.org:8000",
         ):
             assert said in " ".join(done.out.split()), said
         assert "Do you approve this study? [y/N]" in done.err
