@@ -4,7 +4,7 @@ from collections.abc import Callable
 
 import typer
 
-from prostafed.client.commands import archive, data, joining, manifest, predict, taking_part
+from prostafed.client.commands import approval, archive, data, joining, manifest, predict, taking_part
 from prostafed.common.shell.command import TYPER, run_command
 
 app = typer.Typer(help="Take part in a federation as a hospital.", no_args_is_help=True, **TYPER)
@@ -18,7 +18,7 @@ def site() -> None:
 COMMANDS: tuple[tuple[str, tuple[Callable[..., None], ...]], ...] = (
     ("Set up", (taking_part.init, joining.join, taking_part.key, taking_part.check)),
     ("Data", (archive.pull, data.index, data.qc, data.find)),
-    ("Take part", (taking_part.start,)),
+    ("Take part", (taking_part.start, approval.requests, approval.approve, approval.withdraw, approval.audit)),
     ("Use a model", (predict.predict, predict.export)),
 )
 for panel, commands in COMMANDS:

@@ -7,6 +7,7 @@ ProstafedError
 ├── CheckpointError      tensors that do not fit the model or the study they are loaded for  exit code 1
 ├── ApprovalError        a study that a site has not approved                                exit code 1
 │   └── ApprovalOverError    or not any more                                                 exit code 1
+├── InitialError         weights to start from that are not those a site was shown           exit code 1
 ├── RequestError         a request that a site does not answer                               exit code 1
 │   └── AlreadyToldError another one about test patients of whom the site has told           exit code 1
 ├── JoinError            a hospital's invitation that is not redeemed                        exit code 1
@@ -60,6 +61,12 @@ class ApprovalOverError(ApprovalError):
     """An approval has ended, was withdrawn, or its rounds are used up."""
 
     code = "APPROVAL_OVER"
+
+
+class InitialError(ProstafedError):
+    """The weights to start from are not those of the file that the study names."""
+
+    code = "WRONG_INITIAL"
 
 
 class RequestError(ProstafedError):

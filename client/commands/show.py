@@ -72,3 +72,31 @@ def show_results(results: Sequence[tuple[str, Remark]]) -> str:
     findings = sum(not result.ok for _, result in results)
     lines.append("Ready." if not findings else f"{findings} {'thing' if findings == 1 else 'things'} to do.")
     return "\n".join(lines)
+
+
+def show_approvals(waiting: Sequence[Mapping[str, Any]], approved: Sequence[Mapping[str, Any]]) -> str:
+    """Return what `requests` prints: a line per study that waits, then one per study that was approved."""
+    lines = ["Waiting for approval:" if waiting else "No study waits for approval."]
+    for each in waiting:
+        times = "once" if each["asked"] == 1 else f"{each['asked']} times"
+        lines.append(f"  {each['name']}  {each['study'][:12]}  asked {times}, last at {each['last_asked'][:16]} UTC")
+        lines.append(f"    by {each['coordinator']}. Look at it: prostafed-site approve {each['study'][:12]}")
+    lines.append("Approvals:" if approved else "No study was approved.")
+    for each in approved:
+        state = each["problem"] or f"holds until {each['until']}, {each['used']} of {each['rounds']} rounds are used"
+        lines.append(f"  {each['name'] or '?'}  {each['study'][:12]}  {state}")
+    return "\n".join(lines)
+
+
+def show_audit(lines: Sequence[Mapping[str, Any]], count: int, wrong: str) -> str:
+    """Return what `audit` prints: a line per event, then whether the chain holds."""
+    shown = []
+    for each in lines:
+        line = {**each, "study": str(each["study"])[:12]} if "study" in each else each
+        facts = (f"{name}={line[name]}" for name in sorted(line) if name not in ("time", "event", "number", "previous"))
+        text = (
+            f"{line.get('number', '?')}  {str(line.get('time', '?'))[:19]}  {line.get('event', '?')}  {' '.join(facts)}"
+        )
+        shown.append("".join(letter if letter.isprintable() else "?" for letter in text))
+    end = wrong or f"{count} {'line' if count == 1 else 'lines'}, none changed or taken out."
+    return "\n".join([*shown, end])

@@ -4,12 +4,15 @@ out or altered shows.
 
 import hashlib
 import json
+import os
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
 from prostafed.common.errors import CheckpointError
 from prostafed.common.shell.files import append_bytes, write_bytes
+
+_BLOCK = 1 << 16  # bytes read at once from the end of a file
 
 
 class ChainedFile:
@@ -29,9 +32,25 @@ class ChainedFile:
 
     def add(self, record: Mapping[str, Any]) -> None:
         """Add a line: `record`, its number and the digest of the line before; it is on the disk when this returns."""
-        line = json.dumps({**record, "number": self.length + 1, "previous": self._last}, sort_keys=True)
-        append_bytes(self._path, line.encode() + b"\n")
+        line = _append(self._path, record, self.length + 1, self._last)
         self.length, self._last = self.length + 1, _digest(line)
+
+
+def read_last(path: Path) -> dict[str, Any]:
+    """Return the last whole line of a chained file, {} where there is none; only the end of the file is read. Raises
+    CheckpointError where it is no line of a chained file.
+    """
+    return _parse_last(_read_end(path), path)
+
+
+def add_line(path: Path, record: Mapping[str, Any]) -> None:
+    """Add a line to a chained file that is too long to be read whole for it; it is on the disk when this returns.
+
+    The caller holds a lock. Half a last line, of a process that was killed, is removed. Raises CheckpointError where
+    the last line is none of a chained file.
+    """
+    last = _read_end(path)
+    _append(path, record, int(_parse_last(last, path).get("number", 0)) + 1, "" if last is None else _digest(last))
 
 
 def read_chained(path: Path) -> list[dict[str, Any]]:
@@ -49,12 +68,53 @@ def read_chained(path: Path) -> list[dict[str, Any]]:
     return records
 
 
+def _append(path: Path, record: Mapping[str, Any], number: int, previous: str) -> str:
+    line = json.dumps({**record, "number": number, "previous": previous}, sort_keys=True)
+    append_bytes(path, line.encode() + b"\n")
+    return line
+
+
+def _read_end(path: Path) -> str | None:
+    """Return the last line of a file as text, None where it has none."""
+    if not path.exists() or not path.stat().st_size:
+        return None
+    with path.open("rb") as file:
+        start, end = file.seek(0, os.SEEK_END), b""
+        while start and b"\n" not in end[:-1]:
+            step = min(_BLOCK, start)
+            start -= step
+            file.seek(start)
+            end = file.read(step) + end
+    if not end.endswith(b"\n"):
+        ChainedFile(path)  # removes the half
+        return _read_end(path)
+    return _decode(end[:-1].rpartition(b"\n")[2], path)
+
+
+def _parse_last(line: str | None, path: Path) -> dict[str, Any]:
+    if line is None:
+        return {}
+    record = _parse(line, path)
+    if type(record.get("number")) is not int:
+        raise CheckpointError(f"{path}: the last line has no number. Restore the file from a copy.")
+    return record
+
+
 def _read_lines(path: Path) -> tuple[list[str], bool]:
     """Return the whole lines of a file, and whether half a line follows them."""
     if not path.exists():
         return [], False
-    whole, _, half = path.read_bytes().rpartition(b"\n")
-    return whole.decode("utf-8").splitlines(), bool(half)
+    whole, end, half = path.read_bytes().rpartition(b"\n")
+    return _decode(whole, path).split("\n") if end else [], bool(half)
+
+
+def _decode(content: bytes, path: Path) -> str:
+    try:
+        return content.decode("utf-8")
+    except UnicodeDecodeError as error:
+        raise CheckpointError(
+            f"{path} holds bytes that no program wrote there. Restore the file from a copy."
+        ) from error
 
 
 def _parse(line: str, path: Path) -> dict[str, Any]:

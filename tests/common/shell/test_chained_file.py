@@ -5,7 +5,7 @@ from pathlib import Path
 import pytest
 
 from prostafed.common.errors import CheckpointError
-from prostafed.common.shell.chained_file import ChainedFile, read_chained
+from prostafed.common.shell.chained_file import ChainedFile, add_line, read_chained, read_last
 
 
 def fill(path: Path) -> list[str]:
@@ -58,3 +58,44 @@ def test_a_line_that_is_none_is_said(tmp_path: Path) -> None:
     (tmp_path / "a").write_text("[1, 2]\n")
     with pytest.raises(CheckpointError, match="holds a line that is no JSON object"):
         ChainedFile(tmp_path / "a")
+
+
+def test_lines_added_without_reading_the_file_follow_on(tmp_path: Path) -> None:
+    fill(tmp_path / "a")
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(Path, "read_bytes", lambda path: pytest.fail(f"{path} was read whole"))
+        for number in (4, 5):
+            add_line(tmp_path / "a", {"said": f"m{number}", "long": "x" * 100_000})
+            assert read_last(tmp_path / "a")["number"] == number
+    assert [line["said"] for line in read_chained(tmp_path / "a")] == ["m1", "m2", "m3", "m4", "m5"]
+    ChainedFile(tmp_path / "a").add({"said": "m6"})
+    assert len(read_chained(tmp_path / "a")) == 6
+
+
+def test_the_first_line_of_a_file_is_added_to_nothing(tmp_path: Path) -> None:
+    assert read_last(tmp_path / "a") == {}
+    add_line(tmp_path / "a", {"said": "m1"})
+    (tmp_path / "b").write_text("")
+    add_line(tmp_path / "b", {"said": "m1"})
+    assert read_chained(tmp_path / "a") == read_chained(tmp_path / "b")
+    assert len(read_chained(tmp_path / "a")) == 1
+
+
+@pytest.mark.parametrize("whole", [0, 3])
+def test_a_line_follows_the_last_whole_one(tmp_path: Path, whole: int) -> None:
+    lines = fill(tmp_path / "a")[:whole]
+    (tmp_path / "a").write_text("".join(f"{line}\n" for line in lines) + '{"said": "rou')
+    add_line(tmp_path / "a", {"said": "more"})
+    assert [line["number"] for line in read_chained(tmp_path / "a")] == [*range(1, whole + 2)]
+
+
+@pytest.mark.parametrize("last", [b"[1, 2]", b"{}", b'{"number": "3"}', b"\xff\xfe", b"nothing", b""])
+def test_nothing_is_added_to_a_damaged_last_line(tmp_path: Path, last: bytes) -> None:
+    fill(tmp_path / "a")
+    content = (tmp_path / "a").read_bytes() + last + b"\n"
+    (tmp_path / "a").write_bytes(content)
+    with pytest.raises(CheckpointError, match="Restore the file from a copy"):
+        add_line(tmp_path / "a", {"said": "m4"})
+    assert (tmp_path / "a").read_bytes() == content
+    with pytest.raises(CheckpointError, match="Restore the file from a copy"):
+        read_chained(tmp_path / "a")
