@@ -18,6 +18,7 @@ ALLOWED = {
 FLOWER_FILES = {
     "client/app.py", "server/app.py", "server/exchange/exchange.py", "server/exchange/roster.py",
     "server/exchange/waiting.py",
+    "server/link/superlink.py",
     "common/exchange/wire.py",
 }  # fmt: skip
 FLOWER_ROOM = "simulations/run/engine/"

@@ -13,7 +13,7 @@ import tempfile
 from collections.abc import Iterator
 from contextlib import contextmanager, suppress
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, BinaryIO
+from typing import TYPE_CHECKING, Any, BinaryIO, TextIO
 
 from prostafed.common.errors import ConfigurationError, StorageError
 
@@ -143,6 +143,12 @@ def filling(path: Path, append: bool = False) -> Iterator[BinaryIO]:
     """Yield the file `path`, open for writing from its start or, with `append`, at its end; raises StorageError."""
     with writing(path), path.open("ab" if append else "wb") as file:
         yield file
+
+
+def open_log(path: Path) -> TextIO:
+    """Return the file `path`, open for adding lines; raises StorageError where it cannot be opened."""
+    with writing(path):
+        return path.open("a", encoding="utf-8", buffering=1)
 
 
 def write_image(path: Path, image: "sitk.Image") -> None:

@@ -1,12 +1,11 @@
 """What libraries say while a program of ours runs for days: into its log, not onto its terminal."""
 
 import logging
-import os
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
 
-from prostafed.common.shell.files import filling
+from prostafed.common.shell.files import open_log
 
 _LIBRARIES = ("flwr", "uvicorn", "httpx")  # those that write to the terminal by themselves
 _CHATTY = ("httpx", "alembic")  # a line for each request, for each table
@@ -15,9 +14,7 @@ _CHATTY = ("httpx", "alembic")  # a line for each request, for each table
 @contextmanager
 def logging_to(path: Path) -> Iterator[None]:
     """Let all loggers write to the end of `path` from INFO on, and those of `_LIBRARIES` nowhere else."""
-    with filling(path, append=True) as file:
-        stream = os.fdopen(os.dup(file.fileno()), "w", encoding="utf-8", buffering=1)
-    with stream:
+    with open_log(path) as stream:
         handler = logging.StreamHandler(stream)
         handler.setFormatter(logging.Formatter("%(asctime)s %(levelname)s %(name)s: %(message)s"))
         root, loggers = logging.getLogger(), [logging.getLogger(name) for name in _LIBRARIES]

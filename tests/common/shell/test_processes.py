@@ -9,7 +9,6 @@ from pathlib import Path
 import pytest
 
 from prostafed.common.errors import RoundError
-from prostafed.common.shell.flower_programs import flower_environment
 from prostafed.common.shell.processes import (
     Child,
     children,
@@ -126,14 +125,3 @@ def test_sigterm_interrupts() -> None:
 
 def test_a_free_port_is_free() -> None:
     assert 1024 <= find_free_port() <= 65535
-
-
-def test_flower_fetches_nothing_and_tells_nobody(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setenv("NO_PROXY", "example.org")
-    environment = flower_environment(tmp_path, MORE="yes")
-    assert environment["FLWR_HOME"] == str(tmp_path)
-    assert environment["FLWR_TELEMETRY_ENABLED"] == "0"
-    assert environment["FLWR_DISABLE_UPDATE_CHECK"] == "1"
-    assert environment["FLWR_DISABLE_RUNTIME_DEPENDENCY_INSTALLATION"] == "1"
-    assert environment["NO_PROXY"] == "example.org,127.0.0.1,localhost"
-    assert environment["MORE"] == "yes"
