@@ -1,13 +1,15 @@
 """Several processes of a site that train one network together, each with a part of every batch."""
 
 import os
-from collections.abc import Sequence
+import shutil
+from collections.abc import Callable, Sequence
 from dataclasses import replace
 from pathlib import Path
 
 import torch
 from torch import distributed
-from torch.multiprocessing.spawn import ProcessException, spawn
+from torch.multiprocessing.spawn import ProcessException
+from torch.multiprocessing.spawn import spawn as start_processes
 
 from prostafed.client.rounds.job import Job, open_job
 from prostafed.client.rounds.local_round import train_round
@@ -16,6 +18,9 @@ from prostafed.client.rounds.workplace import Workplace
 from prostafed.common.errors import ConfigurationError, DataError, DivergedError, StorageError
 from prostafed.common.exchange.messages import Reply, Request
 from prostafed.common.shell.files import scratch_folder
+from prostafed.common.shell.leaving import Interrupted, is_asked_to_leave, leave_on_sigterm, until_step
+
+_SHARED_MEMORY, _ENOUGH = Path("/dev/shm"), 1 << 30
 
 
 def train_together(job: Job) -> Reply:
@@ -33,8 +38,10 @@ def train_together(job: Job) -> Reply:
     with scratch_folder() as scratch:
         meeting = scratch / "meeting"
         try:
-            spawn(_join, (job.workplace, job.request, meeting, devices), ranks)  # type: ignore[no-untyped-call]
+            spawn(_join, (job.workplace, job.request, meeting, devices), ranks)
         except ProcessException as error:
+            if is_asked_to_leave():
+                raise Interrupted from error
             reason = str(error).strip().splitlines()[-1]
             kinds = (DivergedError, StorageError, MemoryError)  # torch's, too, is named ...MemoryError
             kind = next((each for each in kinds if each.__name__ in reason), DataError)
@@ -42,6 +49,19 @@ def train_together(job: Job) -> Reply:
     reply = find_answer(job.folder, job.request, job.digest)
     assert reply is not None
     return reply
+
+
+def spawn(work: Callable[..., None], arguments: tuple[object, ...], ranks: int) -> None:
+    """Run `work` in as many processes and wait for them; where this one is asked to leave, so is the first of them: it
+    keeps the round in the making. Raises ProcessException where one fails.
+    """
+    with until_step():
+        processes = start_processes(work, arguments, ranks, join=False)  # type: ignore[no-untyped-call]
+        told = False
+        while not processes.join(timeout=0.5):
+            if is_asked_to_leave() and not told:
+                told = True
+                processes.processes[0].terminate()
 
 
 def grant_devices(workplace: Workplace, ranks: int) -> tuple[torch.device, ...]:
@@ -64,7 +84,11 @@ def grant_devices(workplace: Workplace, ranks: int) -> tuple[torch.device, ...]:
 
 def _join(rank: int, workplace: Workplace, request: Request, meeting: Path, devices: Sequence[torch.device]) -> None:
     """Train a rank's part; what a job holds beside the request is opened anew, since functions cross no process."""
+    if rank == 0:
+        leave_on_sigterm()
     os.environ |= {"GLOO_SOCKET_IFNAME": "lo", "NCCL_SOCKET_IFNAME": "lo"}
+    if _SHARED_MEMORY.is_dir() and shutil.disk_usage(_SHARED_MEMORY).total < _ENOUGH:
+        os.environ.setdefault("NCCL_SHM_DISABLE", "1")  # a container's usual 64 MB are less than what it takes
     device, threads = devices[rank], workplace.site.threads or max(1, (os.cpu_count() or 1) // len(devices))
     job = open_job(replace(workplace, device=device), request)
     torch.set_num_threads(threads)
@@ -75,5 +99,7 @@ def _join(rank: int, workplace: Workplace, request: Request, meeting: Path, devi
     )
     try:
         train_round(job, replace(job.machine, rank=rank))
+    except Interrupted as error:
+        raise RuntimeError("asked to leave") from error  # which ends the others, as an interruption does not
     finally:
         distributed.destroy_process_group()

@@ -43,20 +43,28 @@ class Workplace:
 
 
 @lru_cache(maxsize=64)
-def open_workplace(site_file: Path, canonical: str) -> Workplace:
-    """Open a site's cases for a study in canonical form; raises DataError where they lie on another grid."""
+def open_workplace(site_file: Path, canonical: str, run: int = 0) -> Workplace:
+    """Open a site's cases for a study in canonical form; raises DataError where they lie on another grid.
+
+    What was opened stays open for the run whose id is `run`: its cases do not change under it. The next run sees what
+    was indexed meanwhile.
+    """
     site, study = open_site(site_file), parse_study(canonical)
     indexed = open_case_folder(site.cases)
     cases = admit_cases(indexed, study.data)
     if site.threads:
         torch.set_num_threads(site.threads)
-    name = ("cuda" if torch.cuda.is_available() else "cpu") if site.device == "auto" else site.devices[0]
     if site.splits:
         kept_out = {record.case_id for record in indexed.records} - {record.case_id for record in cases.records}
         splits = read_splits(site.splits, cases.records, kept_out)
     else:
         splits = split_patients(study, cases.records, keep_sides(site.memory, study, cases.records))
-    return Workplace(site, study, cases, splits, torch.device(name))
+    return Workplace(site, study, cases, splits, choose_device(site))
+
+
+def choose_device(site: Site) -> torch.device:
+    """Return what a site trains on: the GPU, or the first GPU, that its site file grants, else the CPU."""
+    return torch.device(("cuda" if torch.cuda.is_available() else "cpu") if site.device == "auto" else site.devices[0])
 
 
 def keep_sides(memory: Path, study: Study, records: Sequence[CaseRecord]) -> dict[str, str]:

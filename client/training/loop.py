@@ -7,6 +7,7 @@ from its number, what is drawn for a batch from epoch and step. No state of a ra
 import math
 import time
 from collections.abc import Callable, Mapping
+from contextlib import nullcontext
 from dataclasses import asdict, dataclass, field
 from functools import partial
 from typing import Any
@@ -20,6 +21,7 @@ from prostafed.client.training.optimisers import Optimisation, OptimiserState, m
 from prostafed.client.training.step import Adjust, PartLoss, Stepper
 from prostafed.common.errors import DataError, DivergedError
 from prostafed.common.seeding import derive_seed
+from prostafed.common.shell.leaving import Interrupted, is_asked_to_leave, until_step
 
 # (steps done, steps in all, mean loss so far)
 OnStep = Callable[[int, int, float], None]
@@ -116,7 +118,8 @@ def optimise(
     Raises DataError where no case can be used or a batch does not fit into the GPU's memory, DivergedError where the
     loss is not finite, or an epoch's mean is more than DIVERGED times the larger of 1 and that of the first step.
 
-    A round that goes on from a state ends, on a CPU, with the bytes of one that was never interrupted.
+    A round that goes on from a state ends, on a CPU, with the bytes of one that was never interrupted. Where the
+    process is asked to leave, a state is handed out after the step, and Interrupted raised.
     """
     feed = feed.choose(objective.usable)
     if not feed.chosen:
@@ -125,22 +128,27 @@ def optimise(
     stepper = _begin(network, objective.divisible, settings, continuation)
     progress = _Progress(**continuation.start["progress"]) if continuation.start else _Progress()
     handed_out, count = time.monotonic(), len(feed.chosen)
-    while progress.epoch < settings.epochs:
-        if not progress.done:
-            progress.losses = []
-        plan = plan_epoch(count, settings.batch_size, derive_seed(settings.seed, progress.epoch))
-        for positions, seed in plan[progress.done :]:
-            began = time.monotonic()
-            loss = stepper.step(len(positions), partial(_draw, network, objective, feed, positions, seed))
-            progress.count(loss, len(positions))
-            objective.after_step(network)
-            on_step(progress.steps, settings.epochs * len(plan), progress.mean)
-            now = time.monotonic()
-            progress.seconds += now - began
-            if continuation.on_state is not None and now - handed_out >= continuation.every_s:
-                continuation.on_state({**stepper.state(), "progress": asdict(progress)})
-                handed_out = time.monotonic()
-        progress.close_epoch()
+    keep = continuation.on_state
+    with until_step() if keep else nullcontext():
+        while progress.epoch < settings.epochs:
+            if not progress.done:
+                progress.losses = []
+            plan = plan_epoch(count, settings.batch_size, derive_seed(settings.seed, progress.epoch))
+            for positions, seed in plan[progress.done :]:
+                began = time.monotonic()
+                loss = stepper.step(len(positions), partial(_draw, network, objective, feed, positions, seed))
+                progress.count(loss, len(positions))
+                objective.after_step(network)
+                on_step(progress.steps, settings.epochs * len(plan), progress.mean)
+                now = time.monotonic()
+                progress.seconds += now - began
+                leaving = is_asked_to_leave()
+                if keep is not None and (leaving or now - handed_out >= continuation.every_s):
+                    keep({**stepper.state(), "progress": asdict(progress)})
+                    handed_out = time.monotonic()
+                if leaving:
+                    raise Interrupted
+            progress.close_epoch()
     rates, state = read_rates(network, stepper.optimiser), stepper.state()
     return TrainingRecord(
         progress.mean, count, progress.steps, progress.seconds, rates, state["optimiser"], state["scaler"]

@@ -1,8 +1,11 @@
 """A round at a site: interrupted and taken up again, asked again, compressed, with what rules keep and send."""
 
 import math
+import os
+import signal
 import subprocess
 import sys
+from collections.abc import Callable, Iterator
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -24,6 +27,8 @@ from prostafed.client.training.loop import TrainingRecord
 from prostafed.client.training.optimisers import Tuning, pack_states
 from prostafed.client.training.rules.rule import RuleOutput
 from prostafed.common.exchange.compression import decode
+from prostafed.common.shell.leaving import Interrupted, leave_on_sigterm
+from prostafed.common.shell.progress import Event, Step, listening
 from prostafed.common.study import Study
 from prostafed.common.tensors import Tensors, group_of, read_tensors
 from tests.client.tiny_site import BYOL, FINETUNE, ask, initial, make_study, open_site, read_files, watching
@@ -104,6 +109,49 @@ def test_a_killed_site_goes_on(tmp_path: Path) -> None:
     assert [step.step for step in steps] == [3, 4]
     work.answer(whole, ask(study))
     assert read_files(folder) == read_files(folder_of(whole))
+
+
+@pytest.fixture
+def _own_sigterm() -> Iterator[None]:
+    before = signal.getsignal(signal.SIGTERM)
+    leave_on_sigterm()
+    yield
+    leave_on_sigterm()
+    signal.signal(signal.SIGTERM, before)
+
+
+def terminate(stop_at: int) -> Callable[[Event], None]:
+    """Return a listener that asks this process to leave at a step."""
+
+    def listen(event: Event) -> None:
+        if isinstance(event, Step) and event.step == stop_at:
+            os.kill(os.getpid(), signal.SIGTERM)
+
+    return listen
+
+
+@pytest.mark.usefixtures("_own_sigterm")
+def test_a_site_that_is_asked_to_leave_keeps_the_step_it_was_at(tmp_path: Path) -> None:
+    study = make_study(FINETUNE)
+    whole, left = open_site(tmp_path / "whole", study), open_site(tmp_path / "left", study, "checkpoint_minutes = 60")
+    with listening(terminate(3)), pytest.raises(Interrupted):
+        work.answer(left, ask(study))
+    assert [path.name for path in folder_of(left).iterdir()] == ["partial-00001.pt"]
+    leave_on_sigterm()
+    with watching() as steps:
+        work.answer(left, ask(study))
+    assert [step.step for step in steps] == [4], "all three were kept, an hour before the next checkpoint"
+    work.answer(whole, ask(study))
+    assert read_files(folder_of(left)) == read_files(folder_of(whole))
+
+
+@pytest.mark.usefixtures("_own_sigterm")
+def test_without_checkpoints_a_site_leaves_at_once(tmp_path: Path) -> None:
+    study = make_study(FINETUNE)
+    place = open_site(tmp_path / "left", study, "checkpoint_minutes = 0")
+    with listening(terminate(3)), pytest.raises(Interrupted):
+        work.answer(place, ask(study))
+    assert not list(folder_of(place).iterdir())
 
 
 def test_without_checkpoints_a_round_begins_again(tmp_path: Path) -> None:

@@ -1,5 +1,10 @@
 """Several processes of a site train what one would."""
 
+import multiprocessing
+import os
+import signal
+import threading
+import time
 from pathlib import Path
 from typing import Any
 
@@ -11,9 +16,10 @@ from torch.multiprocessing.spawn import ProcessRaisedException
 from prostafed.client.rounds import answer as work
 from prostafed.client.rounds import several_processes as together
 from prostafed.client.rounds.job import open_job
-from prostafed.client.rounds.memory import recall, stage_folder
+from prostafed.client.rounds.memory import find_partial, recall, stage_folder
 from prostafed.client.training.machine import say_once
 from prostafed.common.errors import ConfigurationError, DataError, DivergedError, StorageError
+from prostafed.common.shell.leaving import Interrupted, leave_on_sigterm
 from tests.client.tiny_site import BYOL, FINETUNE, ask, make_study, open_site
 
 SGD = {"optimiser": "sgd", "learning_rate": 0.1}  # AdamW divides by gradients near 0, and would blow up their rounding
@@ -84,3 +90,32 @@ def test_processes_take_the_gpus_that_the_site_grants_and_no_others(
     else:
         together.train_together(open_job(place, ask(study)))
         assert given == [*map(torch.device, expected), 2]
+
+
+@pytest.mark.slow
+def test_processes_that_are_asked_to_leave_keep_the_round_and_end(tmp_path: Path) -> None:
+    """The first of them keeps it: here after a step, since the next checkpoint would be long after."""
+    study = make_study({**FINETUNE, **SGD, "epochs": 100_000})
+    place = open_site(tmp_path, study, "processes = 2\ncheckpoint_minutes = 0.001")
+    partial = stage_folder(place.site.memory, "run", 1) / "partial-00001.pt"
+    before, began = signal.getsignal(signal.SIGTERM), time.monotonic()
+
+    def leave() -> None:
+        while not partial.exists() and time.monotonic() < began + 60:
+            time.sleep(0.05)
+        os.kill(os.getpid(), signal.SIGTERM)
+
+    leave_on_sigterm()
+    leaver = threading.Thread(target=leave)
+    leaver.start()
+    try:
+        with pytest.raises(Interrupted):
+            work.answer(place, ask(study))
+    finally:
+        leaver.join()
+        leave_on_sigterm()
+        signal.signal(signal.SIGTERM, before)
+    assert not multiprocessing.active_children()
+    kept = find_partial(partial.parent, 1)
+    assert kept is not None
+    assert kept["state"]["progress"]["steps"] > 0

@@ -56,3 +56,13 @@ def test_a_damaged_file_of_sides_stops_the_site(tmp_path: Path) -> None:
     (tmp_path / "site" / "memory" / "sides.json").write_text("{")
     with pytest.raises(DataError, match=r"sides\.json is damaged"):
         open_anew(site_file, study)
+
+
+def test_cases_that_are_indexed_meanwhile_are_seen_by_the_next_run_and_not_by_this_one(tmp_path: Path) -> None:
+    site_file, study = write_site(tmp_path / "site", cases=4), make_study(FINETUNE)
+    canonical = study.canonical()
+    this = open_workplace(site_file, canonical, run=1)
+    add_cases(site_file, range(4, 9))
+    assert open_workplace(site_file, canonical, run=1) is this
+    assert len(this.cases.records) == 4
+    assert len(open_workplace(site_file, canonical, run=2).cases.records) == 9
