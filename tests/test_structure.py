@@ -16,7 +16,8 @@ ALLOWED = {
     "simulations": {"common", "client", "server", "simulations"},
 }
 FLOWER_FILES = {
-    "client/app.py", "server/app.py", "server/exchange/exchange.py", "server/exchange/roster.py",
+    "client/app.py", "client/connect/fleet.py", "server/app.py", "server/exchange/exchange.py",
+    "server/exchange/roster.py",
     "server/exchange/waiting.py",
     "server/link/superlink.py",
     "common/exchange/wire.py",

@@ -21,12 +21,13 @@ def say_skew(skew_s: float) -> str:
         return ""
     side = "ahead of" if skew_s > 0 else "behind"
     return (
-        f"This machine's clock is {_say_time(abs(skew_s))} {side} the coordinator's, which refuses such a one. Set it, "
+        f"This machine's clock is {say_time(abs(skew_s))} {side} the coordinator's, which refuses such a one. Set it, "
         "best by NTP, before the site starts."
     )
 
 
-def _say_time(seconds: float) -> str:
+def say_time(seconds: float) -> str:
+    """Return "12 minutes" and so on."""
     for unit, length_s in (("day", 86400), ("hour", 3600), ("minute", 60)):
         if seconds >= 2 * length_s:
             return f"{seconds / length_s:.0f} {unit}s"

@@ -11,6 +11,7 @@ from flwr.app import Array, ArrayRecord, ConfigRecord, Error, Message, MetricRec
 
 from prostafed.common.errors import CheckpointError, RequestError
 from prostafed.common.exchange.arrays import NOTHING, read_arrays
+from prostafed.common.exchange.kinds import MESSAGE_TYPES, REFUSED
 from prostafed.common.exchange.messages import (
     MOST_ROUNDS,
     MOST_STAGES,
@@ -27,9 +28,7 @@ from prostafed.common.imaging.folds import SPLITS
 from prostafed.common.study import RUN_NAME
 from prostafed.common.tensors import Tensors
 
-MESSAGE_TYPES = {"hello": "query.hello", "train": "train.round", "evaluate": "evaluate.round"}
 MALFORMED = "MALFORMED"
-REFUSED = 100  # Flower's own error codes lie below
 LINGER_S = 300.0  # how long an answer that comes too late is still taken in; also more than clocks may differ
 NODE_LOST, SITE_CRASHED = 5, 8  # Flower's codes where a SuperNode has gone, and where its ClientApp has died
 FLOWER_ERROR = "FLOWER_ERROR"  # another of its codes
