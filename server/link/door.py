@@ -60,13 +60,14 @@ class RefusedError(Exception):
 
 @dataclass
 class _Handed:
-    """A message that a site has been handed and has not answered."""
+    """A message that a site has been handed and has not answered, or not told that it has sent all of the answer."""
 
     message_id: str
     run_id: int
     content: bytes
     taken: bool = False  # the site has told that it has all of it
     again: bool = False  # a new process of the site asks
+    answered: bool = False  # the outside of an answer came; what it holds comes after it
 
 
 @dataclass
@@ -158,6 +159,9 @@ class Door:
         if question == "confirm-message-received":
             if handed := self._handed.get(member.node_id):
                 handed.taken = True  # the SuperLink would delete it; it may have to be handed out again
+                if handed.answered:  # a site tells it once its answer is there, whole
+                    del self._handed[member.node_id]
+                    await asyncio.to_thread(self.link.forget_message, handed.message_id)
             return Answer(200, kind=_PROTOBUF)
         if question == "activate-node":  # what was there under this name before has ended, whatever the SuperLink holds
             await asyncio.to_thread(self.link.release_node, member.node_id)
@@ -170,7 +174,7 @@ class Door:
     async def _pull(self, member: Member, scope: Scope, body: bytes, receive: Receive) -> Answer:
         """Hand out the next message, or, after a while, none."""
         handed = self._handed.get(member.node_id)
-        if handed and (handed.again or not handed.taken):
+        if handed and (handed.again or not (handed.taken or handed.answered)):
             if await asyncio.to_thread(self.link.is_running, handed.run_id):
                 handed.again = False
                 return Answer(200, handed.content, _PROTOBUF)
@@ -208,8 +212,7 @@ class Door:
         answer = await _call(self.link.app, scope, body)
         handed = self._handed.get(member.node_id)
         if handed and handed.message_id == answered:
-            del self._handed[member.node_id]
-            await asyncio.to_thread(self.link.forget_message, answered)
+            handed.answered = True
         return answer
 
 

@@ -195,7 +195,9 @@ def test_work_is_handed_out_at_once_and_again_to_a_site_cut_off(link: tuple[Link
         assert once_more.metadata.message_id == message_id
         announced = push_head(fleet, node, once_more)
         assert grid.pull_messages([message_id]) == []  # its upload is under way: nobody waits for it
-        push(fleet, node, *announced)
+        activate(fleet, key)  # it was killed in the middle of its upload
+        assert [each.metadata.message_id for each in [pull(fleet, node)] if each] == [message_id]
+        push(fleet, node, announced[0], "")  # the session is lost with the process
         assert [each.metadata.reply_to_message_id for each in grid.pull_messages([message_id])] == [message_id]
 
 
