@@ -1,19 +1,26 @@
 """The site's ClientApp: the shell around `answer.py`. It is installed at the site; a run brings a study, never code."""
 
 import logging
+from collections.abc import Mapping
 from contextlib import suppress
 from pathlib import Path
 
-from flwr.app import Context, Message
+from flwr.app import Context, Message, RecordDict
 from flwr.clientapp import ClientApp
 
+from prostafed.client.gate.approval import require_approval
+from prostafed.client.gate.audit import record_answer
 from prostafed.client.gate.release import Released, refuse
 from prostafed.client.rounds.answer import answer
 from prostafed.client.rounds.workplace import open_workplace
 from prostafed.common.errors import ProstafedError, RequestError
+from prostafed.common.exchange.kinds import MESSAGE_TYPES
 from prostafed.common.exchange.messages import Refusal, Request
-from prostafed.common.exchange.wire import MESSAGE_TYPES, pack_reply, unpack_request
+from prostafed.common.exchange.wire import pack_reply, unpack_request
 from prostafed.common.shell.progress import Said, tell
+from prostafed.common.study import parse_study
+
+APPROVED_ONLY = "approved-only"  # set by a hospital's worker; a simulation asks nobody
 
 logger = logging.getLogger("prostafed.site")
 
@@ -44,9 +51,21 @@ app = SiteApp()
 @app.evaluate("round")
 def handle(message: Message, context: Context) -> Message:
     """Return the answer to one request."""
-    request = _read(message)
-    workplace = open_workplace(find_site_file(context), str(context.run_config["study"]))
-    return _send(answer(workplace, request), message)
+    request, site_file, study = _read(message), find_site_file(context), str(context.run_config["study"])
+    hospital = bool(context.node_config.get(APPROVED_ONLY))
+    if hospital:
+        require_approval(site_file, parse_study(study), request)
+    released = answer(open_workplace(site_file, study, context.run_id), request)
+    if hospital:
+        record_answer(site_file.parent, request, released)
+    return _send(released, message)
+
+
+def respond(message: Message, site_file: Path, run_config: Mapping[str, bool | int | float | str]) -> Message:
+    """Return a hospital's answer to a message of its coordinator: no case is opened for a study nobody approved."""
+    node: dict[str, bool | int | float | str] = {"site": str(site_file), APPROVED_ONLY: True}
+    about = message.metadata
+    return app(message, Context(about.run_id, about.dst_node_id, node, RecordDict(), dict(run_config)))
 
 
 def _send(what: Released | Refusal, message: Message) -> Message:

@@ -1,5 +1,6 @@
 """init, key, check and start: from an empty folder to a site that works."""
 
+import logging
 from datetime import UTC, datetime
 from pathlib import Path
 from typing import Annotated
@@ -66,10 +67,11 @@ def start(
     site_file: Annotated[Path, typer.Argument(metavar="SITE.toml", help="The site file.")], as_json: Json = False
 ) -> None:
     """Connect to the coordinator and work until Ctrl-C."""
-    from prostafed.client.connect.supernode import start_node
+    from prostafed.client.connect.resident import run_link
     from prostafed.client.site.site_file import open_site
 
-    server = open_site(site_file).server
+    site = open_site(site_file)
+    server = site.server
     if server is None:
         raise ConfigurationError(f"{site_file}: the table [server] is missing. Add address, root_certificates and key.")
     address = server.address
@@ -79,4 +81,7 @@ def start(
             print_json({"connected": address})
         typer.echo(f"Connected to {address}. Ctrl-C ends it.", err=True)
 
-    start_node(site_file, address, server.root_certificates, server.key, on_ready=on_ready)
+    to_terminal = logging.StreamHandler()
+    to_terminal.setLevel(logging.WARNING)
+    logging.getLogger("prostafed").addHandler(to_terminal)
+    run_link(site_file, site, server, on_ready)

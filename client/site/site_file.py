@@ -5,6 +5,7 @@ from typing import Literal
 
 from pydantic import Field, model_validator
 
+from prostafed.client.site.hours import HOURS
 from prostafed.common.errors import ConfigurationError
 from prostafed.common.shell.configuration import Section, read_toml
 
@@ -15,6 +16,22 @@ class Server(Section):
     address: str = Field(description="host:port of the coordinator's SuperLink")
     root_certificates: Path = Field(strict=False, description="the coordinator's CA certificate, ca.crt")
     key: Path = Field(strict=False, description="this site's private key; the coordinator enrolled its public half")
+
+
+class Worker(Section):
+    """What the coordinator's requests may take of this machine."""
+
+    hours: str = Field(
+        "",
+        pattern=HOURS,
+        description="the hours it trains and evaluates in, e.g. 20:00-06:00 by this machine's clock; empty: always. A "
+        "round under way is finished",
+    )
+    memory_gb: float = Field(
+        0.0, ge=0, description="main memory of the worker and its processes, above which it is ended; 0: no limit"
+    )
+    free_disk_gb: float = Field(2.0, ge=0, description="free disk space below which nothing is begun")
+    largest_request_mb: int = Field(4096, ge=1, description="size of a request above which it is refused")
 
 
 class Site(Section):
@@ -80,6 +97,7 @@ class Site(Section):
         (), description="vendors of its scanners, told with share_cohort only"
     )
     server: Server | None = Field(None, description="how the coordinator is reached; not needed in a simulation")
+    worker: Worker = Field(Worker(), description="what the coordinator's requests may take of this machine")
 
     @property
     def devices(self) -> tuple[str, ...]:

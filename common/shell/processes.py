@@ -56,9 +56,16 @@ def children(grace_s: float = 10.0) -> Iterator[list[Child]]:
 
 
 def start_child(
-    name: str, command: Sequence[str | Path], log: Path, environment: Mapping[str, str], folder: Path
+    name: str,
+    command: Sequence[str | Path],
+    log: Path,
+    environment: Mapping[str, str],
+    folder: Path,
+    pass_fds: Sequence[int] = (),
 ) -> Child:
-    """Start `command`, a program by its whole path, in `folder` and return it; its output is appended to `log`."""
+    """Start `command`, a program by its whole path, in `folder` and return it; its output is appended to `log`, and of
+    the files that are open here it has `pass_fds`.
+    """
     make_folder(log.parent)
     bound = [sys.executable, "-IS", "-c", _BOUND, str(os.getpid())] if sys.platform == "linux" else []
     with filling(log, append=True) as output:
@@ -70,6 +77,7 @@ def start_child(
             env=dict(environment),
             cwd=folder,
             start_new_session=True,
+            pass_fds=pass_fds,
         )
     return Child(name, process, log)
 
@@ -93,6 +101,15 @@ def end_children(started: Sequence[Child], grace_s: float = 10.0) -> None:
                 with suppress(ProcessLookupError):
                     os.kill(pid, signal.SIGKILL)
             child.process.wait()
+
+
+def count_resident_bytes(child: Child) -> int:
+    """Return how much main memory the child's session holds; 0 where the system does not say."""
+    pages = 0
+    for pid in _session_members(child.process.pid):
+        with suppress(OSError, IndexError, ValueError):
+            pages += int(Path(f"/proc/{pid}/statm").read_text().split()[1])
+    return pages * os.sysconf("SC_PAGE_SIZE")
 
 
 def require_alive(started: Sequence[Child]) -> None:

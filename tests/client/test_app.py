@@ -14,13 +14,17 @@ from flwr.app import Context, Error, Message, RecordDict
 from flwr.supercore.inflatable.inflatable_object import get_all_nested_objects
 
 from prostafed.client import app as site_app
+from prostafed.client.gate.audit import read_audit
 from prostafed.client.gate.release import ReleaseError
 from prostafed.common.errors import CheckpointError, ConfigurationError, DataError, ProstafedError
-from prostafed.common.exchange.messages import REFUSALS, Request
-from prostafed.common.exchange.wire import REFUSED, pack_reply, pack_request
+from prostafed.common.exchange.kinds import REFUSED
+from prostafed.common.exchange.messages import REFUSALS, Refusal, Request
+from prostafed.common.exchange.wire import pack_reply, pack_request, unpack_reply
+from prostafed.common.shell.keys import create_node_key
 from prostafed.common.shell.progress import Event, Said, listening
 from prostafed.common.study import Study
 from prostafed.simulations.run.engine.grid import LocalGrid, cross_wire, identify
+from tests.client.gate.approved import SERVER, approve
 from tests.client.tiny_site import FINETUNE, ask, initial, make_study, write_site
 
 NAME = "ZZTOPSECRET"
@@ -225,3 +229,34 @@ def test_a_partition_that_does_not_exist_is_not_told_of(study: Study, tmp_path: 
     LocalGrid(site_app.app, [], {})  # names this process as the sender of messages
     answer = site_app.app(cross_wire(identify(message)), context)
     assert answer.error.reason == "INTERNAL"
+
+
+def test_a_hospital_answers_what_it_approved_and_opens_no_case_before(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    LocalGrid(site_app.app, [], {})
+    study, site_file = make_study(FINETUNE), write_site(tmp_path / "north", SERVER)
+    create_node_key(tmp_path / "north" / "north.key", "north")
+    request = Request("hello", study_hash=study.hash())
+    (message,) = pack_request(request, [7], 60.0)
+    with monkeypatch.context() as patch:
+        patch.setattr(site_app, "open_workplace", lambda *_: pytest.fail("it looked at its cases"))
+        asked = cross_wire(identify(message))
+        refused = site_app.respond(asked, site_file, {"study": study.canonical()})
+    assert unpack_reply(refused, request) == Refusal("NOT_APPROVED")
+    approve(site_file, study)
+    answered = unpack_reply(site_app.respond(asked, site_file, {"study": study.canonical()}), request)
+    assert getattr(answered, "site", "") == "north"
+    assert read_audit(site_file.parent)[0][-1]["event"] == "answered"
+
+
+def test_nothing_leaves_that_cannot_be_recorded(tmp_path: Path) -> None:
+    LocalGrid(site_app.app, [], {})
+    study, site_file = make_study(FINETUNE), write_site(tmp_path / "north", SERVER)
+    create_node_key(tmp_path / "north" / "north.key", "north")
+    approve(site_file, study)
+    (site_file.parent / "audit.jsonl").write_text("damaged\n")
+    request = Request("hello", study_hash=study.hash())
+    (message,) = pack_request(request, [7], 60.0)
+    answered = site_app.respond(cross_wire(identify(message)), site_file, {"study": study.canonical()})
+    assert unpack_reply(answered, request) == Refusal("CHECKPOINT")

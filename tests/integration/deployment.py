@@ -56,6 +56,10 @@ class Deployment:
         site_file.write_text(site_file.read_text() + server)
         return public_key
 
+    def approve(self, site_file: Path, study_file: Path) -> None:
+        """Approve a study at a site whose site file names the server."""
+        self.ask("prostafed-site", "approve", study_file, "--site", site_file, "--yes")
+
     def end(self) -> list[int]:
         """Ask everything to end as an operator does, sites first; return the exit codes in the order of starting."""
         for process in reversed(self.started):

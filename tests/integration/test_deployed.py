@@ -24,6 +24,8 @@ def test_deployed_run_gives_the_model_of_the_local_engine(
 
     deployment.ask("prostafed-server", "init", "--home", home)
     keys = [deployment.add_server(site_file) for site_file in (north, south, stranger, impostor)]
+    for site_file in (north, south, impostor):
+        deployment.approve(site_file, tiny_federation.study_file)
     deployment.ask("prostafed-server", "enrol", "north", keys[0], "--home", home)  # before the link runs
     link = deployment.start("link", "prostafed-server", "--home", home, "--port", deployment.port)
     wait_for(lambda: "Ready" in deployment.said("link"), link, 180)

@@ -1,4 +1,4 @@
-"""kill -9 among a link's ServerApp, sites and their ClientApps, over TLS: the run ends with the model of a quiet one.
+"""kill -9 among a link's ServerApp, sites and their workers, over TLS: the run ends with the model of a quiet one.
 
 Slow: Flower notices a lost ServerApp after some 45 s and a lost SuperNode after a minute. The environment variable
 PROSTAFED_KILLS says how often something is killed.
@@ -61,6 +61,7 @@ class Operators:
         deployment.ask("prostafed-server", "init", "--home", home)
         for name, file in self.files.items():
             deployment.ask("prostafed-server", "enrol", name, deployment.add_server(file), "--home", home)
+            deployment.approve(file, study_file)
         self.link = deployment.start("link", "prostafed-server", "--home", home, "--port", deployment.port)
         wait_for(lambda: "Ready" in deployment.said("link"), self.link, 180)
         self.sites = {name: self.start_site(name) for name in self.files}
@@ -88,11 +89,11 @@ class Operators:
 
     def kill(self, lots: random.Random) -> str:
         """Kill something at work; return what it was, "" where there was nothing of the kind."""
-        kind = lots.choice(["serverapp", "clientapp", "site"])
+        kind = lots.choice(["worker", "site"])
         name = lots.choice(sorted(self.sites))
         site = self.sites[name].pid
         victims = {"serverapp": descendants(self.link.pid, "flwr-serverapp"), "site": [site]}
-        victims["clientapp"] = descendants(site, "flwr-clientapp")
+        victims["worker"] = descendants(site, "prostafed.client.connect.worker")
         if not victims[kind] or self.sites[name].poll() is not None:
             return ""
         os.kill(victims[kind][0], signal.SIGKILL)

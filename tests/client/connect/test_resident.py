@@ -1,0 +1,272 @@
+"""The site's link, with a coordinator and a worker that are tables: what it refuses, what it repeats, when it ends."""
+
+import json
+import os
+import signal
+from collections.abc import Callable, Sequence
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from prostafed.client.connect import resident
+from prostafed.client.connect.fleet import Incoming, Outgoing, Run, read_announced
+from prostafed.client.connect.kept_worker import DiedError, MemoryLimitError
+from prostafed.client.connect.reach import RefusedError, RunOverError, TooLargeError, UnreachableError
+from prostafed.client.connect.resident import LOCK, run_link
+from prostafed.client.connect.status import read_status
+from prostafed.client.site.site_file import open_site
+from prostafed.common.errors import ConfigurationError, RoundError
+from prostafed.common.exchange.app_bundle import bundle_hash
+from prostafed.common.exchange.messages import Request
+from prostafed.common.shell.files import holding
+
+from .coordinator import ASKED, NODE, announce
+
+ANSWER = Outgoing(b"", b"", {"a": b"1"})
+HELLO = Request("hello", study_hash="abc")
+GOOD = Run(bundle_hash(), {"study": "{}", "run": "run-1"})
+
+
+def take_in(request: Request = ASKED) -> Incoming:
+    return read_announced(announce(request)[0].SerializeToString(), NODE)
+
+
+class FakeFleet:
+    """A coordinator that hands out `messages`, then asks the link to end; `fails` are raised by a call's name, one a
+    call, and None is no failure.
+    """
+
+    def __init__(self, messages: Sequence[Incoming], run: Run = GOOD, **fails: list[Exception | None]) -> None:
+        self.node_id, self._messages, self._run, self._fails = 0, list(messages), run, fails
+        self.pushed: list[str] = []
+        self.calls: list[str] = []
+
+    def _note(self, name: str) -> None:
+        self.calls.append(name)
+        if (waiting := self._fails.get(name)) and (error := waiting.pop(0)):
+            raise error
+
+    def activate(self) -> int:
+        self._note("activate")
+        self.node_id = NODE
+        return NODE
+
+    def heartbeat(self) -> None:
+        self._note("heartbeat")
+
+    def pull(self) -> Incoming | None:
+        self._note("pull")
+        if not self._messages:
+            os.kill(os.getpid(), signal.SIGTERM)
+            return None
+        return self._messages.pop(0)
+
+    def run_of(self, incoming: Incoming) -> Run:
+        self._note("run_of")
+        return self._run
+
+    def fetch(self, incoming: Incoming, largest: int) -> dict[str, bytes]:
+        self._note("fetch")
+        return {"a": b"1"}
+
+    def push(self, outgoing: Outgoing, incoming: Incoming, seconds: float) -> None:
+        self._note("push")
+        self.pushed.append(outgoing.refusal or "answer")
+
+    def deactivate(self) -> None:
+        self._note("deactivate")
+
+    def close(self) -> None:
+        self._note("close")
+
+
+class FakeWorker:
+    """A worker that answers, or raises what is next in `fails`."""
+
+    fails: list[Exception | None]
+    asked: int
+    ended: int
+
+    def __init__(self, *_: object) -> None:
+        FakeWorker.asked = FakeWorker.ended = 0
+
+    def keep(self) -> None:
+        pass
+
+    def ask(self, incoming: Incoming, contents: object, run: Run, watch: Callable[[], None]) -> Outgoing:
+        FakeWorker.asked += 1
+        watch()
+        if FakeWorker.fails and (error := FakeWorker.fails.pop(0)):
+            raise error
+        return ANSWER
+
+    def end(self) -> None:
+        FakeWorker.ended += 1
+
+
+@pytest.fixture
+def link(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Callable[..., list[str]]:
+    """Return what runs a link over messages to its end, and gives what was pushed."""
+    monkeypatch.setattr(resident, "KeptWorker", FakeWorker)
+    monkeypatch.setattr(resident, "FIRST_WAIT_S", 0.0)
+    monkeypatch.setattr(resident, "IDLE_S", 0.0)
+    FakeWorker.fails = []
+
+    def run(messages: Sequence[Incoming], limits: str = "", **fails: Any) -> list[str]:
+        (tmp_path / "cases").mkdir(exist_ok=True)
+        site_file = tmp_path / "site.toml"
+        server = '[server]\naddress = "fl:1"\nroot_certificates = "ca.crt"\nkey = "site.key"\n'
+        site_file.write_text(f'name = "north"\n{server}[worker]\nfree_disk_gb = 0\n{limits}\n')
+        site = open_site(site_file)
+        assert site.server is not None
+        fleet = FakeFleet(messages, **fails)
+        monkeypatch.setattr(resident, "Fleet", lambda *_: fleet)
+        try:
+            run_link(site_file, site, site.server, lambda: fleet.calls.append("ready"))
+        finally:
+            link_calls[:] = fleet.calls
+        return fleet.pushed
+
+    return run
+
+
+link_calls: list[str] = []
+
+
+def audit(folder: Path) -> list[dict[str, Any]]:
+    path = folder / "audit.jsonl"
+    return [json.loads(line) for line in path.read_text().splitlines()] if path.exists() else []
+
+
+def test_a_request_is_answered_and_the_link_ends_when_it_is_asked_to(link: Any, tmp_path: Path) -> None:
+    assert link([take_in(), take_in(HELLO)]) == ["answer", "answer"]
+    assert link_calls[:2] == ["activate", "ready"]
+    assert link_calls[-2:] == ["deactivate", "close"]
+    assert FakeWorker.ended == 1
+    status = read_status(tmp_path)
+    assert status is not None
+    assert (status.state, status.answered, status.refused, status.node_id) == ("stopped", 2, 0, NODE)
+
+
+def refused(link: Any, tmp_path: Path, code: str, *arguments: Any, **fails: Any) -> None:
+    """Check that a message is answered with `code`, that the audit says so, and that the worker was left alone."""
+    assert link([take_in()], *arguments, **fails) == [code]
+    assert FakeWorker.asked == 0
+    assert [(line["event"], line["code"], line["stage"]) for line in audit(tmp_path)] == [("refused", code, 2)]
+
+
+def test_another_bundle_is_refused(link: Any, tmp_path: Path) -> None:
+    refused(link, tmp_path, "WRONG_RELEASE", run=Run("f" * 64, {"study": "{}"}))
+
+
+def test_a_run_without_a_study_is_refused(link: Any, tmp_path: Path) -> None:
+    refused(link, tmp_path, "UNKNOWN_REQUEST", run=Run(bundle_hash(), {"study": 1}))
+
+
+def test_a_kind_that_nobody_knows_is_refused(link: Any, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(resident, "MESSAGE_TYPES", {"hello": "query.hello"})
+    refused(link, tmp_path, "UNKNOWN_REQUEST")
+
+
+def test_a_request_that_is_too_large_is_refused(link: Any, tmp_path: Path) -> None:
+    refused(link, tmp_path, "CONFIGURATION", fetch=[TooLargeError("large")])
+
+
+def test_a_disk_that_is_nearly_full_takes_no_round(link: Any, tmp_path: Path) -> None:
+    with pytest.raises(ConfigurationError):
+        link([take_in()], "free_disk_gb = 1")  # the key is there already
+    with pytest.MonkeyPatch.context() as patch:
+        usage = resident.shutil.disk_usage(tmp_path)
+        patch.setattr(resident.shutil, "disk_usage", lambda _: usage._replace(free=-1))
+        refused(link, tmp_path, "STORAGE")
+
+
+def test_outside_its_hours_a_site_says_hello_and_no_more(
+    link: Any, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(resident, "is_within", lambda hours, _: hours != "20:00-06:00")
+    assert link([take_in(HELLO), take_in()], 'hours = "20:00-06:00"') == ["answer", "RESTING"]
+    assert link([take_in()], 'hours = "06:00-20:00"') == ["answer"]
+
+
+def test_a_worker_that_dies_gets_the_message_once_more(link: Any) -> None:
+    FakeWorker.fails = [DiedError("died")]
+    assert link([take_in()]) == ["answer"]
+    FakeWorker.fails = [DiedError("died"), DiedError("died")]
+    assert link([take_in(), take_in()]) == ["CRASHED", "answer"]
+
+
+def test_a_worker_that_takes_too_much_memory_is_not_tried_again(link: Any) -> None:
+    FakeWorker.fails = [MemoryLimitError("much")]
+    assert link([take_in()]) == ["MEMORY"]
+    assert FakeWorker.asked == 1
+
+
+def test_an_absent_coordinator_is_waited_for_at_every_call(link: Any, tmp_path: Path) -> None:
+    away = [UnreachableError("It is away."), UnreachableError("It is away.")]
+    for call in ("activate", "pull", "run_of", "fetch", "push"):
+        assert link([take_in()], **{call: list(away)}) == ["answer"], call
+    assert link_calls.count("push") == 3
+    status = read_status(tmp_path)
+    assert status is not None
+    assert status.error == "", "it is there again"
+
+
+def test_an_answer_nobody_waits_for_is_dropped_and_work_goes_on(link: Any, caplog: pytest.LogCaptureFixture) -> None:
+    assert link([take_in(), take_in()], push=[RunOverError("The run is over."), None]) == ["answer"]
+    assert "is dropped: The run is over." in caplog.text
+
+
+def test_a_key_that_is_not_enrolled_is_an_argument_that_is_wrong(link: Any, tmp_path: Path) -> None:
+    with pytest.raises(ConfigurationError, match=r"refused the key .*site\.key.*enrol"):
+        link([], activate=[RefusedError("no")])
+    status = read_status(tmp_path)
+    assert status is not None
+    assert status.state == "refused"
+    assert "refused the key" in status.error
+    assert "ready" not in link_calls
+
+
+@pytest.mark.parametrize("call", ["pull", "fetch", "push"])
+def test_a_site_that_is_revoked_meanwhile_ends_with_a_sentence(call: str, link: Any) -> None:
+    with pytest.raises(RoundError, match="revoked this site"):
+        link([take_in()], **{call: [RefusedError("no")], "activate": [None, RefusedError("no")]})
+    assert FakeWorker.ended == 1
+
+
+def test_a_coordinator_that_forgot_its_sites_and_takes_this_one_again_is_worked_for(link: Any) -> None:
+    assert link([take_in()], pull=[RefusedError("no")]) == ["answer"]
+    assert link_calls.count("activate") == 2
+
+
+def test_a_heartbeat_that_is_refused_ends_the_work(link: Any, monkeypatch: pytest.MonkeyPatch) -> None:
+    def ask(self: FakeWorker, incoming: Incoming, contents: object, run: Run, watch: Callable[[], None]) -> Outgoing:
+        while True:  # a round that takes for ever
+            watch()
+
+    monkeypatch.setattr(FakeWorker, "ask", ask)
+    monkeypatch.setattr(resident, "HEARTBEAT_S", 0.0)
+    monkeypatch.setattr(resident, "STATUS_S", 0.01)
+    with pytest.raises(RoundError, match="revoked"):
+        link([take_in()], heartbeat=[None, RefusedError("no")], activate=[None, RefusedError("no")])
+
+
+def test_one_link_runs_for_a_site(link: Any, tmp_path: Path) -> None:
+    with holding(tmp_path / LOCK), pytest.raises(ConfigurationError, match=r"runs for .* already"):
+        link([])
+    assert link([take_in()]) == ["answer"], "the lock of one that has ended holds nobody up"
+
+
+def test_the_status_says_what_is_worked_on(link: Any, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    seen = []
+
+    def ask(*_: object) -> Outgoing:
+        seen.append(read_status(tmp_path))
+        return ANSWER
+
+    monkeypatch.setattr(FakeWorker, "ask", ask)
+    link([take_in()])
+    (status,) = seen
+    assert status is not None
+    assert (status.state, status.run, status.stage, status.round) == ("working", "run-1", 2, 3)
