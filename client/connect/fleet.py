@@ -61,8 +61,7 @@ from prostafed.client.connect.reach import (
     say_why,
 )
 from prostafed.common.errors import ConfigurationError, ProstafedError, RequestError
-from prostafed.common.exchange.kinds import REFUSED
-from prostafed.common.exchange.messages import REFUSALS
+from prostafed.common.exchange.kinds import REFUSALS, REFUSED
 from prostafed.common.shell.keys import read_private_key
 
 PULL_S, OBJECT_S = 40.0, 180.0  # the coordinator holds a pull for up to 20 s; an object has up to 5 MiB

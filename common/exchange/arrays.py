@@ -61,7 +61,7 @@ NOTHING = Layout({}, 0)
 
 def join_arrays(tensors: Tensors) -> tuple[dict[str, Declared], bytes]:
     """Return the declaration and the bytes of `tensors`, in the order of their names."""
-    declared, parts = {}, list[bytes]()
+    declared, parts = {}, list[bytes | memoryview]()
     for name in sorted(tensors):
         array = np.asarray(tensors[name], order="C")
         declared[name] = Declared(str(array.dtype), array.shape)

@@ -11,18 +11,8 @@ from flwr.app import Array, ArrayRecord, ConfigRecord, Error, Message, MetricRec
 
 from prostafed.common.errors import CheckpointError, RequestError
 from prostafed.common.exchange.arrays import MOST_ARRAYS, NOTHING, Declared, Layout, join_arrays, read_arrays
-from prostafed.common.exchange.kinds import MESSAGE_TYPES, REFUSED
-from prostafed.common.exchange.messages import (
-    MOST_ROUNDS,
-    MOST_STAGES,
-    REFUSALS,
-    SITE_NAME,
-    STUDY_HASH,
-    UNKNOWN_REFUSAL,
-    Refusal,
-    Reply,
-    Request,
-)
+from prostafed.common.exchange.kinds import MESSAGE_TYPES, REFUSALS, REFUSED, UNKNOWN_REFUSAL
+from prostafed.common.exchange.messages import MOST_ROUNDS, MOST_STAGES, SITE_NAME, STUDY_HASH, Refusal, Reply, Request
 from prostafed.common.exchange.released import COHORT, MOST_COUNTED, is_released
 from prostafed.common.imaging.folds import SPLITS
 from prostafed.common.study import RUN_NAME

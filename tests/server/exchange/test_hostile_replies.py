@@ -19,7 +19,8 @@ from hypothesis import strategies as st
 from prostafed.common.aggregation import NoParameters
 from prostafed.common.exchange.arrays import join_arrays
 from prostafed.common.exchange.compression import encode
-from prostafed.common.exchange.messages import REFUSALS, Reply, Request
+from prostafed.common.exchange.kinds import REFUSALS
+from prostafed.common.exchange.messages import Reply, Request
 from prostafed.common.exchange.wire import pack_reply, unpack_request
 from prostafed.common.study import Round
 from prostafed.common.tensors import Tensors
