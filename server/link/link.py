@@ -214,6 +214,7 @@ class Link:
     def revoke(self, name: str) -> None:
         """Let nobody act under this name any more."""
         self.superlink.unregister(name)
+        self.serving.loop.call_soon_threadsafe(self.door.tell_news)  # what it is held for ends now
         self.audit.add("revoked", site=name)
 
     def commands(self) -> dict[str, Callable[[Mapping[str, Any]], Mapping[str, Any]]]:
