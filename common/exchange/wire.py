@@ -11,7 +11,7 @@ from flwr.app import Array, ArrayRecord, ConfigRecord, Error, Message, MetricRec
 
 from prostafed.common.errors import CheckpointError, RequestError
 from prostafed.common.exchange.arrays import MOST_ARRAYS, NOTHING, Declared, Layout, join_arrays, read_arrays
-from prostafed.common.exchange.kinds import MESSAGE_TYPES, REFUSALS, REFUSED, UNKNOWN_REFUSAL
+from prostafed.common.exchange.kinds import MESSAGE_TYPES, NODE_LOST, REFUSALS, REFUSED, UNKNOWN_REFUSAL
 from prostafed.common.exchange.messages import MOST_ROUNDS, MOST_STAGES, SITE_NAME, STUDY_HASH, Refusal, Reply, Request
 from prostafed.common.exchange.released import COHORT, MOST_COUNTED, is_released
 from prostafed.common.imaging.folds import SPLITS
@@ -20,7 +20,7 @@ from prostafed.common.tensors import Tensors
 
 MALFORMED = "MALFORMED"
 LINGER_S = 300.0  # how long an answer that comes too late is still taken in; also more than clocks may differ
-NODE_LOST, SITE_CRASHED = 5, 8  # Flower's codes where a SuperNode has gone, and where its ClientApp has died
+SITE_CRASHED = 8  # Flower's code where a ClientApp has died
 FLOWER_ERROR = "FLOWER_ERROR"  # another of its codes
 _FLOWER_ERRORS = {3: "NODE_UNAVAILABLE", NODE_LOST: "NODE_LOST", SITE_CRASHED: "SITE_CRASHED"}
 _PLAIN = "bytes"  # how the bytes of an array are kept: as they are
