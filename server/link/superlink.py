@@ -5,6 +5,7 @@ Nothing of the SuperLink listens by itself: `door.py` and `control.py` decide wh
 long as the process: sites are registered again from the home's public keys, and a run goes on from its checkpoint.
 """
 
+import logging
 from base64 import b64decode
 from collections.abc import Callable, Iterable, Mapping, MutableMapping
 from dataclasses import dataclass
@@ -49,6 +50,7 @@ from prostafed.common.exchange.wire import NODE_LOST
 # is counted is small.
 TIMES, BESIDE = 2.5, 16 * 1024 * 1024
 HEARTBEAT_S = 30.0  # of a site, and of a run's process
+logger = logging.getLogger("prostafed.server")
 Asgi = Callable[[MutableMapping[str, Any], Callable[..., Any], Callable[..., Any]], Any]
 
 
@@ -137,6 +139,15 @@ class SuperLink:
         nodes = [each for each in self._state.get_node_info() if each.status != "unregistered"]
         found = [NodeState(each.name, each.node_id, each.status == "online", each.last_activated_at) for each in nodes]
         return sorted(found, key=lambda node: node.name)
+
+    def answers(self) -> bool:
+        """Return whether the database does."""
+        try:
+            self._state.get_run_status({0})
+        except Exception as error:  # its driver's, whatever that is
+            logger.warning("The database does not answer: %s", error)
+            return False
+        return True
 
     def release_node(self, node_id: int) -> None:
         """Count a node as gone, so that the same site, started again, is let in at once."""
