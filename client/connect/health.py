@@ -69,7 +69,7 @@ def _say_ended(status: Status | None, start: str, logs: str) -> tuple[str, str]:
     text = (
         f"The link stopped without leaving after {say_moment(status.written)}: it was killed, or the machine went off."
     )
-    return text, f"{start}. Nothing is lost. {logs}"
+    return text, f"Nothing is lost. {logs} {start}"
 
 
 def check_connected(status: Status, now: datetime) -> Condition:
@@ -79,8 +79,8 @@ def check_connected(status: Status, now: datetime) -> Condition:
         return Condition("connected", False, f"Connecting to {status.coordinator}.", "Wait a moment.")
     last = f"last contact {say_time(late_s)} ago" if status.last_contact else "never yet since it was started"
     if status.state == "connecting" or late_s > LATE_S:
-        fix = reason or "Ask IT whether the network is up, and the coordinator whether its link runs."
-        return Condition("connected", False, f"Not connected to {status.coordinator}: {last}.", fix)
+        fix = f"{reason} If it stays so, ask the coordinator whether its link runs, and IT whether the network is up."
+        return Condition("connected", False, f"Not connected to {status.coordinator}: {last}.", fix.strip())
     return Condition("connected", True, f"Connected to {status.coordinator}, {last}. {_say_work(status)}")
 
 
@@ -144,4 +144,4 @@ def _say_work(status: Status | None) -> str:
         return "It rests until its hours."
     if status.state == "working":
         return f"It works on {status.run or 'a question'}, stage {status.stage}, round {status.round}."
-    return f"It waits for work; {status.answered} answered since it was started, {status.refused} refused."
+    return f"It waits for work. Since its start it answered {status.answered} questions and refused {status.refused}."

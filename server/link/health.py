@@ -15,11 +15,9 @@ from prostafed.common.errors import CheckpointError, ConfigurationError, DataErr
 from prostafed.common.exchange.app_bundle import NAME, bundle_hash
 from prostafed.common.shell.chained_file import read_end
 from prostafed.common.shell.command import say_command
-from prostafed.common.shell.files import is_held
 from prostafed.common.shell.health import Condition, Health
-from prostafed.server.link.control import FILE, ask_link
 from prostafed.server.link.following import read_rounds, say_round
-from prostafed.server.link.link import AUDIT, LEAST_FREE_GB, LOCK, LOG
+from prostafed.server.link.home import AUDIT, FILE, LEAST_FREE_GB, LOG, ask_link, is_running
 from prostafed.server.link.pki import RENEW_BEFORE, Pki, describe_certificates
 from prostafed.server.link.submission import find_run
 from prostafed.server.records.lines import RoundLine, StudyRecord, WaitingLine
@@ -39,7 +37,7 @@ def describe_coordinator(home: Path) -> Health:
     now = datetime.now(UTC)
     if not (home / "pki").is_dir():
         raise ConfigurationError(f"{home} is no coordinator's home. Name it with --home, or make it: init.")
-    running, told, problem = is_held(home / LOCK), dict[str, Any](), ""
+    running, told, problem = is_running(home), dict[str, Any](), ""
     if running:
         try:
             told = {**ask_link(home, "status"), "address": _read_address(home)}
@@ -52,20 +50,19 @@ def describe_coordinator(home: Path) -> Health:
     conditions += [check_door(home, now), check_disk(home)]
     sites = told.get("sites", ())
     online = sum(bool(site["online"]) for site in sites)
-    going_on = ", ".join(waiting) or "no run"
-    summary = f"{online} of {len(sites)} sites are connected; {going_on} goes on."
+    going_on = f"Going on: {', '.join(waiting)}." if waiting else "No run goes on."
+    summary = f"{online} of {len(sites)} sites are connected. {going_on}"
     return Health(running, tuple(conditions), summary, {"home": str(home), "link": told})
 
 
 def check_link(home: Path, running: bool, told: Mapping[str, Any], problem: str) -> Condition:
     """Is there a link, does it answer, and is it of the release that is installed?"""
     log, start = home / LOG, f"Start it: {say_command('prostafed-server', 'start', '--home', home)}"
+    if not running and (home / FILE).exists():
+        text = "The link stopped without leaving: it was killed, or the machine went off."
+        return Condition("link", False, text, f"Its runs go on when it is started again. {log} may say more. {start}")
     if not running:
-        killed = (home / FILE).exists()
-        text = (
-            "The link stopped without leaving: it was killed, or the machine went off." if killed else "No link runs."
-        )
-        return Condition("link", False, text, f"{start}. It goes on with its runs. {log} may say more.")
+        return Condition("link", False, "No link runs.", start)
     if problem:
         return Condition("link", False, "A link runs and does not answer.", f"Wait a moment: it may start. Else {log}.")
     if told["bundle"] != bundle_hash():

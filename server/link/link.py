@@ -21,12 +21,13 @@ from typing import Any
 from prostafed.common.errors import ConfigurationError, JoinError, ProstafedError, RoundError
 from prostafed.common.exchange.app_bundle import bundle_hash
 from prostafed.common.shell.chained_file import ChainedFile
-from prostafed.common.shell.files import holding, is_held, make_folder, scratch_folder, write_json
+from prostafed.common.shell.files import holding, make_folder, scratch_folder, write_json
 from prostafed.common.shell.keys import read_public_key, write_once
 from prostafed.common.shell.logs import logging_to
 from prostafed.common.shell.processes import LOOPBACK, children, interrupted_by_sigterm
-from prostafed.server.link.control import FILE, Control, ask_link
+from prostafed.server.link.control import Control
 from prostafed.server.link.door import Answer, Door, RefusedError
+from prostafed.server.link.home import AUDIT, FILE, LEAST_FREE_GB, LOCK, LOG, ask_link, is_running
 from prostafed.server.link.invitations import redeem
 from prostafed.server.link.pki import Pki, create_pki, describe_certificates, load_tls, reload_tls, renew_if_due
 from prostafed.server.link.runs import Order, Runs
@@ -35,9 +36,7 @@ from prostafed.server.link.superlink import SuperLink
 
 logger = logging.getLogger("prostafed.server")
 SITE_NAME = re.compile(r"[a-z0-9][a-z0-9-]{0,40}")
-AUDIT, LOCK = "door.jsonl", "link.lock"
-LOG, DATABASE = Path("logs") / "link.log", "link.db"
-LEAST_FREE_GB = 0.5  # of disk; below, rounds are lost
+DATABASE = "link.db"
 _QUIET_S, _MOST_A_MINUTE = 60.0, 200  # what the door's audit holds of a flood
 _LOOK_EVERY_S, _RENEW_EVERY_S = 0.2, 3600.0
 _FIT_S = 5.0  # so long what a monitor was told is told again
@@ -299,8 +298,3 @@ def revoke_site(home: Path, name: str) -> None:
 def set_aside(key: Path) -> None:
     """Keep a public key that is enrolled no more."""
     key.rename(make_folder(key.parent / "revoked") / f"{key.stem}-{datetime.now(UTC):%Y%m%dT%H%M%S.%f}Z.pub")
-
-
-def is_running(home: Path) -> bool:
-    """Return whether a link runs on this home."""
-    return is_held(home / LOCK)
