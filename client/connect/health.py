@@ -39,7 +39,7 @@ def describe_site(site_file: Path) -> Health:
     conditions += check_cases(site, studies.approved)
     conditions += [check_disk(site, folder), check_hours(site)]
     told = asdict(status) if status else {}
-    summary = f"{site.name} works for {status.coordinator if status else 'nobody'}. {_say_work(status)}"
+    summary = f"{site.name} works for {status.coordinator if status else 'nobody'}."
     return Health(running, tuple(conditions), summary, {"site": site.name, "status": told})
 
 

@@ -96,7 +96,7 @@ def test_a_site_that_could_train_now_is_ready(hospital: Hospital) -> None:
     assert told.exit_code == 0, told.say()
     names = "running connected release certificate device approved cases disk hours"
     assert " ".join(each.name for each in told.conditions) == names
-    assert told.say().startswith("Ready: north works for fl.example.org:8000. It waits for work.")
+    assert told.say().startswith("Ready: north works for fl.example.org:8000.\n")
     assert told.as_json()["status"]["worker"]["device"] == "NVIDIA H100"
 
 

@@ -270,3 +270,15 @@ def test_the_status_says_what_is_worked_on(link: Any, tmp_path: Path, monkeypatc
     (status,) = seen
     assert status is not None
     assert (status.state, status.run, status.stage, status.round) == ("working", "run-1", 2, 3)
+
+
+def test_a_run_of_another_release_is_said_until_one_of_this_comes(link: Any, tmp_path: Path) -> None:
+    def is_other() -> bool:
+        status = read_status(tmp_path)
+        assert status is not None
+        return status.other_release
+
+    link([take_in()], run=Run("f" * 64, {"study": "{}"}))
+    assert is_other()
+    link([take_in()])
+    assert not is_other()

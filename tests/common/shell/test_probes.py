@@ -167,3 +167,12 @@ def test_a_place_that_is_taken_is_said(kind: str, option: str, patient: Patient)
 def test_without_a_place_no_port_is_opened_and_nobody_looks(patient: Patient) -> None:
     with serving_health(patient.look):
         assert patient.asked == 0
+
+
+def test_two_programs_share_no_port(patient: Patient, serve: Callable[[str], int]) -> None:
+    port = serve("grpc")
+    with (
+        pytest.raises(ConfigurationError, match="for --health-grpc"),
+        serving_health(patient.look, grpc=str(port)),
+    ):
+        pass
