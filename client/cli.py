@@ -18,7 +18,8 @@ def site() -> None:
 COMMANDS: tuple[tuple[str, tuple[Callable[..., None], ...]], ...] = (
     ("Set up", (taking_part.init, joining.join, taking_part.key, taking_part.check)),
     ("Data", (archive.pull, data.index, data.qc, data.find)),
-    ("Take part", (taking_part.start, approval.requests, approval.approve, approval.withdraw, approval.audit)),
+    ("Take part", (taking_part.start, taking_part.status)),
+    ("Approve", (approval.requests, approval.approve, approval.withdraw, approval.audit)),
     ("Use a model", (predict.predict, predict.export)),
 )
 for panel, commands in COMMANDS:

@@ -9,7 +9,8 @@ import typer
 from prostafed.common.errors import ConfigurationError, ProstafedError
 from prostafed.common.shell.command import NOT_EVERYBODY, TYPER, print_json, print_result, run_command
 from prostafed.common.shell.options import Initial, Json, MinConfidence, StudyFile
-from prostafed.common.shell.progress import Said, listening, mean_loss, say_loss
+from prostafed.common.shell.probes import HealthGrpc, HealthHttp, serving_health
+from prostafed.common.shell.progress import Said, listening
 from prostafed.common.study import RUN_NAME, Study, read_study
 
 if TYPE_CHECKING:
@@ -142,6 +143,8 @@ def start(
         bool,
         typer.Option("--behind-proxy", help="Speak plain HTTP, on loopback only, to your own proxy that ends TLS."),
     ] = False,
+    health: HealthHttp = "",
+    health_grpc: HealthGrpc = "",
     as_json: Json = False,
 ) -> None:
     """Run the link that the sites connect to, until Ctrl-C.
@@ -149,6 +152,7 @@ def start(
     The port serves enrolled sites and nobody else. Runs are started and stopped by commands on this machine only. A
     link that was killed goes on with its runs when it is started again.
     """
+    from prostafed.server.link.health import describe_coordinator
     from prostafed.server.link.link import Listening, start_link
 
     def on_ready(address: str) -> None:
@@ -156,7 +160,18 @@ def start(
             print_json({"address": address, "ca_certificate": str(home / "pki" / "ca.crt")})
         typer.echo(f"Ready at {address}. Ctrl-C ends it.", err=True)
 
-    start_link(home, Listening(host or "", port, behind_proxy), on_ready)
+    with serving_health(lambda: describe_coordinator(home), health, health_grpc):
+        start_link(home, Listening(host or "", port, behind_proxy), on_ready)
+
+
+@app.command()
+def status(home: Home = DEFAULT_HOME, as_json: Json = False) -> None:
+    """Say who is connected, what goes on, and what to mend. Exit 0: all well; 1: something to mend; 3: no link."""
+    from prostafed.server.link.health import describe_coordinator
+
+    health = describe_coordinator(home)
+    print_result(health.as_json(), health.say(), as_json)
+    raise typer.Exit(health.exit_code)
 
 
 @app.command()
@@ -292,13 +307,9 @@ def _run(home: Path, submission: "Submission", as_json: bool) -> None:
 
 
 def _show_round(row: "RoundLine") -> None:
-    losses = ", ".join(f"{site} {say_loss(mean_loss([metrics]))}" for site, metrics in row.metrics.items())
-    missing = ", ".join(f"{entry['site']} {entry['code']}" for entry in row.rejections)
-    said = [f"{row.kind} round {row.round}", f"loss {losses or 'none'}", f"{row.seconds:.1f} s"]
-    said += [f"without {missing}"] if missing else []
-    said += [] if row.aggregated else ["NOT AGGREGATED"]
-    said += [f"DIVERGED at {', '.join(row.diverged)}"] if row.diverged else []
-    typer.echo(" · ".join(said), err=True)
+    from prostafed.server.link.following import say_round
+
+    typer.echo(say_round(row), err=True)
 
 
 def main() -> None:

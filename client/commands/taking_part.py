@@ -1,4 +1,4 @@
-"""init, key, check and start: from an empty folder to a site that works."""
+"""init, key, check, start and status: from an empty folder to a site that works."""
 
 import logging
 from datetime import UTC, datetime
@@ -11,6 +11,7 @@ from prostafed.client.commands.options import DEFAULT_SITE, SiteFile, StudyFile,
 from prostafed.common.errors import ConfigurationError
 from prostafed.common.shell.command import print_json, print_result
 from prostafed.common.shell.options import Json
+from prostafed.common.shell.probes import HealthGrpc, HealthHttp, serving_health
 
 
 def init(
@@ -64,9 +65,13 @@ def check(site_file: SiteFile = DEFAULT_SITE, study_file: StudyFile = None, as_j
 
 
 def start(
-    site_file: Annotated[Path, typer.Argument(metavar="SITE.toml", help="The site file.")], as_json: Json = False
+    site_file: Annotated[Path, typer.Argument(metavar="SITE.toml", help="The site file.")],
+    health: HealthHttp = "",
+    health_grpc: HealthGrpc = "",
+    as_json: Json = False,
 ) -> None:
-    """Connect to the coordinator and work until Ctrl-C."""
+    """Connect to the coordinator and work until Ctrl-C. No port is opened, unless monitors are to ask here."""
+    from prostafed.client.connect.health import describe_site
     from prostafed.client.connect.resident import run_link
     from prostafed.client.site.site_file import open_site
 
@@ -84,4 +89,17 @@ def start(
     to_terminal = logging.StreamHandler()
     to_terminal.setLevel(logging.WARNING)
     logging.getLogger("prostafed").addHandler(to_terminal)
-    run_link(site_file, site, server, on_ready)
+    with serving_health(lambda: describe_site(site_file), health, health_grpc):
+        run_link(site_file, site, server, on_ready)
+
+
+def status(
+    site_file: Annotated[Path, typer.Argument(metavar="SITE.toml", help="The site file.")] = DEFAULT_SITE,
+    as_json: Json = False,
+) -> None:
+    """Say whether the site is connected and could train now, and what to do. Exit 0: ready; 1: not; 3: not running."""
+    from prostafed.client.connect.health import describe_site
+
+    health = describe_site(site_file)
+    print_result(health.as_json(), health.say(), as_json)
+    raise typer.Exit(health.exit_code)

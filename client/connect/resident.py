@@ -18,7 +18,7 @@ from typing import TypeVar
 from prostafed.client.connect.fleet import Fleet, Incoming, Outgoing, refuse_message
 from prostafed.client.connect.kept_worker import DiedError, KeptWorker, MemoryLimitError
 from prostafed.client.connect.reach import RefusedError, RunOverError, TooLargeError, UnreachableError
-from prostafed.client.connect.status import Status, StatusFile, now
+from prostafed.client.connect.status import LINK_LOCK, WRITTEN_EVERY_S, Status, StatusFile, now
 from prostafed.client.gate.audit import record
 from prostafed.client.site.hours import is_within
 from prostafed.client.site.site_file import Server, Site
@@ -36,8 +36,7 @@ from prostafed.common.shell.files import holding, make_folder
 from prostafed.common.shell.logs import logging_to
 from prostafed.common.shell.processes import interrupted_by_sigterm
 
-LOCK = ".link.lock"
-HEARTBEAT_S, STATUS_S = 20.0, 10.0
+HEARTBEAT_S, STATUS_S = 20.0, WRITTEN_EVERY_S
 FIRST_WAIT_S, LAST_WAIT_S = 1.0, 10.0  # between tries to reach the coordinator
 IDLE_S, LAST_IDLE_S = 0.5, 2.0  # between pulls of a coordinator that answers at once and has nothing
 
@@ -54,7 +53,7 @@ def run_link(site_file: Path, site: Site, server: Server, on_ready: Callable[[],
     folder = site_file.resolve().parent
     fleet = Fleet(server.address, server.root_certificates, server.key)
     log = make_folder(folder / "logs") / "link.log"
-    with holding(folder / LOCK) as ours, suppress(KeyboardInterrupt), interrupted_by_sigterm(), logging_to(log):
+    with holding(folder / LINK_LOCK) as ours, suppress(KeyboardInterrupt), interrupted_by_sigterm(), logging_to(log):
         if not ours:
             raise ConfigurationError(f"prostafed-site start runs for {site_file} already. End that one first.")
         status = StatusFile(
@@ -165,7 +164,9 @@ class _Link:
             if code := self._forbid(incoming):
                 return refuse_message(incoming, code)
             run = self._insist(lambda: self._fleet.run_of(incoming))
-            if run.bundle != bundle_hash():
+            ours = self._status.status.bundle  # of the release that runs, whatever is installed meanwhile
+            self._status.change(other_release=run.bundle != ours)
+            if run.bundle != ours:
                 return refuse_message(incoming, "WRONG_RELEASE")
             if not isinstance(run.config.get("study"), str):
                 raise RequestError("A run names no study.")
@@ -229,7 +230,7 @@ class _Link:
     def _beat(self) -> None:
         """Write the status every STATUS_S and tell the coordinator every HEARTBEAT_S, or sooner where it was away."""
         due = time.monotonic() + HEARTBEAT_S
-        while not self._over.wait(min(STATUS_S, 5.0)):
+        while not self._over.wait(STATUS_S):
             self._status.write()
             if self._fleet.node_id and time.monotonic() >= due and not self._unknown.is_set():
                 with suppress(UnreachableError):

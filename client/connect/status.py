@@ -12,6 +12,9 @@ from prostafed.common.errors import StorageError
 from prostafed.common.shell.files import write_json
 
 FILE = "status.json"
+LINK_LOCK, WORKER_LOCK = ".link.lock", ".worker.lock"  # beside it: each is held as long as its process lives
+WRITTEN_EVERY_S = 5.0
+UNUSABLE = "which cannot be used"  # what follows a device's name where the worker cannot compute on it
 State = Literal["connecting", "connected", "working", "resting", "refused", "stopped"]
 WorkerState = Literal["absent", "starting", "ready", "working"]
 
@@ -37,6 +40,7 @@ class Status:
     node_id: int = 0
     release: str = ""
     bundle: str = ""
+    other_release: bool = False  # whether the last run was of another release than this one, and refused
     last_contact: str = ""
     error: str = ""
     run: str = ""

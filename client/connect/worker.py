@@ -12,25 +12,34 @@ import sys
 from contextlib import suppress
 from multiprocessing.connection import Connection
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 from prostafed.client.connect.fleet import Outgoing, inflate, pack, refuse_message
 from prostafed.client.connect.frames import Ask, Part, Ready
+from prostafed.client.connect.status import UNUSABLE, WORKER_LOCK
 from prostafed.common.errors import RequestError
 from prostafed.common.shell.files import holding
 from prostafed.common.shell.leaving import Interrupted, leave_on_sigterm
 
-LOCK = ".worker.lock"
+LOOK_S = 60.0  # with nothing to do, so often it is seen whether the GPU is there still
+
+if TYPE_CHECKING:
+    import torch
 
 logger = logging.getLogger("prostafed.site")
 
 
 def serve(site_file: Path, link: Connection) -> None:
-    """Answer what comes through `link` until it closes."""
+    """Answer what comes through `link` until it closes; ends where the GPU is lost, so that a new process is made."""
     device = _load(site_file)
-    logger.info("Ready, on %s.", device)
-    link.send(Ready(device))
+    seen = name_device(device)
+    logger.info("Ready, on %s.", seen)
+    link.send(Ready(seen))
     contents: dict[str, bytes] = {}
     while True:
+        while not link.poll(LOOK_S):
+            if name_device(device) != seen:
+                raise SystemExit("The GPU is not what it was. A new process may see it again.")
         said = link.recv()
         if isinstance(said, Part):
             contents[said.name] = said.content
@@ -45,23 +54,28 @@ def serve(site_file: Path, link: Connection) -> None:
         _free()
 
 
-def _load(site_file: Path) -> str:
-    """Import all that a round needs, take a step with it, and return the name of the device."""
+def _load(site_file: Path) -> "torch.device":
+    """Import all that a round needs, and return the device that the site file grants."""
     import monai.networks.nets  # noqa: F401 - loaded now, not with the first request
-    import torch
 
     from prostafed.client import app  # noqa: F401
     from prostafed.client.rounds.workplace import choose_device
     from prostafed.client.site.site_file import read_site_file
 
-    device = choose_device(read_site_file(site_file))
+    return choose_device(read_site_file(site_file))
+
+
+def name_device(device: "torch.device") -> str:
+    """Take a step of training on a device, and return the name of the GPU, or cpu; UNUSABLE follows where it fails."""
+    import torch
+
     try:
         network = torch.nn.Linear(1, 1, device=device)
         network(torch.zeros(1, 1, device=device)).sum().backward()
         torch.optim.AdamW(network.parameters()).step()  # the first of a process takes seconds
         return str(torch.cuda.get_device_name(device)) if device.type == "cuda" else "cpu"
     except (RuntimeError, AssertionError):
-        return f"{device}, which cannot be used"
+        return f"{device}, {UNUSABLE}"
 
 
 def _answer(site_file: Path, ask: Ask, contents: dict[str, bytes]) -> Outgoing:
@@ -91,7 +105,7 @@ def main() -> None:
     logging.basicConfig(level=logging.INFO, format="%(asctime)s %(levelname)s %(name)s %(message)s")
     leave_on_sigterm()
     gone = suppress(Interrupted, EOFError, BrokenPipeError, ConnectionResetError)
-    with gone, holding(site_file.parent / LOCK, wait=True):  # one that lost its link may still be leaving
+    with gone, holding(site_file.parent / WORKER_LOCK, wait=True):  # one that lost its link may still be leaving
         serve(site_file, link)
     signal.signal(signal.SIGTERM, signal.SIG_IGN)  # it is leaving
 

@@ -4,18 +4,14 @@ import http.client
 import socket
 import ssl
 from collections.abc import Iterator
-from datetime import timedelta
 from urllib.parse import urlsplit
 from urllib.request import getproxies, proxy_bypass
 
-from cryptography import x509
-
-from prostafed.client.connect.certificates import explain_refusal
+from prostafed.client.connect.certificates import check_authority, explain_refusal
 from prostafed.client.preflight.records import Remark, Situation
 from prostafed.client.site.site_file import Server
 
 TIMEOUT_S = 10.0
-RENEW_BEFORE = timedelta(days=30)
 
 
 def check_certificate(situation: Situation) -> Iterator[Remark]:
@@ -23,23 +19,8 @@ def check_certificate(situation: Situation) -> Iterator[Remark]:
     server = situation.site.server
     if server is None:  # said by check_coordinator
         return
-    try:
-        certificate = x509.load_pem_x509_certificate(server.root_certificates.read_bytes())
-    except (OSError, ValueError):
-        yield Remark(
-            f"{server.root_certificates.name} is not a certificate that can be read.",
-            "Ask the coordinator for its file ca.crt and put it there.",
-        )
-        return
-    start, end = certificate.not_valid_before_utc, certificate.not_valid_after_utc
-    if situation.now < start:
-        yield Remark(f"The certificate is valid from {start:%Y-%m-%d} on.", "Check the clock of this machine.")
-    elif situation.now > end:
-        yield Remark(f"The certificate expired on {end:%Y-%m-%d}.", "Ask the coordinator for its new ca.crt.")
-    elif end - situation.now < RENEW_BEFORE:
-        yield Remark(f"The certificate expires on {end:%Y-%m-%d}.", "Ask the coordinator for its new ca.crt soon.")
-    else:
-        yield Remark(f"The coordinator's certificate authority is valid until {end:%Y-%m-%d}.")
+    found = check_authority(server.root_certificates, situation.now)
+    yield Remark(found.text, found.fix)
 
 
 def check_coordinator(situation: Situation) -> Iterator[Remark]:

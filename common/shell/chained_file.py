@@ -5,7 +5,7 @@ out or altered shows.
 import hashlib
 import json
 import os
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -58,14 +58,43 @@ def read_chained(path: Path) -> list[dict[str, Any]]:
     from the one before it.
     """
     lines, _ = _read_lines(path)
-    records, previous = [_parse(line, path) for line in lines], ""
-    for number, (line, record) in enumerate(zip(lines, records, strict=True), start=1):
+    records = [_parse(line, path) for line in lines]
+    _check_chain(path, lines, records, (1, ""))
+    return records
+
+
+def read_end(path: Path, most_bytes: int) -> list[dict[str, Any]]:
+    """Return the last whole lines of a chained file, as many as `most_bytes` hold; an absent file has none. Raises
+    CheckpointError where one does not follow from the one before it.
+    """
+    if not path.exists():
+        return []
+    with path.open("rb") as file:
+        skipped = max(0, file.seek(0, os.SEEK_END) - most_bytes)
+        file.seek(skipped)
+        whole, end, _ = file.read(most_bytes).rpartition(b"\n")
+    lines = _decode(whole.partition(b"\n")[2] if skipped else whole, path).split("\n") if end else []
+    lines = [line for line in lines if line]
+    records = [_parse(line, path) for line in lines]
+    first = int(records[0].get("number", 0)) if skipped and records else 1
+    previous = str(records[0].get("previous")) if skipped and records else ""
+    _check_chain(path, lines, records, (first, previous))
+    return records
+
+
+def _check_chain(
+    path: Path, lines: Sequence[str], records: Sequence[Mapping[str, Any]], begin: tuple[int, str]
+) -> None:
+    """Raise CheckpointError unless each line follows from the one before it; the first has number and digest of
+    `begin`.
+    """
+    first, previous = begin
+    for number, (line, record) in enumerate(zip(lines, records, strict=True), start=first):
         if (record.get("number"), record.get("previous")) != (number, previous):
             raise CheckpointError(
                 f"{path}: line {number} does not follow from the line before it. Restore the file from a copy."
             )
         previous = _digest(line)
-    return records
 
 
 def _append(path: Path, record: Mapping[str, Any], number: int, previous: str) -> str:

@@ -18,7 +18,9 @@ from prostafed.common.errors import ProstafedError
 
 TYPER: dict[str, Any] = {"add_completion": False, "pretty_exceptions_enable": False}
 
+# Exit codes of single commands; what every command ends with is said at `run_command`.
 NOT_EVERYBODY = 3  # a run came to its end, but not with everybody
+NOT_READY, NOT_RUNNING = 1, 3  # `status`: something is to be mended; the program does not run
 _TYPER_INTERRUPTED = 130  # what typer makes of Ctrl-C
 
 

@@ -10,6 +10,7 @@ import json
 import os
 import shutil
 import tempfile
+import time
 from collections.abc import Iterator
 from contextlib import contextmanager, suppress
 from pathlib import Path
@@ -178,12 +179,31 @@ def holding(lock: Path, wait: bool = False) -> Iterator[bool]:
     with writing(lock):
         file = lock.open("w")
     with file:
-        try:
+        yield _take(file, wait)
+
+
+def _take(file: TextIO, wait: bool) -> bool:
+    """Take the lock of a file, and return whether it is ours. One that is held is tried once more after a moment: who
+    asks `is_held` is in the way for an instant.
+    """
+    for pause_s in (0.05, 0.0):
+        with suppress(OSError):
             fcntl.flock(file, fcntl.LOCK_EX | (0 if wait else fcntl.LOCK_NB))
-        except OSError:
-            yield False
-        else:
-            yield True
+            return True
+        time.sleep(pause_s)
+    return False
+
+
+def is_held(lock: Path) -> bool:
+    """Return whether a process holds `lock`; nothing is written, and whoever wants it is not in the way."""
+    try:
+        with lock.open("rb") as file:
+            fcntl.flock(file, fcntl.LOCK_SH | fcntl.LOCK_NB)
+    except BlockingIOError:
+        return True
+    except OSError:
+        return False
+    return False
 
 
 def make_folder(path: Path) -> Path:

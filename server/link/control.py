@@ -8,18 +8,13 @@ import asyncio
 import json
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
-from pathlib import Path
 from typing import Any
 
-import httpx
-
-from prostafed.common.errors import ConfigurationError, ProstafedError
+from prostafed.common.errors import ProstafedError
 from prostafed.server.link.door import Receive, Scope, Send
 from prostafed.server.link.superlink import Asgi
 
 RUNTIME = "/v1/runtime/"
-FILE = "link.json"  # in the home: where the link that runs on it answers
-_ANSWER_S = 60.0
 _NEWS = ("push-messages", "push-object")  # of the Runtime API: after these a site may have work
 
 Command = Callable[[Mapping[str, Any]], Mapping[str, Any]]
@@ -59,19 +54,3 @@ class Control:
             return self.commands[name](json.loads(body or b"{}")), 200
         except ProstafedError as error:
             return {"error": str(error), "kind": type(error).__name__}, 400
-
-
-def ask_link(home: Path, command: str, **values: object) -> dict[str, Any]:
-    """Return what the link that runs on `home` answers to a command; raises ConfigurationError where none runs, or it
-    refuses.
-    """
-    try:
-        socket = json.loads((home.resolve() / FILE).read_text(encoding="utf-8"))["control"]
-        with httpx.Client(transport=httpx.HTTPTransport(uds=socket), trust_env=False, timeout=_ANSWER_S) as client:
-            answer = client.post(f"http://link/{command}", content=json.dumps(values).encode())
-    except (OSError, httpx.TransportError, ValueError, KeyError) as error:
-        raise ConfigurationError(f"No link runs on {home}. Start it: prostafed-server start.") from error
-    found: dict[str, Any] = answer.json()
-    if answer.status_code != 200:
-        raise ConfigurationError(str(found.get("error", "The link refused and gave no reason.")))
-    return found

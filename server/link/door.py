@@ -78,6 +78,7 @@ class Door:
     join: Callable[[bytes, str], Answer]
     health: Callable[[], Answer]
     note: Note
+    seen: dict[str, str] = field(default_factory=dict)  # by site: when it asked last
     _handed: dict[int, _Handed] = field(default_factory=dict)  # by node
     _news: asyncio.Event = field(default_factory=asyncio.Event)
     _busy: Counter[str] = field(default_factory=Counter)
@@ -115,7 +116,7 @@ class Door:
     async def _serve(self, scope: Scope, receive: Receive, path: str, client: str) -> Answer:
         method = scope["method"]
         if (method, path) == ("GET", HEALTH):
-            return self.health()
+            return await asyncio.to_thread(self.health)
         if (method, path) == ("POST", JOIN_PATH):
             body = await _read_body(scope, receive, MOST_BYTES)
             return await asyncio.to_thread(self.join, body, client)
@@ -126,6 +127,7 @@ class Door:
         if self._busy[member.name] >= AT_ONCE:
             raise RefusedError(429, "")
         self._busy[member.name] += 1
+        self.seen[member.name] = datetime.now(UTC).isoformat(timespec="seconds")
         try:
             body = await _read_body(scope, receive, LARGEST[question])
             return await self._ask_link(member, question, scope, body, receive)

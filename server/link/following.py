@@ -6,6 +6,7 @@ from pathlib import Path
 
 from prostafed.common.errors import RoundError
 from prostafed.common.shell.processes import Child, require_alive
+from prostafed.common.shell.progress import mean_loss, say_loss
 from prostafed.server.records.lines import RoundLine
 from prostafed.server.records.read import read_state
 
@@ -49,3 +50,14 @@ def read_rounds(out: Path) -> list[str]:
     """Return the lines of out/rounds.jsonl; the file is replaced whole at each round, and none of its lines is half."""
     path = out / "rounds.jsonl"
     return path.read_text(encoding="utf-8").splitlines() if path.exists() else []
+
+
+def say_round(row: RoundLine) -> str:
+    """Return a round in one line."""
+    losses = ", ".join(f"{site} {say_loss(mean_loss([metrics]))}" for site, metrics in row.metrics.items())
+    missing = ", ".join(f"{entry['site']} {entry['code']}" for entry in row.rejections)
+    said = [f"{row.kind} round {row.round}", f"loss {losses or 'none'}", f"{row.seconds:.1f} s"]
+    said += [f"without {missing}"] if missing else []
+    said += [] if row.aggregated else ["NOT AGGREGATED"]
+    said += [f"DIVERGED at {', '.join(row.diverged)}"] if row.diverged else []
+    return " · ".join(said)

@@ -6,6 +6,7 @@ runs, link.json (where it answers).
 
 import logging
 import re
+import shutil
 import socket
 import ssl
 import threading
@@ -24,8 +25,9 @@ from prostafed.common.shell.files import holding, make_folder, scratch_folder, w
 from prostafed.common.shell.keys import read_public_key, write_once
 from prostafed.common.shell.logs import logging_to
 from prostafed.common.shell.processes import LOOPBACK, children, interrupted_by_sigterm
-from prostafed.server.link.control import FILE, Control, ask_link
+from prostafed.server.link.control import Control
 from prostafed.server.link.door import Answer, Door, RefusedError
+from prostafed.server.link.home import AUDIT, FILE, LEAST_FREE_GB, LOCK, LOG, ask_link, is_running
 from prostafed.server.link.invitations import redeem
 from prostafed.server.link.pki import Pki, create_pki, describe_certificates, load_tls, reload_tls, renew_if_due
 from prostafed.server.link.runs import Order, Runs
@@ -34,10 +36,9 @@ from prostafed.server.link.superlink import SuperLink
 
 logger = logging.getLogger("prostafed.server")
 SITE_NAME = re.compile(r"[a-z0-9][a-z0-9-]{0,40}")
-AUDIT = "door.jsonl"
-LOG = Path("logs") / "link.log"
 _QUIET_S, _MOST_A_MINUTE = 60.0, 200  # what the door's audit holds of a flood
 _LOOK_EVERY_S, _RENEW_EVERY_S = 0.2, 3600.0
+_FIT_S = 5.0  # so long what a monitor was told is told again
 
 
 def create_home(home: Path, hosts: tuple[str, ...] = ()) -> Pki:
@@ -90,7 +91,7 @@ def open_link(home: Path, where: Listening) -> Iterator["Link"]:
     pki = Pki(home / "pki")
     if not pki.server_certificate.exists():
         raise ConfigurationError(f"{home} holds no certificates. Make it a server's home first: prostafed-server init.")
-    with holding(home / "link.lock") as ours, scratch_folder() as scratch:
+    with holding(home / LOCK) as ours, scratch_folder() as scratch:
         if not ours:
             raise ConfigurationError(f"A link already runs on {home}. Stop it first.")
         public = listen(LOOPBACK if where.behind_proxy else where.host, where.port)
@@ -152,6 +153,8 @@ class Link:
         tls: ssl.SSLContext | None,  # None: a proxy ends it
     ) -> None:
         self.home, self.superlink, self.runs, self.audit, self._tls = home, superlink, runs, audit, tls
+        self._bundle = bundle_hash()  # of the release that runs, whatever is installed meanwhile
+        self._fit, self._looked, self._looking = True, -_FIT_S, threading.Lock()
         for key in sorted((home / "sites").glob("*.pub")):
             superlink.register(key.stem, key.read_bytes())
         self.door = Door(superlink, self.join, self.tell_health, audit.note)
@@ -195,8 +198,19 @@ class Link:
             logger.warning("%s", error)
 
     def tell_health(self) -> Answer:
-        """Answer a monitor."""
-        return Answer(200, b'{"status": "ok"}\n', b"application/json")
+        """Answer whoever asks, of the outside: nothing but whether sites can be served."""
+        with self._looking:
+            if time.monotonic() - self._looked > _FIT_S:
+                self._fit, self._looked = self._is_fit(), time.monotonic()
+        status, word = (200, b"ok") if self._fit else (503, b"unavailable")
+        return Answer(status, b'{"status": "%s"}\n' % word, b"application/json")
+
+    def _is_fit(self) -> bool:
+        try:
+            enough = shutil.disk_usage(self.home).free > LEAST_FREE_GB * 1e9
+            return enough and self.runs.are_tended()
+        except OSError:
+            return False
 
     def enrol(self, name: str, public_key: bytes) -> None:
         """Let a site take part from now on."""
@@ -232,8 +246,10 @@ class Link:
 
     def status(self) -> dict[str, Any]:
         """Return who is there and what goes on, for `prostafed-server status`."""
-        sites = [vars(node) for node in self.superlink.list_nodes()]
-        return {"sites": sites, "runs": self.runs.names(), "bundle": bundle_hash()}
+        seen = self.door.seen
+        sites = [{**vars(node), "seen": seen.get(node.name, "")} for node in self.superlink.list_nodes()]
+        fit = self.tell_health().status == 200
+        return {"sites": sites, "runs": self.runs.names(), "bundle": self._bundle, "fit": fit}
 
 
 def enrol_site(home: Path, name: str, public_key: Path) -> None:
@@ -274,9 +290,3 @@ def revoke_site(home: Path, name: str) -> None:
 def set_aside(key: Path) -> None:
     """Keep a public key that is enrolled no more."""
     key.rename(make_folder(key.parent / "revoked") / f"{key.stem}-{datetime.now(UTC):%Y%m%dT%H%M%S.%f}Z.pub")
-
-
-def is_running(home: Path) -> bool:
-    """Return whether a link runs on this home."""
-    with holding(home / "link.lock") as ours:
-        return not ours

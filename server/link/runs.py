@@ -18,7 +18,7 @@ from prostafed.server.link.superlink import SuperLink, Ticket
 from prostafed.server.records.lines import StateRecord
 
 _MOST_DEATHS = 5  # of a run's process without a round between them
-_KEEP_EVERY_S = 15.0
+_KEEP_EVERY_S, _LEFT_ALONE_S = 15.0, 60.0
 UNDER_WAY = "running.json"  # in the home: the runs that a link, started again, goes on with
 
 
@@ -58,6 +58,7 @@ class Runs:
     _running: dict[str, _Running] = field(default_factory=dict)
     _lock: threading.RLock = field(default_factory=threading.RLock)
     _kept: float = 0.0
+    _tended: float = field(default_factory=time.monotonic)
 
     def begin(self, order: Order) -> None:
         """Start a run, or go on with it where it stands; raises ConfigurationError where it is going on already."""
@@ -99,6 +100,7 @@ class Runs:
 
     def tend(self) -> None:
         """See which processes have ended; call this often."""
+        self._tended = time.monotonic()
         with self._lock:
             for name, running in list(self._running.items()):
                 if running.child.process.poll() is None:
@@ -109,6 +111,10 @@ class Runs:
                 self._kept = time.monotonic()
                 for running in self._running.values():
                     self.link.keep_run(running.ticket)
+
+    def are_tended(self) -> bool:
+        """Return whether somebody looks after the runs, as a link does that is not stuck."""
+        return time.monotonic() - self._tended < _LEFT_ALONE_S
 
     def _after_end(self, name: str, running: _Running) -> None:
         out = Path(running.order.out)

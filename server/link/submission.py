@@ -8,8 +8,8 @@ from pathlib import Path
 from prostafed.common.errors import ConfigurationError
 from prostafed.common.shell.files import make_folder, write_json
 from prostafed.common.shell.progress import Said, tell
-from prostafed.server.link.control import ask_link
 from prostafed.server.link.following import follow, read_rounds
+from prostafed.server.link.home import ask_link
 from prostafed.server.records.lines import RoundLine
 
 FILE = "submission.json"

@@ -13,8 +13,8 @@ from prostafed.client.connect import resident
 from prostafed.client.connect.fleet import Incoming, Outgoing, Run, read_announced
 from prostafed.client.connect.kept_worker import DiedError, MemoryLimitError
 from prostafed.client.connect.reach import RefusedError, RunOverError, TooLargeError, UnreachableError
-from prostafed.client.connect.resident import LOCK, run_link
-from prostafed.client.connect.status import read_status
+from prostafed.client.connect.resident import run_link
+from prostafed.client.connect.status import LINK_LOCK, read_status
 from prostafed.client.site.site_file import open_site
 from prostafed.common.errors import ConfigurationError, RoundError
 from prostafed.common.exchange.app_bundle import bundle_hash
@@ -253,7 +253,7 @@ def test_a_heartbeat_that_is_refused_ends_the_work(link: Any, monkeypatch: pytes
 
 
 def test_one_link_runs_for_a_site(link: Any, tmp_path: Path) -> None:
-    with holding(tmp_path / LOCK), pytest.raises(ConfigurationError, match=r"runs for .* already"):
+    with holding(tmp_path / LINK_LOCK), pytest.raises(ConfigurationError, match=r"runs for .* already"):
         link([])
     assert link([take_in()]) == ["answer"], "the lock of one that has ended holds nobody up"
 
@@ -270,3 +270,15 @@ def test_the_status_says_what_is_worked_on(link: Any, tmp_path: Path, monkeypatc
     (status,) = seen
     assert status is not None
     assert (status.state, status.run, status.stage, status.round) == ("working", "run-1", 2, 3)
+
+
+def test_a_run_of_another_release_is_said_until_one_of_this_comes(link: Any, tmp_path: Path) -> None:
+    def is_other() -> bool:
+        status = read_status(tmp_path)
+        assert status is not None
+        return status.other_release
+
+    link([take_in()], run=Run("f" * 64, {"study": "{}"}))
+    assert is_other()
+    link([take_in()])
+    assert not is_other()

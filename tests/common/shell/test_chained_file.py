@@ -5,7 +5,7 @@ from pathlib import Path
 import pytest
 
 from prostafed.common.errors import CheckpointError
-from prostafed.common.shell.chained_file import ChainedFile, add_line, read_chained, read_last
+from prostafed.common.shell.chained_file import ChainedFile, add_line, read_chained, read_end, read_last
 
 
 def fill(path: Path) -> list[str]:
@@ -99,3 +99,21 @@ def test_nothing_is_added_to_a_damaged_last_line(tmp_path: Path, last: bytes) ->
     assert (tmp_path / "a").read_bytes() == content
     with pytest.raises(CheckpointError, match="Restore the file from a copy"):
         read_chained(tmp_path / "a")
+
+
+@pytest.mark.parametrize("most", [10_000, 400, 250])
+def test_the_end_of_a_file_is_read_and_its_chain_held_against(most: int, tmp_path: Path) -> None:
+    path = tmp_path / "a.jsonl"
+    assert read_end(path, most) == []
+    for number in range(20):
+        add_line(path, {"event": f"event {number}"})
+    every, end = read_chained(path), read_end(path, most)
+    assert end == every[-len(end) :]
+    assert (len(end) == 20) is (most == 10_000)
+    lines = path.read_text().splitlines(keepends=True)
+    path.write_text("".join([*lines[:-2], lines[-2].replace("event 18", "event 99"), lines[-1]]))
+    if len(end) > 1:
+        with pytest.raises(CheckpointError, match="line 20 does not follow"):
+            read_end(path, most)
+    path.write_text("".join([*lines, '{"event": "half']))
+    assert [line["number"] for line in read_end(path, most)][-1] == 20

@@ -1,11 +1,13 @@
 """Files are whole or absent, and a disk that does not take them is one sentence."""
 
+import fcntl
 import json
 import os
 import re
 import resource
 import subprocess
 import sys
+import threading
 from collections.abc import Callable
 from pathlib import Path
 
@@ -22,6 +24,7 @@ from prostafed.common.shell.files import (
     append_bytes,
     filling,
     holding,
+    is_held,
     make_folder,
     replacing,
     scratch_folder,
@@ -185,3 +188,19 @@ def test_one_holds_a_lock(tmp_path: Path) -> None:
         assert (first, second) == (True, False)
     with holding(tmp_path / "lock") as again:
         assert again
+
+
+def test_who_looks_whether_a_lock_is_held_keeps_nobody_out(tmp_path: Path) -> None:
+    lock = tmp_path / "lock"
+    assert not is_held(lock)
+    assert not lock.exists(), "looking writes nothing"
+    with holding(lock):
+        assert is_held(lock)
+        assert is_held(lock)
+    assert not is_held(lock)
+    with lock.open("rb") as looking:
+        fcntl.flock(looking, fcntl.LOCK_SH)
+        assert not is_held(lock), "another who looks is no holder"
+        threading.Timer(0.01, looking.close).start()
+        with holding(lock) as ours:
+            assert ours, "an instant later it is free"

@@ -15,7 +15,7 @@ from prostafed.common.errors import ConfigurationError
 from prostafed.common.shell.keys import create_node_key
 from prostafed.server.link import pki as pki_module
 from prostafed.server.link.certificates import read_hosts
-from prostafed.server.link.control import ask_link
+from prostafed.server.link.home import ask_link
 from prostafed.server.link.link import create_home, enrol_site
 from prostafed.server.link.pki import (
     Pki,

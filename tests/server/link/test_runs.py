@@ -9,7 +9,7 @@ import pytest
 
 from prostafed.common.errors import ConfigurationError
 from prostafed.server.link import runs as module
-from prostafed.server.link.control import ask_link
+from prostafed.server.link.home import ask_link
 from prostafed.server.link.link import Link
 from prostafed.server.link.submission import Submission, follow_run, stop_run, submit_run
 from prostafed.server.records.read import read_state
