@@ -5,7 +5,7 @@ import shutil
 from collections.abc import Iterator
 from contextlib import ExitStack
 from dataclasses import asdict, replace
-from datetime import UTC, datetime, timedelta
+from datetime import UTC, datetime, timedelta, tzinfo
 from pathlib import Path
 from typing import Any
 
@@ -29,6 +29,19 @@ from tests.client.tiny_site import FINETUNE, make_study, write_site
 STUDY = make_study(FINETUNE)
 NOW = datetime.now(UTC)
 WORKER = WorkerStatus("ready", 4243, "NVIDIA H100", NOW.isoformat())
+
+
+class Still(datetime):
+    """A clock that stands, however long the tests before took."""
+
+    @classmethod
+    def now(cls, tz: tzinfo | None = None) -> datetime:  # type: ignore[override]
+        return NOW.astimezone(tz)
+
+
+@pytest.fixture(autouse=True)
+def still(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(health, "datetime", Still)
 
 
 def ago(seconds: float) -> str:

@@ -113,7 +113,7 @@ def test_a_worker_that_is_asked_to_leave_keeps_its_round(bench: Bench) -> None:
     assert not partial(bench)
     ended = time.monotonic()
     bench.worker.end()
-    assert time.monotonic() - ended < 5.0
+    assert time.monotonic() - ended < kept_worker.LEAVE_S / 2  # it left, and was not killed
     assert [path.name for path in partial(bench)] == ["partial-00001.pt"]
     assert "answer" not in " ".join(path.name for path in bench.site_file.parent.glob("memory/run/stage-1/*"))
 
