@@ -20,6 +20,7 @@ FLOWER_FILES = {
     "server/exchange/roster.py",
     "server/exchange/waiting.py",
     "server/link/superlink.py",
+    "common/exchange/parcel.py",
     "common/exchange/wire.py",
 }  # fmt: skip
 FLOWER_ROOM = "simulations/run/engine/"

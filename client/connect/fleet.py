@@ -62,6 +62,7 @@ from prostafed.client.connect.reach import (
 )
 from prostafed.common.errors import ConfigurationError, ProstafedError, RequestError
 from prostafed.common.exchange.kinds import REFUSED
+from prostafed.common.exchange.parcel import merge, split
 from prostafed.common.shell.keys import read_private_key
 
 PULL_S, OBJECT_S = 40.0, 180.0  # the coordinator holds a pull for up to 20 s; an object has up to 5 MiB
@@ -232,7 +233,7 @@ class Fleet:
             if answer.object_available:
                 break
             time.sleep(wait_s)
-            wait_s = min(2 * wait_s, 3.0)
+            wait_s = min(2 * wait_s, 1.0)
         if get_object_id(answer.object_content) != name:
             raise RequestError("A part of a request is not what its name says.")
         return bytes(answer.object_content)
@@ -272,6 +273,8 @@ def inflate(incoming: Incoming, contents: dict[str, bytes]) -> Message:
         message = inflate_object_from_contents(incoming.message_id, contents)
         if not isinstance(message, Message):
             raise TypeError
+        if message.has_content():
+            message.content = split(message.content)
     except MemoryError:
         raise
     except Exception as error:
@@ -287,11 +290,13 @@ def pack(message: Message, incoming: Incoming) -> Outgoing:
     was killed while it sent the first, is taken where that one stopped.
     """
     asked = PullMessagesResponse.FromString(incoming.announced).messages_list[0].metadata
+    if message.has_content():
+        message.content = merge(message.content)
     message.metadata.created_at, message.metadata.ttl = asked.created_at, asked.ttl
-    message.metadata.__dict__["_message_id"] = message.object_id
-    header = message_to_proto(remove_content_from_message(message)).SerializeToString()
     refusal = str(message.error.reason) if message.has_error() else ""
-    with no_object_id_recompute():
+    with no_object_id_recompute():  # else every look at a name hashes all tensors again
+        message.metadata.__dict__["_message_id"] = message.object_id
+        header = message_to_proto(remove_content_from_message(message)).SerializeToString()
         tree = get_object_tree(message).SerializeToString()
         contents = {name: each.deflate() for name, each in get_all_nested_objects(message).items()}
     return Outgoing(header, tree, contents, refusal)

@@ -9,12 +9,14 @@ import math
 import re
 from collections.abc import Mapping
 from dataclasses import dataclass
-from typing import Any, Protocol
+from typing import TYPE_CHECKING, Any, Protocol
 
 import numpy as np
 
 from prostafed.common.errors import CheckpointError
-from prostafed.common.tensors import Tensors
+
+if TYPE_CHECKING:
+    from prostafed.common.tensors import Tensors  # torch, which a link does without
 
 _DTYPES = {  # as .npy names them -> as they are declared
     b"<f2": "float16",
@@ -66,7 +68,7 @@ class Layout:
 NOTHING = Layout({}, 0)
 
 
-def read_arrays(arrays: Mapping[str, Wired], layout: Layout | None) -> Tensors:
+def read_arrays(arrays: Mapping[str, Wired], layout: Layout | None) -> "Tensors":
     """Return the arrays by name, read-only, over the bytes of the message.
 
     Raises CheckpointError where they are not what `layout` takes (names may be missing; None takes any tensors), and

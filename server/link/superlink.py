@@ -45,6 +45,7 @@ from flwr.superlink.main import create_app
 from prostafed.common.errors import ConfigurationError, RoundError
 from prostafed.common.exchange.app_bundle import NAME, bundle_hash, write_bundle
 from prostafed.common.exchange.kinds import NODE_LOST
+from prostafed.common.exchange.parcel import merge, split
 
 # What an answer may have of the bytes of its request, and beside them: control variates double what travels, and what
 # is counted is small.
@@ -243,6 +244,10 @@ class LinkGrid(HttpGrid):
         """Take messages; note how large their answers may be."""
         messages = list(messages)
         sizes = [sum(len(each.data) for record in _arrays(message) for each in record.values()) for message in messages]
+        contents = {id(message.content): message.content for message in messages}  # several sites are sent the same
+        merged = {key: merge(content) for key, content in contents.items()}
+        for message in messages:
+            message.content = merged[id(message.content)]
         pushed = list(super().push_messages(messages))
         self._most |= {each: int(TIMES * size) + BESIDE for each, size in zip(pushed, sizes, strict=True)}
         return pushed
@@ -278,6 +283,8 @@ class LinkGrid(HttpGrid):
             ConfirmMessageReceivedRequest(node=self.node, run_id=run_id, message_object_id=coming.message_id)
         )
         message = cast(Message, inflate_object_from_contents(coming.message_id, coming.contents))
+        if message.has_content():
+            message.content = split(message.content)
         message.metadata.__dict__["_message_id"] = coming.message_id
         return message
 
