@@ -232,7 +232,7 @@ class Fleet:
             if answer.object_available:
                 break
             time.sleep(wait_s)
-            wait_s = min(2 * wait_s, 3.0)
+            wait_s = min(2 * wait_s, 1.0)
         if get_object_id(answer.object_content) != name:
             raise RequestError("A part of a request is not what its name says.")
         return bytes(answer.object_content)
@@ -288,10 +288,10 @@ def pack(message: Message, incoming: Incoming) -> Outgoing:
     """
     asked = PullMessagesResponse.FromString(incoming.announced).messages_list[0].metadata
     message.metadata.created_at, message.metadata.ttl = asked.created_at, asked.ttl
-    message.metadata.__dict__["_message_id"] = message.object_id
-    header = message_to_proto(remove_content_from_message(message)).SerializeToString()
     refusal = str(message.error.reason) if message.has_error() else ""
-    with no_object_id_recompute():
+    with no_object_id_recompute():  # else every look at a name hashes all tensors again
+        message.metadata.__dict__["_message_id"] = message.object_id
+        header = message_to_proto(remove_content_from_message(message)).SerializeToString()
         tree = get_object_tree(message).SerializeToString()
         contents = {name: each.deflate() for name, each in get_all_nested_objects(message).items()}
     return Outgoing(header, tree, contents, refusal)

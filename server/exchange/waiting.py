@@ -3,8 +3,9 @@ it worked goes on from what it keeps on its own disk, once somebody asks it to.
 """
 
 import time
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
+from itertools import zip_longest
 
 from flwr.serverapp import Grid
 
@@ -46,8 +47,7 @@ class Waiting:
         self.asked = 0
         self._look_at = time.monotonic() + LOOK_S
         connected = self._list_connected() if again else {}
-        for site in nodes:
-            self._ask(site, connected)
+        self._ask(list(nodes), connected)
 
     def fail(self, site: str, code: str, text: str) -> None:
         """Note what came of a question to a site instead of an answer; whether it is asked again is the code's to
@@ -77,18 +77,21 @@ class Waiting:
             if since is None or (at_work and since == asked.since):
                 continue
             if now >= asked.at + (self._again_s[asked.failure[0]] if asked.failure and not at_work else SOON_S):
-                self._ask(site, connected)
+                self._ask([site], connected)
 
-    def _ask(self, site: str, connected: Mapping[int, str]) -> None:
-        now, node = time.monotonic(), self.nodes[site]
-        failure = self.sites[site].failure if site in self.sites else None
-        self.sites[site] = Asked(now, connected.get(node, ""), failure)
-        pushed = list(self._grid.push_messages(pack_request(self.request, [node], max(0.0, self._deadline - now))))
-        if pushed and pushed[0]:
-            self.messages[pushed[0]] = site
-            self.asked += 1
-        else:
-            self.fail(site, "NODE_UNAVAILABLE", "the coordinator's link knows no such site any more")
+    def _ask(self, sites: Sequence[str], connected: Mapping[int, str]) -> None:
+        """Ask `sites` all at once: their tensors are packed and hashed once."""
+        now, nodes = time.monotonic(), [self.nodes[site] for site in sites]
+        for site, node in zip(sites, nodes, strict=True):
+            failure = self.sites[site].failure if site in self.sites else None
+            self.sites[site] = Asked(now, connected.get(node, ""), failure)
+        pushed = list(self._grid.push_messages(pack_request(self.request, nodes, max(0.0, self._deadline - now))))
+        for site, message in zip_longest(sites, pushed[: len(sites)]):
+            if message:
+                self.messages[message] = site
+                self.asked += 1
+            else:
+                self.fail(site, "NODE_UNAVAILABLE", "the coordinator's link knows no such site any more")
 
     def _list_connected(self) -> dict[int, str]:
         return {node.node_id: node.last_activated_at for node in self._grid.get_nodes()}

@@ -14,7 +14,7 @@ from datetime import UTC, datetime
 from typing import Any
 
 from prostafed.common.exchange.joining import JOIN_PATH, MOST_BYTES
-from prostafed.server.link.superlink import Asgi, Member, SuperLink, identify, read_answer, read_pulled
+from prostafed.server.link.superlink import BESIDE, TIMES, Asgi, Member, SuperLink, identify, read_answer, read_pulled
 
 Scope = MutableMapping[str, Any]
 Receive = Callable[[], Awaitable[MutableMapping[str, Any]]]
@@ -68,6 +68,8 @@ class _Handed:
     taken: bool = False  # the site has told that it has all of it
     again: bool = False  # a new process of the site asks
     answered: bool = False  # the outside of an answer came; what it holds comes after it
+    bytes_out: int = 0  # of what it holds, handed out
+    bytes_in: int = 0  # of what the answer holds, taken in: the SuperLink keeps it in memory
 
 
 @dataclass
@@ -171,7 +173,17 @@ class Door:
                 handed.again = True
         if question == "push-messages":
             return await self._push(member, scope, body)
-        return await _call(self.link.app, scope, body)
+        handed = self._handed.get(member.node_id)
+        if question == "push-object":
+            if handed is None:  # what it answers is not waited for
+                raise RefusedError(409, "")
+            if handed.bytes_in + len(body) > TIMES * handed.bytes_out + BESIDE:
+                raise RefusedError(413, f"{member.name}: more than an answer may have")
+            handed.bytes_in += len(body)
+        answer = await _call(self.link.app, scope, body)
+        if question == "pull-object" and handed:
+            handed.bytes_out += len(answer.body)
+        return answer
 
     async def _pull(self, member: Member, scope: Scope, body: bytes, receive: Receive) -> Answer:
         """Hand out the next message, or, after a while, none."""

@@ -37,6 +37,7 @@ from tests.benchmarks.systems.meter import measure_idle, read_cpu_s, watching_me
 from tests.benchmarks.systems.steps import read_steps, split_rounds
 
 SITES = ("north", "south")
+_WIDEST = 128
 System = ours.Ours | flower.Flower
 
 
@@ -147,7 +148,9 @@ def widen(rounds: int, payload_mb: float) -> Study:
     """Return a study of one pretraining stage whose shared tensors have at least `payload_mb`."""
     width = 8
     while count_bytes(shared_tensors(study := parse_study(json.dumps(describe(rounds, width))))) < payload_mb * 1e6:
-        width += 4
+        width += 8
+        if width > _WIDEST:
+            raise SystemExit(f"No network of this shape has {payload_mb:g} MB; the largest has 69.")
     return study
 
 
@@ -156,7 +159,7 @@ def describe(rounds: int, width: int) -> dict[str, Any]:
     return {
         "name": "benchmark",
         "data": {"spacing_mm": [6.0, 2.0, 2.0], "size": [8, 32, 32]},
-        "model": {"width": width, "resolutions": 3},
+        "model": {"width": width, "resolutions": 4},
         "stage": [{"kind": "pretrain", "rounds": rounds}],
         "round": {"quorum": len(SITES)},
     }

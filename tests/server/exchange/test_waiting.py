@@ -178,8 +178,9 @@ def test_other_refusals_are_final() -> None:
 def test_a_question_that_the_link_does_not_take_is_a_rejection_of_its_own() -> None:
     class Revoking(LinkGrid):
         def push_messages(self, messages: Iterable[Message]) -> Iterable[str]:
-            (message,) = messages
-            return super().push_messages([message]) if message.metadata.dst_node_id == nodes["c"] else [""]
+            taken = {message.metadata.dst_node_id: message for message in messages}
+            (pushed,) = super().push_messages([taken[nodes["c"]]])
+            return [pushed if node == nodes["c"] else "" for node in taken]
 
     grid, nodes = make_grid({name: good(name) for name in "abc"}, Revoking)
     exchange, taken, _ = ask(grid, nodes, Terms(5.0))

@@ -16,7 +16,7 @@ from flwr.app.message import remove_content_from_message
 from flwr.common.serde import message_from_proto, message_to_proto
 from flwr.proto.fab_pb2 import GetFabRequest
 from flwr.proto.fleet_pb2 import PullMessagesRequest, PushMessagesRequest
-from flwr.proto.message_pb2 import ConfirmMessageReceivedRequest
+from flwr.proto.message_pb2 import ConfirmMessageReceivedRequest, PushObjectRequest
 from flwr.proto.node_pb2 import Node
 from flwr.serverapp import Grid
 from flwr.supercore.inflatable.inflatable_object import get_all_nested_objects, get_object_tree
@@ -278,3 +278,28 @@ def test_the_coordinators_files_name_no_secret(link: tuple[Link, str]) -> None:
     assert state.keys() == {"address", "control"}
     assert Path(state["control"]).stat().st_mode & 0o077 == 0
     assert Path(state["control"]).parent.stat().st_mode & 0o077 == 0
+
+
+def test_an_answer_that_is_far_larger_than_its_question_is_not_taken(
+    link: tuple[Link, str], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(door, "BESIDE", 10)
+    key = read_key(tmp_path / "north.key")
+    with open_fleet(tmp_path, link[1], key) as fleet:
+        node = activate(fleet, key)
+        grid, _ = take_up(link[0])
+        send(grid, node)
+        message = pull(fleet, node)
+        assert message is not None
+        with pytest.raises(httpx.HTTPStatusError, match="413"):
+            answer(fleet, node, message)
+    assert list_refused(link[0]) == [("POST /v1/fleet/push-object", "north: more than an answer may have")]
+
+
+def test_parts_of_an_answer_to_nothing_are_not_taken(link: tuple[Link, str], tmp_path: Path) -> None:
+    key = read_key(tmp_path / "north.key")
+    with open_fleet(tmp_path, link[1], key) as fleet:
+        request = PushObjectRequest(node=activate(fleet, key), object_id="0" * 64, object_content=b"x")
+        with pytest.raises(httpx.HTTPStatusError, match="409"):
+            fleet.PushObject(request)
+    assert list_refused(link[0]) == []
