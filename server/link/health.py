@@ -70,7 +70,7 @@ def check_link(home: Path, running: bool, told: Mapping[str, Any], problem: str)
         return Condition("link", False, text, "End it and start it again.")
     if not told["fit"]:
         return Condition(
-            "link", False, "The link cannot serve: its disk is full, or its database is gone.", f"See {log}."
+            "link", False, "The link cannot serve: its disk is full, or it hangs.", f"See {log}."
         )
     return Condition("link", True, f"{NAME} {version(NAME)} answers at {told['address']}.")
 
