@@ -240,7 +240,7 @@ class Link:
     def status(self) -> dict[str, Any]:
         """Return who is there and what goes on, for `prostafed-server status`."""
         sites = [vars(node) for node in self.superlink.list_nodes()]
-        return {"sites": sites, "runs": self.runs.names(), "bundle": bundle_hash()}
+        return {"sites": sites, "runs": self.runs.names(), "ended": self.runs.unsaid, "bundle": bundle_hash()}
 
 
 def enrol_site(home: Path, name: str, public_key: Path) -> None:
