@@ -63,11 +63,12 @@ class Faults:
         self.note(fault, seconds)
 
     def read_new(self) -> str:
-        """What was said since the fault, in every log."""
+        """What was said since the fault, in every log: what is wrong, not the way there."""
         said = []
         for path in self.federation.logs():
-            new = path.read_text(errors="replace")[self._read.get(path, 0) :]
-            said += [f"{path.relative_to(self.federation.folder)}: {line}" for line in new.splitlines() if line.strip()]
+            new = path.read_text(errors="replace")[self._read.get(path, 0) :].splitlines()
+            told = [line for line in new if line[:1].strip() and " INFO " not in line and "Traceback" not in line]
+            said += [f"{path.relative_to(self.federation.folder)}: {line}" for line in told]
         return "\n".join(said)
 
     def note(self, fault: str, seconds: float) -> None:
@@ -221,9 +222,9 @@ def test_a_full_disk(faults: Faults, who: str) -> None:
         assert federation.wait_for_end(run) == 1, federation.services[run].said()
         faults.note(f"full disk: {who}, until the run stops", time.monotonic() - began)
     assert federation.rounds(run)[: len(before)] == before
-    began = time.monotonic()
+    stopped, began = federation.rounds(run), time.monotonic()  # with the try that was not aggregated
     federation.begin(faults.study, run, resume=True)
-    faults.recover(run, f"full disk: {who}, from resume", before, began)
+    faults.recover(run, f"full disk: {who}, from resume", stopped, began)
     faults.check_end(run)
     assert [len(service.codes) for service in federation.services.values()] == ended
 
