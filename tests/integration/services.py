@@ -121,8 +121,8 @@ class Federation:
         assert done.returncode == 0, f"{command} {arguments[0]}: {done.stdout}{done.stderr}"
         return done.stdout
 
-    def open(self, study: Path) -> None:
-        """Make the coordinator's home, start its link, and let every site join and approve the study."""
+    def open(self, *studies: Path) -> None:
+        """Make the coordinator's home, start its link, and let every site join and approve the studies."""
         hosts = {self.place(name).host for name in ("link", *self.files)}
         options = [option for host in sorted(hosts) for option in ("--host", host)]
         self.must("link", "prostafed-server", "init", "--home", self.home, *options)
@@ -130,7 +130,8 @@ class Federation:
         self.wait_for(lambda: "Ready" in self.link.said(), 120)
         for name in self.files:
             self.must(name, "prostafed-site", "join", self.invite(name), *self.join_options(name))
-            self.approve(name, study)
+            for study in studies:
+                self.approve(name, study)
 
     def approve(self, name: str, study: Path) -> None:
         """Approve the study at a site, for all that is done with it here."""

@@ -39,8 +39,16 @@ class Hospitals:
 
     federation: Federation
     network: Network
-    study: Path
-    expected: Path
+    folder: Path
+
+    def study(self, name: str) -> Path:
+        """The study "whole", with all stages, or "short", two rounds of one."""
+        return self.folder / f"{name}.toml"
+
+    def check_end(self, run: str, study: str) -> None:
+        """The run ends well, as on one machine."""
+        assert self.federation.wait_for_end(run, 600) == 0, self.federation.services[run].said()
+        assert_same_result(self.federation.out(run), self.folder / "quiet" / study)
 
     def proxy(self, kind: str, login: str = "") -> dict[str, str]:
         """The environment that names a proxy."""
@@ -51,13 +59,13 @@ class Hospitals:
 @pytest.fixture(scope="module")
 def hospitals(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Hospitals]:
     folder, threads = tmp_path_factory.mktemp("networks"), torch.get_num_threads()
-    study = folder / "study.toml"
-    longer = STUDY.replace("rounds = 1\n", "rounds = 3\nepochs = 20\n")
-    study.write_text(longer.replace("deadline_s = 300.0", "deadline_s = 1800.0"))
-    read, sites = read_study(study), [PhantomSite(source="phantom", name=name, cases=8) for name in HOSPITALS]
-    made = tuple(prepare_hospital(site, read, folder / "cache", lambda site, done, count: None) for site in sites)
-    tiny = TinyFederation(study, read, made)
-    run_local(read, "quiet", folder / "quiet" / "run", tiny.write_sites(folder / "quiet" / "sites"))
+    studies = write_studies(folder)
+    whole, sites = read_study(studies[0]), [PhantomSite(source="phantom", name=name, cases=8) for name in HOSPITALS]
+    made = tuple(prepare_hospital(site, whole, folder / "cache", lambda site, done, count: None) for site in sites)
+    tiny = TinyFederation(studies[0], whole, made)
+    for study in studies:
+        quiet = tiny.write_sites(folder / "quiet" / f"{study.stem}-sites")
+        run_local(read_study(study), "quiet", folder / "quiet" / study.stem, quiet)
     torch.set_num_threads(threads)
     with make_network("hub", "proxy", *HOSPITALS, "guest", slow="east") as network:
         hub, six = network.address("hub"), network.address("hub", 6)
@@ -80,11 +88,21 @@ def hospitals(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Hospitals]:
         federation = Federation(folder, tiny.write_sites(folder / "sites"), places)
         try:
             start_proxies(federation, network, folder / "proxies", hub)
-            federation.open(study)
+            federation.open(*studies)
             federation.connect()
-            yield Hospitals(federation, network, study, folder / "quiet" / "run")
+            yield Hospitals(federation, network, folder)
         finally:
             federation.close()
+
+
+def write_studies(folder: Path) -> tuple[Path, Path]:
+    """Write a study with all stages, and one of two rounds; a round waits for who is away for ten minutes."""
+    longer = STUDY.replace("rounds = 1\n", "rounds = 2\nepochs = 20\n").replace("300.0", "1800.0")
+    begin, _, rest = longer.partition('[[stage]]\nkind = "finetune"')
+    texts = {"whole": longer, "short": begin + rest[rest.index("[round]") :]}
+    for name, text in texts.items():
+        (folder / f"{name}.toml").write_text(text.replace('"tiny"', f'"{name}"'))
+    return folder / "whole.toml", folder / "short.toml"
 
 
 def close_way(network: Network, name: str, *addresses: str) -> None:
@@ -104,10 +122,9 @@ def start_proxies(federation: Federation, network: Network, folder: Path, host: 
 def test_a_study_ends_as_on_one_machine(hospitals: Hospitals) -> None:
     federation = hospitals.federation
     began = time.monotonic()
-    federation.begin(hospitals.study, "whole")
-    assert federation.wait_for_end("whole", 600) == 0, federation.services["whole"].said()
+    federation.begin(hospitals.study("whole"), "whole")
+    hospitals.check_end("whole", "whole")
     print(f"a study with all stages: {time.monotonic() - began:.1f} s")
-    assert_same_result(federation.out("whole"), hospitals.expected)
     for name in HOSPITALS:
         assert federation.services[name].codes == []
 
@@ -226,22 +243,16 @@ def cut(hospitals: Hospitals, name: str, seconds: float) -> None:
     hospitals.network.mend(name)
 
 
-def check_end(hospitals: Hospitals, run: str) -> None:
-    """The run ends well, as on one machine."""
-    assert hospitals.federation.wait_for_end(run, 600) == 0, hospitals.federation.services[run].said()
-    assert_same_result(hospitals.federation.out(run), hospitals.expected)
-
-
 @pytest.mark.parametrize("seconds", CUTS_S)
 def test_a_hospital_that_is_cut_off_in_a_round_comes_back(hospitals: Hospitals, seconds: float) -> None:
     federation, run = hospitals.federation, f"cut-{seconds:.0f}"
-    federation.begin(hospitals.study, run)
+    federation.begin(hospitals.study("short"), run)
     federation.wait_for(lambda: federation.is_in_flight("north", 1, 2), 120)
     before = federation.rounds(run)
     cut(hospitals, "north", seconds)
     took = federation.wait_for(lambda: len(federation.rounds(run)) > len(before), 180)
     print(f"cut for {seconds} s in a round: {took:.1f} s to the next recorded round")
-    check_end(hospitals, run)
+    hospitals.check_end(run, "short")
     assert federation.rounds(run)[: len(before)] == before
     assert federation.services["north"].codes == [], "it was never started again"
 
@@ -250,23 +261,23 @@ def test_a_hospital_that_is_cut_off_in_a_round_comes_back(hospitals: Hospitals, 
 def test_a_hospital_that_is_cut_off_at_rest_comes_back(hospitals: Hospitals, seconds: float) -> None:
     federation, run = hospitals.federation, f"rest-{seconds:.0f}"
     cut(hospitals, "north", seconds)
-    federation.begin(hospitals.study, run)
+    federation.begin(hospitals.study("short"), run)
     took = federation.wait_for(lambda: len(federation.rounds(run)) > 0, 240)
     print(f"cut for {seconds} s at rest: {took:.1f} s from the submission of a run to its first recorded round")
-    check_end(hospitals, run)
+    hospitals.check_end(run, "short")
     assert federation.services["north"].codes == [], "it was never started again"
 
 
 def test_both_sides_are_started_again_at_once(hospitals: Hospitals) -> None:
     """As after a power cut that is noticed: SIGTERM, in a round in flight."""
     federation, run = hospitals.federation, "both"
-    federation.begin(hospitals.study, run)
+    federation.begin(hospitals.study("short"), run)
     federation.wait_for(lambda: federation.is_in_flight("south", 1, 2), 120)
     before, began = federation.rounds(run), time.monotonic()
     for name in ("link", "south"):
         os.kill(federation.services[name].pid, signal.SIGTERM)
     federation.wait_for(lambda: len(federation.rounds(run)) > len(before), 180)
     print(f"both sides started again: {time.monotonic() - began:.1f} s to the next recorded round")
-    check_end(hospitals, run)
+    hospitals.check_end(run, "short")
     assert federation.rounds(run)[: len(before)] == before
     assert (federation.link.codes, federation.services["south"].codes) == ([0], [0])
