@@ -61,7 +61,7 @@ from prostafed.client.connect.reach import (
     say_why,
 )
 from prostafed.common.errors import ConfigurationError, ProstafedError, RequestError
-from prostafed.common.exchange.kinds import REFUSED
+from prostafed.common.exchange.kinds import REFUSALS, REFUSED
 from prostafed.common.shell.keys import read_private_key
 
 PULL_S, OBJECT_S = 40.0, 180.0  # the coordinator holds a pull for up to 20 s; an object has up to 5 MiB
@@ -298,7 +298,8 @@ def pack(message: Message, incoming: Incoming) -> Outgoing:
 
 
 def refuse_message(incoming: Incoming, code: str) -> Outgoing:
-    """Return the refusal of a message, which need not be read for it."""
+    """Return the refusal of a message, which need not be read for it: a code of REFUSALS."""
+    assert code in REFUSALS
     asked = message_from_proto(PullMessagesResponse.FromString(incoming.announced).messages_list[0])
     return pack(Message(Error(REFUSED, code), reply_to=asked), incoming)
 

@@ -73,10 +73,10 @@ def read_join_file(path: Path, now: datetime) -> JoinFile:
     text = _read_text(path)
     try:
         values = tomllib.loads(text)
-        release = values["release"]
-        if release != version("prostafed"):
+        theirs = values["release"]
+        if theirs != version("prostafed"):
             raise ConfigurationError(
-                f"The coordinator runs prostafed {str(release)[:20]!r}, this is {version('prostafed')}. Install the "
+                f"The coordinator runs prostafed {str(theirs)[:20]!r}, this is {version('prostafed')}. Install the "
                 "coordinator's release here."
             )
         join = JoinFile.model_validate_json(json.dumps(values, default=str))

@@ -6,7 +6,8 @@ import torch
 
 from prostafed.common.errors import ProstafedError
 from prostafed.common.exchange.arrays import Layout
-from prostafed.common.exchange.messages import REFUSALS, Refusal, Reply
+from prostafed.common.exchange.kinds import REFUSALS
+from prostafed.common.exchange.messages import Refusal, Reply
 from prostafed.common.exchange.released import is_released
 from prostafed.common.tensors import Tensors
 

@@ -1,44 +1,37 @@
-"""Arrays as they come by wire: held against what was asked for before a byte of them is decoded.
+"""Tensors as they come by wire: held against what was asked for before a byte of them is read.
 
-An array travels as a .npy file beside a declared dtype and shape. The declaration is compared with the layout, the
-file's header with the declaration, its length with both; then the bytes are the array, without a copy. numpy's own
-reader takes zip archives, pickles and headers of any length, and allocates what a header claims.
+All tensors of a message travel as one run of bytes beside a declaration: names, dtypes and shapes. The declaration is
+compared with the layout, the number of bytes with the declaration; then the bytes are the tensors, without a copy. One
+run of bytes and not one per tensor, since each part of a message is a request of its own, and a round trip.
 """
 
 import math
 import re
 from collections.abc import Mapping
 from dataclasses import dataclass
-from typing import Any, Protocol
 
 import numpy as np
 
 from prostafed.common.errors import CheckpointError
 from prostafed.common.tensors import Tensors
 
-_DTYPES = {  # as .npy names them -> as they are declared
-    b"<f2": "float16",
-    b"<f4": "float32",
-    b"<f8": "float64",
-    b"|i1": "int8",
-    b"<i4": "int32",
-    b"<i8": "int64",
-    b"|u1": "uint8",
-}
-_DECLARED = frozenset(_DTYPES.values())
-_HEADER = re.compile(rb"\{'descr': '([<|]\w\d)', 'fortran_order': False, 'shape': \(([0-9, ]{0,200})\), \} *\n")
-_MAGIC, _LONGEST_HEADER = b"\x93NUMPY\x01\x00", 512
+_DTYPES = frozenset({"float16", "float32", "float64", "int8", "int32", "int64", "uint8"})
 _NAME = re.compile(r"[A-Za-z0-9_.-]{1,300}")
+_ALIGNED = 16  # each tensor begins at a multiple of so many bytes
 MOST_ARRAYS, MOST_DIMENSIONS = 20_000, 8  # where no layout is known
 
 
-class Wired(Protocol):
-    """An array in a message."""
+@dataclass(frozen=True)
+class Declared:
+    """What is said of a tensor before its bytes are read."""
 
     dtype: str
     shape: tuple[int, ...]
-    stype: str
-    data: bytes
+
+    @property
+    def size(self) -> int:
+        """Its bytes."""
+        return math.prod(self.shape) * np.dtype(self.dtype).itemsize
 
 
 @dataclass(frozen=True)
@@ -66,26 +59,45 @@ class Layout:
 NOTHING = Layout({}, 0)
 
 
-def read_arrays(arrays: Mapping[str, Wired], layout: Layout | None) -> Tensors:
-    """Return the arrays by name, read-only, over the bytes of the message.
+def join_arrays(tensors: Tensors) -> tuple[dict[str, Declared], bytes]:
+    """Return the declaration and the bytes of `tensors`, in the order of their names."""
+    declared, parts = {}, list[bytes | memoryview]()
+    for name in sorted(tensors):
+        array = np.asarray(tensors[name], order="C")
+        declared[name] = Declared(str(array.dtype), array.shape)
+        parts += [array.data.cast("B") if array.size else b"", bytes(-array.nbytes % _ALIGNED)]  # views: no copy yet
+    return declared, b"".join(parts)
+
+
+def read_arrays(declared: Mapping[str, Declared], content: bytes, layout: Layout | None) -> Tensors:
+    """Return the tensors by name, read-only, over the bytes of the message.
 
     Raises CheckpointError where they are not what `layout` takes (names may be missing; None takes any tensors), and
-    ValueError for bytes that are not those of the declared array. No text of the message is repeated.
+    ValueError where `content` has not the bytes that are declared. No text of the message is repeated.
     """
-    _check_declared(arrays, layout)
-    return {name: _read(name, array) for name, array in arrays.items()}
+    _check_declared(declared, layout)
+    starts, end = {}, 0
+    for name, each in declared.items():
+        starts[name], end = end, end + each.size + -each.size % _ALIGNED
+    if end != len(content):
+        raise ValueError(f"{len(content)} bytes, and {end} are declared")
+    return {
+        name: np.frombuffer(content, each.dtype, math.prod(each.shape), starts[name]).reshape(each.shape)
+        if each.size
+        else np.zeros(each.shape, each.dtype)
+        for name, each in declared.items()
+    }
 
 
-def _check_declared(arrays: Mapping[str, Wired], layout: Layout | None) -> None:
+def _check_declared(declared: Mapping[str, Declared], layout: Layout | None) -> None:
     if layout is None:
-        if len(arrays) > MOST_ARRAYS or not all(_NAME.fullmatch(name) for name in arrays):
+        if len(declared) > MOST_ARRAYS or not all(_NAME.fullmatch(name) for name in declared):
             raise CheckpointError(f"Expected at most {MOST_ARRAYS} tensors with names of letters, digits, dots.")
-    elif unknown := len(arrays.keys() - layout.slots.keys()):
-        raise CheckpointError(f"{unknown} of {len(arrays)} tensors were not asked for. Compare the releases.")
-    for name, array in arrays.items():
-        dtype, shape = array.dtype, array.shape
-        sound = dtype in _DECLARED and len(shape) <= MOST_DIMENSIONS and all(type(n) is int and n >= 0 for n in shape)
-        if not sound:
+    elif unknown := len(declared.keys() - layout.slots.keys()):
+        raise CheckpointError(f"{unknown} of {len(declared)} tensors were not asked for. Compare the releases.")
+    for name, each in declared.items():
+        dtype, shape = each.dtype, each.shape
+        if dtype not in _DTYPES or len(shape) > MOST_DIMENSIONS or not all(type(n) is int and n >= 0 for n in shape):
             raise ValueError(name)
         if layout is not None and not layout.slots[name].takes(dtype, shape):
             slot = layout.slots[name]
@@ -93,20 +105,5 @@ def _check_declared(arrays: Mapping[str, Wired], layout: Layout | None) -> None:
                 f"{name} is {dtype}{list(shape)}, expected {' or '.join(slot.dtypes)}"
                 f"{list(slot.shape)}{' or shorter' if slot.shorter else ''}. Compare the study and the releases."
             )
-    if layout is not None and (size := sum(map(_count_bytes, arrays.values()))) > layout.most_bytes:
+    if layout is not None and (size := sum(each.size for each in declared.values())) > layout.most_bytes:
         raise CheckpointError(f"The tensors hold {size} bytes, expected at most {layout.most_bytes}.")
-
-
-def _count_bytes(array: Wired) -> int:
-    return math.prod(array.shape) * np.dtype(array.dtype).itemsize
-
-
-def _read(name: str, array: Wired) -> np.ndarray[Any, Any]:
-    start = len(_MAGIC) + 2 + int.from_bytes(array.data[len(_MAGIC) : len(_MAGIC) + 2], "little")
-    header = _HEADER.fullmatch(array.data[len(_MAGIC) + 2 : min(start, _LONGEST_HEADER)])
-    if array.stype != "numpy.ndarray" or not array.data.startswith(_MAGIC) or header is None:
-        raise ValueError(f"{name} does not begin as a .npy file of a plain array")
-    dtype, shape = _DTYPES.get(header[1]), tuple(int(n) for n in header[2].split(b",") if n.strip())
-    if (dtype, shape, len(array.data) - start) != (array.dtype, array.shape, _count_bytes(array)):
-        raise ValueError(f"{name} is not the array that was declared")
-    return np.frombuffer(array.data, np.dtype(array.dtype), offset=start).reshape(array.shape)

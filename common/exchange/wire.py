@@ -1,28 +1,18 @@
-"""Requests and replies <-> Flower messages. ConfigRecords carry names, MetricRecords numbers, ArrayRecords tensors by
-name.
+"""Requests and replies <-> Flower messages. ConfigRecords carry names, MetricRecords numbers, one ArrayRecord the bytes
+of all tensors, beside a ConfigRecord that declares them.
 """
 
+import json
 import re
 from collections.abc import Mapping, Sequence
 from typing import Any
 
-import numpy as np
 from flwr.app import Array, ArrayRecord, ConfigRecord, Error, Message, MetricRecord, RecordDict
 
 from prostafed.common.errors import CheckpointError, RequestError
-from prostafed.common.exchange.arrays import NOTHING, read_arrays
-from prostafed.common.exchange.kinds import MESSAGE_TYPES, REFUSED
-from prostafed.common.exchange.messages import (
-    MOST_ROUNDS,
-    MOST_STAGES,
-    REFUSALS,
-    SITE_NAME,
-    STUDY_HASH,
-    UNKNOWN_REFUSAL,
-    Refusal,
-    Reply,
-    Request,
-)
+from prostafed.common.exchange.arrays import MOST_ARRAYS, NOTHING, Declared, Layout, join_arrays, read_arrays
+from prostafed.common.exchange.kinds import MESSAGE_TYPES, NODE_LOST, REFUSALS, REFUSED, UNKNOWN_REFUSAL
+from prostafed.common.exchange.messages import MOST_ROUNDS, MOST_STAGES, SITE_NAME, STUDY_HASH, Refusal, Reply, Request
 from prostafed.common.exchange.released import COHORT, MOST_COUNTED, is_released
 from prostafed.common.imaging.folds import SPLITS
 from prostafed.common.study import RUN_NAME
@@ -30,9 +20,11 @@ from prostafed.common.tensors import Tensors
 
 MALFORMED = "MALFORMED"
 LINGER_S = 300.0  # how long an answer that comes too late is still taken in; also more than clocks may differ
-NODE_LOST, SITE_CRASHED = 5, 8  # Flower's codes where a SuperNode has gone, and where its ClientApp has died
+SITE_CRASHED = 8  # Flower's code where a ClientApp has died
 FLOWER_ERROR = "FLOWER_ERROR"  # another of its codes
 _FLOWER_ERRORS = {3: "NODE_UNAVAILABLE", NODE_LOST: "NODE_LOST", SITE_CRASHED: "SITE_CRASHED"}
+_PLAIN = "bytes"  # how the bytes of an array are kept: as they are
+_SHAPE = re.compile(r"\[(\d{1,18}(, \d{1,18}){0,15})?\]")
 _NO_RUN = re.compile("")  # sites are asked who they are before a run begins
 
 
@@ -49,7 +41,7 @@ def pack_request(request: Request, node_ids: Sequence[int], deadline_s: float) -
             "splits": list(request.splits),
         }
     )
-    content = RecordDict({"ask": ask, "tensors": _pack(request.tensors)})
+    content = RecordDict({"ask": ask, **_pack(request.tensors)})
     kind, group, ttl = MESSAGE_TYPES[request.action], f"{request.stage}.{request.round}", deadline_s + LINGER_S
     return [Message(content, dst_node_id=node, message_type=kind, ttl=ttl, group_id=group) for node in node_ids]
 
@@ -68,7 +60,7 @@ def unpack_request(message: Message) -> Request:
             study_hash=_read_text(ask["study_hash"], STUDY_HASH),
             stage=_read_whole(ask["stage"], MOST_STAGES),
             round=_read_whole(ask["round"], MOST_ROUNDS),
-            tensors=read_arrays(message.content.array_records["tensors"], NOTHING if action == "hello" else None),
+            tensors=_unpack(message, NOTHING if action == "hello" else None),
             splits=_read_splits(ask["splits"]),
         )
     except Exception as error:  # the sentence must not repeat what was sent
@@ -90,9 +82,7 @@ def pack_reply(reply: Reply | Refusal, request: Message) -> Message:
             "cases": reply.cases,
         }
     )
-    content = RecordDict(
-        {"answer": answer, "tensors": _pack(reply.tensors), "metrics": MetricRecord(dict(reply.metrics))}
-    )
+    content = RecordDict({"answer": answer, **_pack(reply.tensors), "metrics": MetricRecord(dict(reply.metrics))})
     return Message(content, reply_to=request)
 
 
@@ -130,7 +120,7 @@ def _unpack_answer(message: Message, request: Request) -> Reply:
         stage=_read_whole(answer["stage"], MOST_STAGES),
         round=_read_whole(answer["round"], MOST_ROUNDS),
         cases=_read_whole(answer["cases"], MOST_COUNTED),
-        tensors=read_arrays(message.content.array_records["tensors"], request.returns),
+        tensors=_unpack(message, request.returns),
         metrics={name: float(value) for name, value in metrics.items()},
     )
 
@@ -158,5 +148,37 @@ def _is_number(value: object) -> bool:
     return isinstance(value, int | float) and not isinstance(value, bool)
 
 
-def _pack(tensors: Tensors) -> ArrayRecord:
-    return ArrayRecord({name: Array(np.asarray(array, order="C")) for name, array in tensors.items()})
+def _pack(tensors: Tensors) -> dict[str, ConfigRecord | ArrayRecord]:
+    declared, content = join_arrays(tensors)
+    layout = ConfigRecord(
+        {
+            "names": list(declared),
+            "dtypes": [each.dtype for each in declared.values()],
+            "shapes": [json.dumps(each.shape) for each in declared.values()],
+        }
+    )
+    arrays = {"content": Array("uint8", (len(content),), _PLAIN, content)} if content else {}
+    return {"layout": layout, "tensors": ArrayRecord(arrays)}
+
+
+def _unpack(message: Message, layout: Layout | None) -> Tensors:
+    declared: Mapping[str, Any] = message.content.config_records["layout"]
+    arrays = message.content.array_records["tensors"]
+    names, dtypes, shapes = (_read_texts(declared[key]) for key in ("names", "dtypes", "shapes"))
+    if len(set(names)) != len(names) or len(names) > MOST_ARRAYS or arrays.keys() - {"content"}:
+        raise ValueError
+    each = [Declared(dtype, _read_shape(shape)) for dtype, shape in zip(dtypes, shapes, strict=True)]
+    content = arrays["content"].data if arrays else b""
+    return read_arrays(dict(zip(names, each, strict=True)), content, layout)
+
+
+def _read_texts(values: Any) -> list[str]:
+    if not all(isinstance(value, str) for value in values):
+        raise ValueError
+    return list(values)
+
+
+def _read_shape(text: str) -> tuple[int, ...]:
+    if not _SHAPE.fullmatch(text):
+        raise ValueError
+    return tuple(json.loads(text))

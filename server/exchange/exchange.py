@@ -8,8 +8,8 @@ from flwr.app import Message
 from flwr.serverapp import Grid
 
 from prostafed.common.errors import CheckpointError
-from prostafed.common.exchange.kinds import REFUSED
-from prostafed.common.exchange.messages import REFUSALS, UNKNOWN_REFUSAL, Refusal, Reply, Request
+from prostafed.common.exchange.kinds import REFUSALS, REFUSED, UNKNOWN_REFUSAL
+from prostafed.common.exchange.messages import Refusal, Reply, Request
 from prostafed.common.exchange.wire import FLOWER_ERROR, MALFORMED, unpack_reply
 from prostafed.common.tensors import count_bytes
 from prostafed.server.exchange.admission import RejectedError, admit

@@ -1,7 +1,7 @@
 """The coordinator's link, one process: Flower's SuperLink, the door to the sites, the control socket, the runs.
 
 A server home holds pki/, sites/ (public keys), runs/ (results), logs/, door.jsonl (who was refused) and, while a link
-runs, link.json (where it answers) and link.db (Flower's; made anew at each start).
+runs, link.json (where it answers).
 """
 
 import logging
@@ -95,8 +95,7 @@ def open_link(home: Path, where: Listening) -> Iterator["Link"]:
             raise ConfigurationError(f"A link already runs on {home}. Stop it first.")
         public = listen(LOOPBACK if where.behind_proxy else where.host, where.port)
         with logging_to(make_folder(home / "logs") / LOG.name), children(grace_s=2.0) as started:
-            remove_database(home)
-            superlink = SuperLink(home / "link.db")
+            superlink = SuperLink()
             runs = Runs(home, superlink, scratch / "control", scratch, started)
             tls = None if where.behind_proxy else load_tls(pki)
             link = Link(home, superlink, runs, Audit(home / AUDIT), public, tls)
@@ -108,7 +107,6 @@ def open_link(home: Path, where: Listening) -> Iterator["Link"]:
                 runs.end()
                 link.serving.close()
                 public.close()
-                remove_database(home)
 
 
 @dataclass
@@ -139,12 +137,6 @@ class Audit:
         """Write a line."""
         with self._lock:
             self._file.add({"time": datetime.now(UTC).isoformat(timespec="seconds"), "event": event, **facts})
-
-
-def remove_database(home: Path) -> None:
-    """Remove what the SuperLink of an earlier start left."""
-    for left in home.glob("link.db*"):
-        left.unlink()
 
 
 class Link:
@@ -214,6 +206,7 @@ class Link:
     def revoke(self, name: str) -> None:
         """Let nobody act under this name any more."""
         self.superlink.unregister(name)
+        self.serving.loop.call_soon_threadsafe(self.door.tell_news)  # what it is held for ends now
         self.audit.add("revoked", site=name)
 
     def commands(self) -> dict[str, Callable[[Mapping[str, Any]], Mapping[str, Any]]]:

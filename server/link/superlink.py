@@ -1,8 +1,8 @@
 """Flower's SuperLink inside this process. The only file of server/link that knows Flower's private API.
 
 `tests/server/link/test_flower_api.py` fails where another release of Flower has moved something that is used here.
-Nothing of the SuperLink listens by itself: `door.py` and `control.py` decide who reaches what. Its database lives as
-long as the process: sites are registered again from the home's public keys, and a run goes on from its checkpoint.
+Nothing of the SuperLink listens by itself: `door.py` and `control.py` decide who reaches what. What it knows lives
+as long as the process: sites are registered again from the home's public keys, and a run goes on from its checkpoint.
 """
 
 from base64 import b64decode
@@ -28,6 +28,7 @@ from flwr.serverapp import Grid
 from flwr.supercore.constant import (
     FLEET_HTTP_PUBLIC_KEY_HEADER,
     FLEET_HTTP_SIGNATURE_HEADER,
+    FLWR_IN_MEMORY_DB_NAME,
     NOOP_FEDERATION_ID,
     SYSTEM_MESSAGE_TYPE,
     TaskType,
@@ -45,7 +46,7 @@ from sqlalchemy.exc import OperationalError
 
 from prostafed.common.errors import ConfigurationError, RoundError, StorageError
 from prostafed.common.exchange.app_bundle import NAME, bundle_hash, write_bundle
-from prostafed.common.exchange.wire import NODE_LOST
+from prostafed.common.exchange.kinds import NODE_LOST
 
 # What an answer may have of the bytes of its request, and beside them: control variates double what travels, and what
 # is counted is small.
@@ -96,8 +97,8 @@ def _storing() -> Iterator[None]:
 class SuperLink:
     """Flower's SuperLink: its ASGI app, its sites and its runs."""
 
-    def __init__(self, database: Path) -> None:
-        """Start with an empty `database`, a file that is made."""
+    def __init__(self) -> None:
+        """Start with no sites, runs or messages. All of them are kept in memory: SQL made a round twice as long."""
         config = SuperLinkLifespanConfig(
             control_address="",
             health_server_address=None,
@@ -118,7 +119,7 @@ class SuperLink:
             ssl_ca_certfile=None,
             ssl_certfile=None,
             ssl_keyfile=None,
-            database=str(database),
+            database=FLWR_IN_MEMORY_DB_NAME,
             isolation="process",
             runtime_dependency_install=False,
         )

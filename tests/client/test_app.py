@@ -17,8 +17,8 @@ from prostafed.client import app as site_app
 from prostafed.client.gate.audit import read_audit
 from prostafed.client.gate.release import ReleaseError
 from prostafed.common.errors import CheckpointError, ConfigurationError, DataError, ProstafedError
-from prostafed.common.exchange.kinds import REFUSED
-from prostafed.common.exchange.messages import REFUSALS, Refusal, Request
+from prostafed.common.exchange.kinds import REFUSALS, REFUSED
+from prostafed.common.exchange.messages import Refusal, Request
 from prostafed.common.exchange.wire import pack_reply, pack_request, unpack_reply
 from prostafed.common.shell.keys import create_node_key
 from prostafed.common.shell.progress import Event, Said, listening

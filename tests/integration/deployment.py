@@ -1,4 +1,4 @@
-"""A coordinator's home, a link and sites on loopback, started as people start them."""
+"""A coordinator's home, a link and sites, started as people start them: on loopback, or each in a namespace."""
 
 import json
 import subprocess
@@ -7,8 +7,13 @@ import time
 from collections.abc import Callable
 from dataclasses import dataclass, field
 from pathlib import Path
+from typing import Any
 
 from prostafed.common.shell.processes import LOOPBACK, find_free_port
+
+from .namespaces import Network
+
+COORDINATOR = "coordinator"
 
 
 @dataclass
@@ -17,21 +22,38 @@ class Deployment:
 
     folder: Path
     port: int = field(default_factory=find_free_port)
+    network: Network | None = None
     started: list[subprocess.Popen[bytes]] = field(default_factory=list)
 
     @property
     def home(self) -> Path:
         return self.folder / "coordinator"
 
-    def ask(self, command: str, *arguments: object, deadline_s: float = 60.0) -> dict[str, str]:
-        """Run a command that ends by itself and return its JSON."""
-        finished = subprocess.run(
-            [find_command(command), *map(str, arguments), "--json"],
+    @property
+    def host(self) -> str:
+        """Where the sites reach the coordinator."""
+        return self.network.address(COORDINATOR) if self.network else LOOPBACK
+
+    def inside(self, where: str) -> list[str]:
+        """Return what stands before a command that runs at the coordinator, a site, or somebody else."""
+        return self.network.inside(where) if self.network else []
+
+    def call(
+        self, where: str, command: str, *arguments: object, deadline_s: float = 60.0
+    ) -> subprocess.CompletedProcess[str]:
+        """Run a command that ends by itself."""
+        return subprocess.run(
+            [*self.inside(where), find_command(command), *map(str, arguments)],
             capture_output=True,
             text=True,
             timeout=deadline_s,
             check=False,
         )
+
+    def ask(self, command: str, *arguments: object, where: str = "", deadline_s: float = 60.0) -> dict[str, Any]:
+        """Run a command that ends by itself and return its JSON."""
+        place = where or (COORDINATOR if command == "prostafed-server" else "north")
+        finished = self.call(place, command, *arguments, "--json", deadline_s=deadline_s)
         (self.folder / f"{command}-{arguments[0]}.log").write_text(finished.stderr)
         assert finished.returncode == 0, finished.stdout + finished.stderr
         return dict(json.loads(finished.stdout))
@@ -40,7 +62,10 @@ class Deployment:
         """Start a command that runs until it is ended; what it says goes to NAME.log."""
         with (self.folder / f"{name}.log").open("wb") as log:
             process = subprocess.Popen(
-                [find_command(command), "start", *map(str, arguments)], stdin=subprocess.DEVNULL, stdout=log, stderr=log
+                [*self.inside(name), find_command(command), "start", *map(str, arguments)],
+                stdin=subprocess.DEVNULL,
+                stdout=log,
+                stderr=log,
             )
         self.started.append(process)
         return process

@@ -8,10 +8,9 @@ from typing import Any
 from flwr.app import Error, Message
 from flwr.clientapp import ClientApp
 
-from prostafed.common.exchange.kinds import MESSAGE_TYPES
+from prostafed.common.exchange.kinds import MESSAGE_TYPES, NODE_LOST
 from prostafed.common.exchange.messages import Reply
 from prostafed.common.exchange.wire import (
-    NODE_LOST,
     SITE_CRASHED,
     pack_reply,
     unpack_reply,

@@ -16,7 +16,8 @@ from prostafed.client.gate.approval_file import list_approved, read_approval, wi
 from prostafed.client.gate.audit import read_audit
 from prostafed.client.gate.waiting import list_waiting
 from prostafed.common.errors import ApprovalError, ApprovalOverError, InitialError, ProstafedError
-from prostafed.common.exchange.messages import REFUSALS, Request
+from prostafed.common.exchange.kinds import REFUSALS
+from prostafed.common.exchange.messages import Request
 from prostafed.common.study import parse_study
 from tests.client.gate.approved import approve, day, write_keyed_site
 from tests.client.tiny_site import FINETUNE, make_study

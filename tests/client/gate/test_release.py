@@ -118,7 +118,7 @@ def find_uses(name: str, folder: Path = CLIENT) -> list[str]:
 
 def test_there_is_one_way_out() -> None:
     """Messages are packed in one place, which takes a `Released` or a `Refusal`; one function makes either, and what
-    is released is released where requests are answered.
+    is released is released where requests are answered. Beside it the link sends codes of refusals.
     """
     assert find_uses("pack_reply") == ["app:_send"]
     assert find_uses("_send") == ["app:handle", "app:__call__"]
@@ -126,7 +126,9 @@ def test_there_is_one_way_out() -> None:
     assert find_uses("release") == [dicom, "rounds/answer:answer"]
     assert find_uses("Released") == ["gate/release:release"]
     assert find_uses("Refusal") == ["gate/release:refuse"]
-    assert not find_uses("Message")
+    made = ["connect/fleet:inflate", "connect/fleet:refuse_message", "connect/fleet:_check_inside"]
+    assert find_uses("Message") == made  # the first and the last of them only ask what something is
+    assert find_uses("Error") == ["connect/fleet:refuse_message"]
 
 
 def test_a_second_way_out_is_found(tmp_path: Path) -> None:

@@ -2,12 +2,11 @@
 
 import numpy as np
 import pytest
-from flwr.app import Array as FlowerArray
 from hypothesis import given
 from hypothesis import strategies as st
 
 from prostafed.common.errors import CheckpointError
-from prostafed.common.exchange.arrays import read_arrays
+from prostafed.common.exchange.arrays import join_arrays, read_arrays
 from prostafed.common.exchange.compression import RULES, decode, encode, list_slots
 from prostafed.common.tensors import Tensors, check_layout
 
@@ -208,12 +207,11 @@ def test_what_encode_makes_fits_the_slots_and_a_value_more_does_not(rule: str, f
         }
         payload, _ = encode(sent, trained, rule, fraction, {})
         layout = list_slots(sent, rule, fraction)
-        wired = {name: FlowerArray(np.ascontiguousarray(array)) for name, array in payload.items()}
-        read = read_arrays(wired, layout)
+        read = read_arrays(*join_arrays(payload), layout)
         assert {name: array.tobytes() for name, array in read.items()} == {
             name: array.tobytes() for name, array in payload.items()
         }
         name = min(payload)
-        more = FlowerArray(np.zeros(max(array.size for array in sent.values()) + 1, payload[name].dtype))
+        more = np.zeros(max(array.size for array in sent.values()) + 1, payload[name].dtype)
         with pytest.raises(CheckpointError, match="expected"):
-            read_arrays({**wired, name: more}, layout)
+            read_arrays(*join_arrays({**payload, name: more}), layout)

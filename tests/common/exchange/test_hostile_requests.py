@@ -2,7 +2,7 @@
 
 import numpy as np
 import pytest
-from flwr.app import Array, Message
+from flwr.app import Message
 from flwr.clientapp import ClientApp
 from hypothesis import given, settings
 from hypothesis import strategies as st
@@ -11,6 +11,8 @@ from prostafed.common.errors import RequestError
 from prostafed.common.exchange.messages import Request
 from prostafed.common.exchange.wire import pack_request, unpack_request
 from prostafed.simulations.run.engine.grid import LocalGrid
+
+from .messages_changed import declare, replace_bytes
 
 TENSORS = {"encoder.weight": np.arange(6, dtype=np.float32).reshape(2, 3)}
 SECRET = "Smith^John"
@@ -57,7 +59,7 @@ def test_an_unknown_action_and_tensors_in_a_greeting_are_refused() -> None:
     other = ask()
     other.metadata.message_type = "train.everything"
     greeting = ask("hello")
-    greeting.content.array_records["tensors"]["w"] = Array(np.ones(3, np.float32))
+    declare(greeting.content, "w", "float32", "[3]", bytes(16))
     for message in (other, greeting):
         with pytest.raises(RequestError):
             unpack_request(message)
@@ -66,7 +68,7 @@ def test_an_unknown_action_and_tensors_in_a_greeting_are_refused() -> None:
 @pytest.mark.parametrize("name", ["../w", "", "x" * 400, SECRET])
 def test_a_tensor_of_no_name_is_refused(name: str) -> None:
     message = ask()
-    message.content.array_records["tensors"][name] = Array(np.ones(3, np.float32))
+    declare(message.content, name, "float32", "[3]", bytes(16))
     with pytest.raises(RequestError):
         unpack_request(message)
 
@@ -95,7 +97,7 @@ def test_what_is_read_is_within_bounds_whatever_comes(
 ) -> None:
     message = ask(action, **fields)
     if raw:
-        message.content.array_records["tensors"]["w"] = Array("float32", (2, 3), "numpy.ndarray", data)
+        replace_bytes(message.content, data + b"0" * 33)  # of 32 that are declared, at most
     try:
         read = unpack_request(message)
     except RequestError:

@@ -22,6 +22,7 @@ GOOD = Reply("", "abc", 1, 2, 5, {"encoder.weight": np.ones((2, 2), np.float32)}
 NONSENSE = RecordDict(
     {
         "answer": ConfigRecord({"site": "bad", "study_hash": "abc", "stage": "one", "round": 2, "cases": 5}),
+        "layout": ConfigRecord({"names": [], "dtypes": [], "shapes": []}),
         "tensors": ArrayRecord(),
         "metrics": MetricRecord({}),
     }

@@ -9,8 +9,9 @@ import pytest
 from flwr.app import Error, Message
 from flwr.proto.node_pb2 import NodeInfo
 
+from prostafed.common.exchange.kinds import NODE_LOST
 from prostafed.common.exchange.messages import Refusal, Request
-from prostafed.common.exchange.wire import NODE_LOST, pack_reply
+from prostafed.common.exchange.wire import pack_reply
 from prostafed.server.exchange import exchange as exchange_module
 from prostafed.server.exchange import waiting
 from prostafed.server.exchange.exchange import Exchange, Terms, ask_sites, pause
