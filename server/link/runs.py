@@ -8,7 +8,6 @@ import logging
 import threading
 import time
 from collections.abc import Mapping
-from contextlib import suppress
 from dataclasses import dataclass, field
 from pathlib import Path
 
@@ -117,8 +116,7 @@ class Runs:
             if time.monotonic() - self._kept > _KEEP_EVERY_S:
                 self._kept = time.monotonic()
                 for running in self._running.values():
-                    with suppress(StorageError):
-                        self.link.keep_run(running.ticket)
+                    self.link.keep_run(running.ticket)
 
     def _after_end(self, name: str, running: _Running) -> None:
         out = Path(running.order.out)

@@ -6,8 +6,7 @@ as long as the process: sites are registered again from the home's public keys, 
 """
 
 from base64 import b64decode
-from collections.abc import Callable, Iterable, Iterator, Mapping, MutableMapping
-from contextlib import contextmanager
+from collections.abc import Callable, Iterable, Mapping, MutableMapping
 from dataclasses import dataclass
 from datetime import datetime
 from pathlib import Path
@@ -42,9 +41,8 @@ from flwr.superlink.cli.flower_superlink import SuperLinkLifespan
 from flwr.superlink.config_loader import SuperLinkLifespanConfig, load_control_authn_plugin
 from flwr.superlink.grid import HttpGrid
 from flwr.superlink.main import create_app
-from sqlalchemy.exc import OperationalError
 
-from prostafed.common.errors import ConfigurationError, RoundError, StorageError
+from prostafed.common.errors import ConfigurationError, RoundError
 from prostafed.common.exchange.app_bundle import NAME, bundle_hash, write_bundle
 from prostafed.common.exchange.kinds import NODE_LOST
 
@@ -81,17 +79,6 @@ class Member:
 
     name: str
     node_id: int
-
-
-@contextmanager
-def _storing() -> Iterator[None]:
-    """Raise StorageError where the SuperLink's database does not take what it is to keep."""
-    try:
-        yield
-    except OperationalError as error:
-        raise StorageError(
-            "The disk of the coordinator's home takes no more. Make room: what is done is kept."
-        ) from error
 
 
 class SuperLink:
@@ -157,7 +144,6 @@ class SuperLink:
         """Count a node as gone, so that the same site, started again, is let in at once."""
         self._state.deactivate_node(node_id)
 
-    @_storing()
     def begin_run(self, values: Mapping[str, str]) -> Ticket:
         """Make a run with these run config `values` and return its ticket."""
         run_id = self._state.create_run(
@@ -170,12 +156,10 @@ class SuperLink:
             raise RoundError("Flower's SuperLink did not take the run. Its log says why: logs/link.log in the home.")
         return Ticket(run_id, task_id, token)
 
-    @_storing()
     def keep_run(self, ticket: Ticket) -> bool:
         """Say that the run's process lives; False where the SuperLink has given the run up."""
         return self._state.acknowledge_task_heartbeat(ticket.task_id)
 
-    @_storing()
     def end_run(self, ticket: Ticket, finished: bool) -> None:
         """Say that the run's process has ended; sites stop working for it at their next question."""
         self._state.finish_task(ticket.task_id, SubStatus.COMPLETED if finished else SubStatus.STOPPED, "")
