@@ -168,9 +168,10 @@ class Federation:
         return self.home / "runs" / run
 
     def rounds(self, run: str) -> list[str]:
-        """The lines of rounds.jsonl."""
+        """The lines of rounds.jsonl of rounds that are done; one that was tried in vain is replaced when it is."""
         path = self.out(run) / "rounds.jsonl"
-        return path.read_text().splitlines() if path.exists() else []
+        lines = path.read_text().splitlines() if path.exists() else []
+        return [line for line in lines if json.loads(line)["aggregated"]]
 
     def status(self, name: str) -> dict[str, Any]:
         """What the site's status.json says."""
