@@ -5,6 +5,7 @@ takes 300 ms there and back and loses 2 %. South and west have no other way out.
 """
 
 import os
+import re
 import signal
 import subprocess
 import time
@@ -226,7 +227,7 @@ def is_running(service: Service) -> bool:
 
 @pytest.mark.parametrize(
     ("shift", "expected"),
-    [(600, "10 minutes ahead of"), (-600, "10 minutes behind"), (60, "60 seconds ahead of"), (-60, "")],
+    [(600, "10 minutes ahead of"), (-600, "10 minutes behind"), (60, r"[56]\d seconds ahead of"), (-60, "")],
 )
 def test_a_clock_that_is_off_is_named(guest: Guest, tmp_path: Path, shift: int, expected: str) -> None:
     (tmp_path / "sitecustomize.py").write_text(CLOCK)
@@ -235,13 +236,13 @@ def test_a_clock_that_is_off_is_named(guest: Guest, tmp_path: Path, shift: int, 
     done = guest.join(clock)
     print(f"join, {shift}: {done.stdout}{done.stderr}")
     assert done.returncode == 0
-    assert expected in done.stdout.replace("59 seconds", "60 seconds").replace("61 seconds", "60 seconds")
+    assert re.search(expected, done.stdout)
     service = guest.start(clock)
     guest.federation.wait_for(lambda: ("The clock of" if expected else "Connected") in service.said(), 60)
     print(f"start, {shift}: {service.said()}")
     if expected:
-        said = f"The clock of this machine is {expected} the coordinator's. Set it, best by NTP."
-        assert said in service.said().replace("59 seconds", "60 seconds").replace("61 seconds", "60 seconds")
+        said = rf"The clock of this machine is {expected} the coordinator's\. Set it, best by NTP\."
+        assert re.search(said, service.said())
         assert is_running(service), "it goes on trying"
 
 
