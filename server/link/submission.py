@@ -67,7 +67,10 @@ def follow_run(
             return ""
         told = False
         ended = run not in status["runs"] and not (find_run(home, run) / "state.json").exists()
-        return "the link does not know it any more. Resume it: prostafed-server resume" if ended else ""
+        unsaid = (
+            status.get("ended", {}).get(run) or "the link does not know it any more. Resume it: prostafed-server resume"
+        )
+        return unsaid if ended else ""
 
     follow(find_run(home, run), find_end, on_round=on_round, seen=seen)
 
