@@ -5,7 +5,7 @@ from pathlib import Path
 import pytest
 
 from prostafed.common.errors import ConfigurationError
-from prostafed.server.link.control import FILE, ask_link
+from prostafed.server.link.home import FILE, ask_link
 
 
 @pytest.mark.parametrize("left", ["", "{", "7", "[]", "{}", '{"control": 7}', '{"control": "/nowhere/control"}'])
