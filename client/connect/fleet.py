@@ -343,7 +343,7 @@ def _call(send: Callable[[AskT], AnswerT], request: AskT) -> AnswerT:
 def _read_refusal(response: httpx.Response) -> ProstafedError:
     status, told = response.status_code, FlowerError.from_json(response.text)
     code = told.code if told else None
-    if code in _RUN_OVER:
+    if code in _RUN_OVER or status == 409:  # the door's word for an answer that nobody waits for
         return RunOverError("The run is over.")
     if code == ApiErrorCode.FLEET_NODE_ACTIVATION_FAILED:
         return RefusedError("The coordinator does not know this site's key.")
