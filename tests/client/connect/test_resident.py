@@ -152,7 +152,11 @@ def test_a_request_is_answered_and_the_link_ends_when_it_is_asked_to(link: Any, 
 
 def test_each_question_waits_for_its_time(link: Any, monkeypatch: pytest.MonkeyPatch) -> None:
     kept = list[Pace]()
-    monkeypatch.setattr(Pace, "keep", lambda pace: kept.append(pace))
+
+    def keep(pace: Pace) -> None:
+        kept.append(pace)
+
+    monkeypatch.setattr(Pace, "keep", keep)
     link([take_in(), take_in(HELLO)])
     assert len(kept) == 2
 
