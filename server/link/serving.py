@@ -55,7 +55,8 @@ class Doorstep(socket.socket):
             taken.close()
             raise ConnectionAbortedError
         self._open[client] += 1
-        connection = _Counted(taken.family, taken.type, taken.proto, taken.detach())
+        # Told that it is TCP, asyncio sends what is written at once; else each answer waits 40 ms for a word of the other.
+        connection = _Counted(taken.family, taken.type, socket.IPPROTO_TCP, taken.detach())
         connection.on_close = lambda: self._forget(client)
         return connection, address
 

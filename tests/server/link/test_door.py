@@ -1,5 +1,6 @@
 """Who gets what at the door; each refusal is in the coordinator's audit."""
 
+import asyncio
 import json
 import socket
 import ssl
@@ -356,3 +357,19 @@ def test_a_request_of_many_words_leaves_a_short_line(link: tuple[Link, str], tmp
 )
 def test_all_addresses_of_one_network_are_one_client(address: str, client: str) -> None:
     assert serving.name_client(address) == client
+
+
+def test_an_answer_waits_for_no_word_of_the_other_side() -> None:
+    taken = asyncio.Queue[int]()
+
+    class Look(asyncio.Protocol):
+        def connection_made(self, transport: asyncio.BaseTransport) -> None:
+            taken.put_nowait(transport.get_extra_info("socket").getsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY))
+
+    async def ask() -> int:
+        doorstep = serving.Doorstep(serving.listen("127.0.0.1", 0))
+        async with await asyncio.get_running_loop().create_server(Look, sock=doorstep):
+            with socket.create_connection(doorstep.getsockname()):
+                return await taken.get()
+
+    assert asyncio.run(ask())
