@@ -55,7 +55,7 @@ class Doorstep(socket.socket):
             taken.close()
             raise ConnectionAbortedError
         self._open[client] += 1
-        # Told that it is TCP, asyncio sends what is written at once; else each answer waits 40 ms for a word of the other.
+        # Told that it is TCP, asyncio sends at once; else each answer waits 40 ms for the other side's acknowledgement.
         connection = _Counted(taken.family, taken.type, socket.IPPROTO_TCP, taken.detach())
         connection.on_close = lambda: self._forget(client)
         return connection, address
