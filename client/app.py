@@ -20,6 +20,7 @@ from prostafed.common.exchange.wire import pack_reply, unpack_request
 from prostafed.common.shell.progress import Said, tell
 from prostafed.common.study import parse_study
 
+MOST_LOGGED = 2000  # letters of a sentence
 APPROVED_ONLY = "approved-only"  # set by a hospital's worker; a simulation asks nobody
 
 logger = logging.getLogger("prostafed.site")
@@ -85,8 +86,15 @@ def _read(message: Message) -> Request:
 def _note(error: BaseException, context: Context) -> None:
     """Log what went wrong, where nobody foresaw it with its traceback, and say it to whoever watches here."""
     with suppress(Exception):  # the request is answered, whatever comes of this
-        logger.error("%s", error, exc_info=None if isinstance(error, ProstafedError) else error)
-        tell(Said(find_site_file(context).parent.name, str(error) or type(error).__name__))
+        foreseen = isinstance(error, ProstafedError)
+        said = _limit(str(error)) if foreseen else str(error)
+        logger.error("%s", said, exc_info=None if foreseen else error)
+        tell(Said(find_site_file(context).parent.name, said or type(error).__name__))
+
+
+def _limit(text: str) -> str:
+    """Return a sentence as it may be logged and shown: it can repeat what a coordinator sent."""
+    return "".join(letter if letter.isprintable() or letter == "\n" else "?" for letter in text[:MOST_LOGGED])
 
 
 def find_site_file(context: Context) -> Path:

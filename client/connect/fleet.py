@@ -9,10 +9,11 @@ import ssl
 import threading
 import time
 from collections.abc import Callable, Mapping, Sequence
-from concurrent.futures import ThreadPoolExecutor
+from contextlib import suppress
 from dataclasses import dataclass, field, replace
 from pathlib import Path
-from typing import TypeVar
+from queue import Empty, SimpleQueue
+from typing import TypeVar, cast
 
 import httpx
 from flwr.app import Error, Message
@@ -50,6 +51,7 @@ from flwr.supercore.inflatable.inflatable_utils import inflate_object_from_conte
 from flwr.supercore.primitives.asymmetric import public_key_to_bytes
 from flwr.supernode.fleet_http_client import FleetHttpClient
 from flwr.supernode.node_auth_http_interceptor import NodeAuthHttpInterceptor
+from google.protobuf.message import DecodeError  # type: ignore[import-untyped]
 
 from prostafed.client.connect.reach import (
     RefusedError,
@@ -67,6 +69,9 @@ from prostafed.common.shell.keys import read_private_key
 PULL_S, OBJECT_S = 40.0, 180.0  # the coordinator holds a pull for up to 20 s; an object has up to 5 MiB
 AVAILABLE_S = 300.0  # how long the objects of a message may take to reach the coordinator
 MOST_OBJECTS = 100_000
+MOST_BESIDE = 32 << 20  # bytes of a request that are no tensor's: unpacked they take many times that
+_LONGEST, _LONGEST_STUDY = 100, 1_000_000  # letters of a name from outside, and of a study
+_PART = b"ArrayChunk"  # how a piece of a tensor begins
 _TOGETHER = 4  # objects under way at once; the door serves a site 8 questions
 _RUN_OVER = {ApiErrorCode.FLEET_RUN_STATUS_NOT_ALLOWED, ApiErrorCode.FLEET_GET_RUN_FAILED}
 
@@ -151,7 +156,7 @@ class Fleet:
             told = _call(lambda request: run_from_proto(self._calls.GetRun(request).run), asked)
             if len(self._runs) >= 16:
                 self._runs.clear()
-            self._runs[incoming.run_id] = Run(told.fab_hash, dict(told.override_config))
+            self._runs[incoming.run_id] = Run(told.fab_hash, _read_config(told.override_config))
         return self._runs[incoming.run_id]
 
     def fetch(self, incoming: Incoming, largest: int) -> dict[str, bytes]:
@@ -160,7 +165,8 @@ class Fleet:
         Raises TooLargeError for more than `largest` bytes in all, RequestError for an object that is not what its name
         says, or a message that is another inside than outside.
         """
-        deadline, room, counting = time.monotonic() + AVAILABLE_S, [largest], threading.Lock()
+        deadline, counting = time.monotonic() + AVAILABLE_S, threading.Lock()
+        room, beside = [largest], [MOST_BESIDE]
 
         def pull_object(name: str) -> bytes:
             content = self._pull_object(incoming, name, deadline)
@@ -171,6 +177,10 @@ class Fleet:
                         f"A request has more than {largest >> 20} MB, largest_request_mb of the site file. If the "
                         "study's network is that large, set it higher."
                     )
+                if not content.startswith(_PART):
+                    beside[0] -= len(content)
+                if beside[0] < 0:
+                    raise RequestError(f"A request has more than {MOST_BESIDE >> 20} MB beside its tensors.")
             return content
 
         contents = dict(zip(incoming.objects, _together(pull_object, incoming.objects), strict=True))
@@ -186,7 +196,8 @@ class Fleet:
             node=self._node, messages_list=[header], message_object_trees=[tree], clientapp_runtime_list=[seconds]
         )
         answer = _call(self._calls.PushMessages, asked)
-        wanted, session = [name for name in answer.objects_to_push if name in outgoing.contents], answer.session_id
+        wanted = [name for name in dict.fromkeys(answer.objects_to_push) if name in outgoing.contents]
+        session = answer.session_id
         if not wanted and incoming.again:  # it may wait for the rest of what a link sent that was killed meanwhile
             wanted, session = list(outgoing.contents), ""
 
@@ -239,12 +250,39 @@ class Fleet:
 
 
 def _together(work: Callable[[str], AnswerT], names: Sequence[str]) -> list[AnswerT]:
-    """Return what `work` gives of each name; the first that fails ends the others."""
-    pool = ThreadPoolExecutor(_TOGETHER)
+    """Return what `work` gives of each name; the first that fails ends the others.
+
+    A link that is asked to end waits for none of them: a coordinator may be long in answering.
+    """
+    ahead, done, over = (
+        SimpleQueue[str](),
+        SimpleQueue[tuple[str, AnswerT | None, Exception | None]](),
+        threading.Event(),
+    )
+    for name in names:
+        ahead.put(name)
+
+    def work_on() -> None:
+        with suppress(Empty):
+            while not over.is_set():
+                name = ahead.get_nowait()
+                try:
+                    done.put((name, work(name), None))
+                except Exception as error:
+                    done.put((name, None, error))
+
+    for _ in range(min(_TOGETHER, len(names))):
+        threading.Thread(target=work_on, daemon=True).start()
+    found: dict[str, AnswerT] = {}
     try:
-        return list(pool.map(work, names))
+        for _ in names:
+            name, given, error = done.get()
+            if error is not None:
+                raise error
+            found[name] = cast(AnswerT, given)
     finally:
-        pool.shutdown(wait=False, cancel_futures=True)
+        over.set()
+    return [found[name] for name in names]
 
 
 def read_announced(announced: bytes, node_id: int) -> Incoming:
@@ -257,13 +295,25 @@ def read_announced(announced: bytes, node_id: int) -> Incoming:
     except Exception as error:  # protobuf and Flower raise what they like
         raise UnreachableError(_NO_MESSAGE) from error
     sound = about.dst_node_id == node_id and tree.object_id == about.message_id and len(objects) <= MOST_OBJECTS
-    if not sound or not all(is_valid_sha256_hash(each) for each in objects):
+    named = all(each.isprintable() and len(each) <= _LONGEST for each in (about.message_type, about.group_id))
+    if not (sound and named) or not all(is_valid_sha256_hash(each) for each in objects):
         raise UnreachableError(_NO_MESSAGE)
     about_it = (about.message_id, about.run_id, about.dst_node_id, about.message_type, about.group_id)
     return Incoming(announced, *about_it, objects)
 
 
 _NO_MESSAGE = "The coordinator sent a message that is not for this site, or cannot be read. Compare the releases."
+
+
+def _read_config(config: Mapping[str, object]) -> dict[str, Value]:
+    """Return what a site needs of a run's settings: its study and its name, where they are what this release sends."""
+    study, run = config.get("study"), config.get("run")
+    kept: dict[str, Value] = {}
+    if isinstance(study, str) and len(study) <= _LONGEST_STUDY:
+        kept["study"] = study
+    if isinstance(run, str):
+        kept["run"] = "".join(each if each.isprintable() else "?" for each in run[:_LONGEST])
+    return kept
 
 
 def inflate(incoming: Incoming, contents: dict[str, bytes]) -> Message:
@@ -336,14 +386,16 @@ def _call(send: Callable[[AskT], AnswerT], request: AskT) -> AnswerT:
         raise _read_refusal(error.response) from error
     except (httpx.HTTPError, httpx.InvalidURL, OSError) as error:
         raise UnreachableError(say_why(error)) from error
-    except (ValueError, TypeError, KeyError) as error:  # what answers is no coordinator
+    except (ValueError, TypeError, KeyError, DecodeError, RecursionError) as error:  # what answers is no coordinator
         raise UnreachableError("What answers at the coordinator's address is no coordinator. Check address.") from error
 
 
 def _read_refusal(response: httpx.Response) -> ProstafedError:
-    status, told = response.status_code, FlowerError.from_json(response.text)
-    code = told.code if told else None
-    if code in _RUN_OVER:
+    status, code = response.status_code, None
+    with suppress(ValueError, TypeError, RecursionError):  # it may be anything
+        told = FlowerError.from_json(response.text)
+        code = told.code if told else None
+    if code in _RUN_OVER or status == 409:  # the door's word for an answer that nobody waits for
         return RunOverError("The run is over.")
     if code == ApiErrorCode.FLEET_NODE_ACTIVATION_FAILED:
         return RefusedError("The coordinator does not know this site's key.")

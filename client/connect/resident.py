@@ -17,6 +17,7 @@ from typing import TypeVar
 
 from prostafed.client.connect.fleet import Fleet, Incoming, Outgoing, refuse_message
 from prostafed.client.connect.kept_worker import DiedError, KeptWorker, MemoryLimitError
+from prostafed.client.connect.pace import Pace
 from prostafed.client.connect.reach import RefusedError, RunOverError, TooLargeError, UnreachableError
 from prostafed.client.connect.status import LINK_LOCK, WRITTEN_EVERY_S, Status, StatusFile, now
 from prostafed.client.gate.audit import record
@@ -94,7 +95,7 @@ class _Link:
         self._folder = site_file.parent
         self._worker = KeptWorker(site_file, int(site.worker.memory_gb * 1e9), status)
         self._over, self._unknown = threading.Event(), threading.Event()
-        self._idle_s = IDLE_S
+        self._idle_s, self._pace = IDLE_S, Pace()
         self.accepted = False
 
     @contextmanager
@@ -132,6 +133,7 @@ class _Link:
         self._status.change(state=self._idle_state(), error="", last_contact=now())
         if incoming is not None:
             self._idle_s = IDLE_S
+            self._pace.keep()
             self._handle(incoming)
         elif time.monotonic() - began < IDLE_S:  # one that does not hold its answer back
             time.sleep(self._idle_s)
@@ -173,8 +175,8 @@ class _Link:
             if run.bundle != ours:
                 return refuse_message(incoming, "WRONG_RELEASE")
             if not isinstance(run.config.get("study"), str):
-                raise RequestError("A run names no study.")
-            self._status.change(run=str(run.config.get("run", ""))[:100])
+                raise RequestError("A run names no study, or one that is too long.")
+            self._status.change(run=str(run.config.get("run", "")))
             contents = self._insist(lambda: self._fleet.fetch(incoming, self._site.worker.largest_request_mb << 20))
             try:
                 return self._worker.ask(incoming, contents, run, self._watch)
@@ -237,7 +239,7 @@ class _Link:
         while not self._over.wait(STATUS_S):
             self._status.write()
             if self._fleet.node_id and time.monotonic() >= due and not self._unknown.is_set():
-                with suppress(UnreachableError):
+                with suppress(UnreachableError, RunOverError):
                     try:
                         self._fleet.heartbeat()
                         due = time.monotonic() + HEARTBEAT_S

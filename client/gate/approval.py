@@ -1,7 +1,8 @@
 """Approval: a study is answered only where a person of the hospital has approved it, until a day, for so many rounds.
 
 All that is checked lies at the site: nothing that a coordinator sends can switch anything on. Simulations need no
-approval: their sites do not come through here. approvals/HASH.used.json holds the rounds that were trained.
+approval: their sites do not come through here. approvals/HASH.used.json holds the rounds that were trained, and the
+models that were evaluated.
 """
 
 import json
@@ -17,13 +18,17 @@ from prostafed.common.errors import ApprovalError, ApprovalOverError, Configurat
 from prostafed.common.shell.files import holding, write_json
 from prostafed.common.study import Study
 
+EVALUATIONS_A_ROUND = 2  # that an approval is good for: who asks about ever other models learns more of the patients
+_EVALUATED = "evaluate:"  # how one begins in the list of what was used
+
 if TYPE_CHECKING:
     from prostafed.common.exchange.messages import Request
     from prostafed.common.tensors import Tensors
 
 
 def require_approval(site_file: Path, study: Study, request: "Request") -> None:
-    """Return where the site has approved what `request` asks for of `study`; a round of training counts as used.
+    """Return where the site has approved what `request` asks for of `study`; a round of training counts as used,
+    and so does an evaluation, apart.
 
     Raises ApprovalError where nobody has, and files the study as waiting; ApprovalOverError where the approval has
     ended, was withdrawn, or its rounds are used up; InitialError where the first round starts from other weights.
@@ -38,7 +43,8 @@ def require_approval(site_file: Path, study: Study, request: "Request") -> None:
         _require_time(approval)
         if request.action == "train":
             _require_initial(approval, request)
-            _use_round(folder, approval, request)
+        if request.action != "hello":
+            _use(folder, approval, request)
     except ApprovalError:
         file_request(folder, study, coordinator)
         raise
@@ -46,7 +52,7 @@ def require_approval(site_file: Path, study: Study, request: "Request") -> None:
 
 def count_used(site_file: Path, approval: Approval) -> int:
     """Return how many rounds were trained under an approval."""
-    return len(_read_used(site_file.resolve().parent / FOLDER, approval))
+    return _count_rounds(_read_used(site_file.resolve().parent / FOLDER, approval))
 
 
 def find_end(approval: Approval, used: int) -> str:
@@ -112,23 +118,35 @@ def read_initial(study: Study, path: Path | None) -> tuple[str, tuple[str, ...]]
     return digest_initial(tensors), tuple(sorted(set(encoder) - set(tensors)))
 
 
-def _use_round(folder: Path, approval: Approval, request: "Request") -> None:
-    """Count a round: another run, or other weights, make another one; raises ApprovalOverError where none is left."""
+def _use(folder: Path, approval: Approval, request: "Request") -> None:
+    """Count a round or an evaluation: another run, or other weights, make another one; raises ApprovalOverError where
+    none is left.
+    """
     from prostafed.common.tensors import hash_tensors
 
-    place, digest = folder / FOLDER, hash_tensors(request.tensors)[:16]
-    asked = f"{request.run}/{request.stage}/{request.round}/{digest}"
+    place, evaluates = folder / FOLDER, request.action == "evaluate"
+    asked = f"{request.run}/{request.stage}/{request.round}/{hash_tensors(request.tensors)}"
+    asked = f"{_EVALUATED}{asked}/{','.join(request.splits)}" if evaluates else asked
     with holding(place / f"{approval.study_hash}.lock", wait=True):
         used = _read_used(place, approval)
         if asked in used:
             return
-        if end := find_end(approval, len(used)):
+        rounds = _count_rounds(used)
+        most = EVALUATIONS_A_ROUND * approval.rounds
+        end = find_end(approval, 0 if evaluates else rounds)
+        if evaluates and not end and len(used) - rounds >= most:
+            end = f"is used up: {most} models were evaluated"
+        if end:
             raise _over(approval, end)
         write_json(_used_place(place, approval), [*used, asked])
 
 
+def _count_rounds(used: list[str]) -> int:
+    return sum(not each.startswith(_EVALUATED) for each in used)
+
+
 def _read_used(place: Path, approval: Approval) -> list[str]:
-    """Return the rounds that were trained under an approval."""
+    """Return what was trained and evaluated under an approval."""
     path = _used_place(place, approval)
     if not path.exists():
         return []

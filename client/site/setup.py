@@ -74,8 +74,8 @@ def init_site(folder: Path, name: str) -> SiteFiles:
 def complete_site(folder: Path, name: str) -> SiteFiles:
     """Make what the folder of a site still lacks: all of it, or the rest where that was interrupted."""
     site_file, secret, key = folder / "site.toml", folder / "site.secret", folder / f"{name}.key"
-    for part in ("cases", "memory"):
-        make_folder(folder / part)
+    for part in (folder, folder / "cases", folder / "memory", folder / "manifest"):
+        _make_private(part)
     create_tables(folder / "manifest")
     if not secret.exists():
         create_secret(secret)
@@ -83,3 +83,11 @@ def complete_site(folder: Path, name: str) -> SiteFiles:
     if not site_file.exists():
         write_text(site_file, SITE_FILE.format(name=name))  # last: a folder that has it has the rest
     return SiteFiles(site_file, secret, key.with_name(f"{key.name}.pub"), folder / "manifest")
+
+
+def _make_private(folder: Path) -> None:
+    """Make a folder that nobody else on this machine can look into; one that is there keeps the rights it was given."""
+    is_new = not folder.exists()
+    make_folder(folder)
+    if is_new:
+        folder.chmod(0o700)

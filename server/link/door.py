@@ -14,7 +14,18 @@ from datetime import UTC, datetime
 from typing import Any
 
 from prostafed.common.exchange.joining import JOIN_PATH, MOST_BYTES
-from prostafed.server.link.superlink import BESIDE, TIMES, Asgi, Member, SuperLink, identify, read_answer, read_pulled
+from prostafed.server.link.serving import name_client
+from prostafed.server.link.superlink import (
+    BESIDE,
+    TIMES,
+    Asgi,
+    Member,
+    SuperLink,
+    identify,
+    read_answer,
+    read_asked_part,
+    read_pulled,
+)
 
 Scope = MutableMapping[str, Any]
 Receive = Callable[[], Awaitable[MutableMapping[str, Any]]]
@@ -64,11 +75,13 @@ class _Handed:
 
     message_id: str
     run_id: int
+    parts: frozenset[str]  # names of what it holds; the site is given these, and no others
     content: bytes
     taken: bool = False  # the site has told that it has all of it
     again: bool = False  # a new process of the site asks
     answered: bool = False  # the outside of an answer came; what it holds comes after it
-    bytes_out: int = 0  # of what it holds, handed out
+    given: set[str] = field(default_factory=set)  # of the parts
+    bytes_out: int = 0  # of these
     bytes_in: int = 0  # of what the answer holds, taken in: the SuperLink keeps it in memory
 
 
@@ -95,16 +108,14 @@ class Door:
         """Serve one request."""
         if scope["type"] != "http":
             return
-        client = scope["client"][0].removeprefix("::ffff:") if scope.get("client") else ""
+        client = name_client(scope["client"][0]) if scope.get("client") else ""
         path = str(scope["path"])
         try:
-            if self._is_tiresome(client):
-                raise RefusedError(429, "")
             answer = await self._serve(scope, receive, path, client)
         except RefusedError as error:
             if error.why:
                 self._refused.setdefault(client, []).append(time.monotonic())
-                self.note(client, f"{scope['method']} {path[:80]}", error.why)
+                self.note(client, f"{scope['method'][:20]} {path[:80]}", error.why)
             answer = Answer(error.status, str(error).encode())
         except TimeoutError:
             answer = Answer(408)
@@ -117,15 +128,25 @@ class Door:
 
     async def _serve(self, scope: Scope, receive: Receive, path: str, client: str) -> Answer:
         method = scope["method"]
+        question = path.removeprefix(FLEET)
+        if method == "POST" and path.startswith(FLEET) and question in LARGEST:
+            return await self._serve_site(question, scope, receive, client)
+        if self._is_tiresome(client):
+            raise RefusedError(429, "")
         if (method, path) == ("GET", HEALTH):
             return await asyncio.to_thread(self.health)
         if (method, path) == ("POST", JOIN_PATH):
             body = await _read_body(scope, receive, MOST_BYTES)
             return await asyncio.to_thread(self.join, body, client)
-        question = path.removeprefix(FLEET)
-        if method != "POST" or not path.startswith(FLEET) or question not in LARGEST:
-            raise RefusedError(404, "not served")
-        member = await asyncio.to_thread(self._identify, scope["headers"])
+        raise RefusedError(404, "not served")
+
+    async def _serve_site(self, question: str, scope: Scope, receive: Receive, client: str) -> Answer:
+        try:
+            member = await asyncio.to_thread(self._identify, scope["headers"])
+        except RefusedError as error:
+            if self._is_tiresome(client):  # not before: a site is served, whoever else knocks from its address
+                raise RefusedError(429, "") from error
+            raise
         if self._busy[member.name] >= AT_ONCE:
             raise RefusedError(429, "")
         self._busy[member.name] += 1
@@ -180,8 +201,12 @@ class Door:
             if handed.bytes_in + len(body) > TIMES * handed.bytes_out + BESIDE:
                 raise RefusedError(413, f"{member.name}: more than an answer may have")
             handed.bytes_in += len(body)
+        asked = read_asked_part(body) if question == "pull-object" else ""
+        if question == "pull-object" and (handed is None or asked not in handed.parts):
+            return Answer(200, kind=_PROTOBUF)  # not found: who may ask for any can try whether another has sent it
         answer = await _call(self.link.app, scope, body)
-        if question == "pull-object" and handed:
+        if handed and asked and asked not in handed.given and answer.body:
+            handed.given.add(asked)
             handed.bytes_out += len(answer.body)
         return answer
 
@@ -223,10 +248,11 @@ class Door:
             raise RefusedError(400, f"{member.name}: an answer that cannot be read") from error
         if {sender, source} != {member.node_id}:
             raise RefusedError(403, f"{member.name}: an answer in the name of another site")
-        answer = await _call(self.link.app, scope, body)
         handed = self._handed.get(member.node_id)
-        if handed and handed.message_id == answered:
-            handed.answered = True
+        if handed is None or handed.message_id != answered:  # it is not waited for
+            raise RefusedError(409, "")
+        answer = await _call(self.link.app, scope, body)
+        handed.answered = True
         return answer
 
 

@@ -11,10 +11,11 @@ import socket
 import ssl
 import threading
 import time
+from collections import Counter
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager, suppress
 from dataclasses import dataclass, field
-from datetime import UTC, datetime
+from datetime import UTC, date, datetime
 from pathlib import Path
 from typing import Any
 
@@ -37,6 +38,7 @@ from prostafed.server.link.superlink import SuperLink
 logger = logging.getLogger("prostafed.server")
 SITE_NAME = re.compile(r"[a-z0-9][a-z0-9-]{0,40}")
 _QUIET_S, _MOST_A_MINUTE = 60.0, 200  # what the door's audit holds of a flood
+_MOST_OF_ONE, _MOST_A_DAY = 100, 2000  # refusals of one address, and of all, that it holds of a day
 _LOOK_EVERY_S, _RENEW_EVERY_S = 0.2, 3600.0
 _FIT_S = 5.0  # so long what a monitor was told is told again
 
@@ -117,6 +119,8 @@ class Audit:
     path: Path
     _file: ChainedFile = field(init=False)
     _said: dict[tuple[str, str, str], float] = field(default_factory=dict)
+    _day: date = date.min
+    _noted: Counter[str] = field(default_factory=Counter)  # of the day, by address
     _lock: threading.Lock = field(default_factory=threading.Lock)
 
     def __post_init__(self) -> None:
@@ -124,15 +128,22 @@ class Audit:
 
     def note(self, client: str, asked: str, why: str) -> None:
         """Write that `client` was refused what it asked; the same again is written once a minute, and of a flood the
-        beginning.
+        beginning. Whoever knocks for years fills no disk: of a day there are so many lines.
         """
-        now = time.monotonic()
+        now, today = time.monotonic(), datetime.now(UTC).date()
         with self._lock:
+            if today != self._day:
+                self._day, self._noted = today, Counter()
+            if self._noted[client] >= _MOST_OF_ONE or self._noted.total() >= _MOST_A_DAY:
+                return
             self._said = {key: when for key, when in self._said.items() if now - when < _QUIET_S}
             if (client, asked, why) in self._said or len(self._said) > _MOST_A_MINUTE:
                 return
             self._said[client, asked, why] = now
-        self.add("refused", client=client, asked=asked, why=why)
+            self._noted[client] += 1
+            last = self._noted[client] == _MOST_OF_ONE or self._noted.total() == _MOST_A_DAY
+        more = {"more": "no more of this address or of this day is written"} if last else {}
+        self.add("refused", client=client, asked=asked, why=why, **more)
 
     def add(self, event: str, **facts: str) -> None:
         """Write a line."""

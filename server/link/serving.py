@@ -5,11 +5,12 @@ import socket
 import ssl
 import threading
 from collections import Counter
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
+from ipaddress import IPv6Address, ip_address, ip_network
 from pathlib import Path
-from typing import Any, ClassVar
+from typing import Any
 
 import uvicorn
 from uvicorn.protocols.http.h11_impl import H11Protocol
@@ -18,22 +19,71 @@ from prostafed.common.errors import ConfigurationError
 
 HEADERS_S = 15.0  # from the opening of a connection, or the end of a request, to the whole headers of the next
 KEEP_S = 75.0  # that a connection may rest between two requests
-FROM_ONE, IN_ALL = 64, 512  # connections of one address, and of all
+FROM_ONE, IN_ALL = 64, 512  # connections of one address, and of all, from the first packet on
+
+
+class _Counted(socket.socket):
+    """A connection that is counted until it is closed."""
+
+    on_close: Callable[[], None] | None = None
+
+    def close(self) -> None:
+        """Close it, and count it no more."""
+        on_close, self.on_close = self.on_close, None
+        super().close()
+        if on_close:
+            on_close()
+
+
+class Doorstep(socket.socket):
+    """A listening socket that takes only so many connections of one address, and of all: before TLS, since whoever says
+    nothing on a connection would hold it open all the same, and with enough of them every file of this process.
+    """
+
+    apart = True  # whether addresses tell clients apart; behind a proxy they do not
+
+    def __init__(self, listening: socket.socket) -> None:
+        """Listen in the place of `listening`."""
+        super().__init__(listening.family, listening.type, listening.proto, listening.detach())
+        self._open: Counter[str] = Counter()  # by address
+
+    def accept(self) -> tuple[socket.socket, Any]:
+        """Take the next connection; one too many is closed, and counts as one that its client has given up."""
+        taken, address = super().accept()
+        client = name_client(str(address[0]))
+        if self._open.total() >= IN_ALL or (self.apart and self._open[client] >= FROM_ONE):
+            taken.close()
+            raise ConnectionAbortedError
+        self._open[client] += 1
+        # Told that it is TCP, asyncio sends at once; else each answer waits 40 ms for the other side's acknowledgement.
+        connection = _Counted(taken.family, taken.type, socket.IPPROTO_TCP, taken.detach())
+        connection.on_close = lambda: self._forget(client)
+        return connection, address
+
+    def _forget(self, client: str) -> None:
+        self._open[client] -= 1
+        if not self._open[client]:
+            del self._open[client]
+
+
+def name_client(address: str) -> str:
+    """Return what stands for a client: its address, of IPv6 the network that one customer has all addresses of."""
+    try:
+        found = ip_address(address.partition("%")[0])
+    except ValueError:
+        return address
+    if isinstance(found, IPv6Address) and found.ipv4_mapped is None:
+        return str(ip_network((found, 64), strict=False))
+    return str(found.ipv4_mapped or found) if isinstance(found, IPv6Address) else address
 
 
 class Guarded(H11Protocol):
-    """HTTP/1.1 to a stranger: a connection without a request is closed, and one address opens only so many."""
-
-    _open: ClassVar[Counter[str]] = Counter()  # by address
+    """HTTP/1.1 to a stranger: a connection without a request is closed."""
 
     def connection_made(self, transport: asyncio.Transport) -> None:  # type: ignore[override]
-        """Take a connection, or close it at once."""
+        """Take a connection."""
         super().connection_made(transport)
-        self._address = self.client[0] if self.client else ""
-        Guarded._open[self._address] += 1
         self._timer = self.loop.call_later(HEADERS_S, self._give_up)
-        if Guarded._open[self._address] > FROM_ONE and not self.config.proxy_headers:
-            transport.abort()
 
     def _give_up(self) -> None:
         if self.cycle is None or self.cycle.response_complete:
@@ -53,11 +103,8 @@ class Guarded(H11Protocol):
         self._timer = self.loop.call_later(KEEP_S + HEADERS_S, self._give_up)
 
     def connection_lost(self, exc: Exception | None) -> None:
-        """Count the connection no more."""
+        """Wait no longer."""
         self._timer.cancel()
-        Guarded._open[self._address] -= 1
-        if not Guarded._open[self._address]:
-            del Guarded._open[self._address]
         super().connection_lost(exc)
 
 
@@ -83,7 +130,7 @@ class Serving:
 
     def __init__(self, listeners: Sequence[Listener]) -> None:
         self._servers = [_Server(_configure(each)) for each in listeners]
-        self._sockets = [each.socket for each in listeners]
+        self._sockets = [_guard(each) for each in listeners]
         self.loop = asyncio.new_event_loop()
         self._thread = threading.Thread(target=self._run, name="http", daemon=True)
         self._thread.start()
@@ -108,6 +155,14 @@ class Serving:
         self._thread.join(timeout=5.0)
 
 
+def _guard(listener: Listener) -> socket.socket:
+    if not listener.guarded:
+        return listener.socket
+    doorstep = Doorstep(listener.socket)
+    doorstep.apart = not listener.behind_proxy
+    return doorstep
+
+
 def _configure(listener: Listener) -> uvicorn.Config:
     config = uvicorn.Config(
         listener.app,
@@ -119,7 +174,7 @@ def _configure(listener: Listener) -> uvicorn.Config:
         server_header=False,
         proxy_headers=listener.behind_proxy,
         forwarded_allow_ips="127.0.0.1",
-        limit_concurrency=IN_ALL if listener.guarded else None,
+        log_level="error",  # strangers write no lines
         timeout_keep_alive=int(KEEP_S),
         timeout_graceful_shutdown=1,
     )

@@ -33,14 +33,21 @@ from flwr.supercore.constant import (
     TaskType,
 )
 from flwr.supercore.fab import Fab
-from flwr.supercore.inflatable.inflatable_object import iterate_object_tree
+from flwr.supercore.inflatable.inflatable_object import (
+    get_object_children_ids_from_object_content,
+    is_valid_sha256_hash,
+    iterate_object_tree,
+)
 from flwr.supercore.inflatable.inflatable_utils import inflate_object_from_contents
+from flwr.supercore.object_store.in_memory_object_store import InMemoryObjectStore
+from flwr.supercore.object_store.object_store import NoObjectInStoreError
 from flwr.supercore.primitives.asymmetric import bytes_to_public_key, verify_signature
 from flwr.supercore.task_identity import TaskIdentity
 from flwr.superlink.cli.flower_superlink import SuperLinkLifespan
 from flwr.superlink.config_loader import SuperLinkLifespanConfig, load_control_authn_plugin
 from flwr.superlink.grid import HttpGrid
 from flwr.superlink.main import create_app
+from google.protobuf.message import DecodeError  # type: ignore[import-untyped]
 
 from prostafed.common.errors import ConfigurationError, RoundError
 from prostafed.common.exchange.app_bundle import NAME, bundle_hash, write_bundle
@@ -49,6 +56,8 @@ from prostafed.common.exchange.kinds import NODE_LOST
 # What an answer may have of the bytes of its request, and beside them: control variates double what travels, and what
 # is counted is small.
 TIMES, BESIDE = 2.5, 16 * 1024 * 1024
+MOST_PARTS = 4096  # of an answer: tensors are cut into parts of 5 MiB
+_MOST_HEADER = 16 * 1024  # bytes of what stands on the outside of an answer
 HEARTBEAT_S = 30.0  # of a site, and of a run's process
 AHEAD_S = 5.0  # that a site's clock may be ahead: Flower itself takes no more, and would not say why
 Asgi = Callable[[MutableMapping[str, Any], Callable[..., Any], Callable[..., Any]], Any]
@@ -113,6 +122,7 @@ class SuperLink:
         app = create_app(config, SuperLinkLifespan)
         self.app: Asgi = cast(Asgi, app)
         self._state: LinkState = app.state.linkstate_factory.state()
+        _trust_runs(self._state, _Parts())
         self._members: dict[bytes, Member] = {}  # by public key
         self._state.store_fab(Fab(bundle_hash(), write_bundle(), {}))
 
@@ -174,6 +184,56 @@ class SuperLink:
         self._state.object_store.delete(message_id)
 
 
+class _Parts(InMemoryObjectStore):
+    """Where the parts of messages lie. Flower believes who names a part first what lies inside it; and a part that many
+    messages have, as the names of tensors, can be named by a site before any other comes to it.
+    """
+
+    def get_object_tree(self, object_id: str) -> ObjectTree:
+        """Return a message with all its parts beneath it, each once: a site can have named one in the next, twice each
+        time.
+        """
+        found, ahead = dict[str, None](), [object_id]
+        with self.lock_store:
+            while ahead:
+                name = ahead.pop()
+                if name in found:
+                    continue
+                if name not in self.store:
+                    raise NoObjectInStoreError(f"A part of the message {object_id} is not there.")
+                found[name] = None
+                ahead += self.store[name].child_object_ids
+        del found[object_id]
+        return ObjectTree(object_id=object_id, children=[ObjectTree(object_id=name) for name in found])
+
+    def correct(self, tree: ObjectTree) -> None:
+        """Let the parts of a request hold what its run says, whatever a site said before."""
+        with self.lock_store:
+            for node in iterate_object_tree(tree):
+                part, inside = self.store[node.object_id], [each.object_id for each in node.children]
+                if part.child_object_ids != inside:
+                    for name in inside:
+                        self.store[name].ref_count += 1
+                    for name in part.child_object_ids:
+                        if name in self.store:
+                            self.store[name].ref_count -= 1
+                    part.child_object_ids = inside
+
+
+def _trust_runs(state: Any, parts: _Parts) -> None:
+    """Keep parts in `parts`, and have what a run's process says of its messages hold before a site sees them."""
+    state._object_store, store = parts, state.store_message_and_object_tree
+
+    def store_corrected(message: Message, tree: ObjectTree, session_id: str) -> tuple[bool, list[str]]:
+        with state.lock:
+            stored, missing = store(message, tree, session_id)
+            if stored and not message.metadata.reply_to_message_id:
+                parts.correct(tree)
+        return stored, missing
+
+    state.store_message_and_object_tree = store_corrected
+
+
 def identify(
     headers: Mapping[str, str], find: Callable[[bytes], Member | None], now: datetime, tolerance_s: float
 ) -> Member:
@@ -199,17 +259,34 @@ def read_answer(body: bytes) -> tuple[int, int, str]:
     """Return (node that sends, node the message names as its sender, message it answers) of a pushed answer; raises
     ValueError where it holds none.
     """
-    request = PushMessagesRequest.FromString(body)
+    try:
+        request = PushMessagesRequest.FromString(body)
+    except DecodeError as error:
+        raise ValueError("expected a message") from error
     if len(request.messages_list) != 1 or len(request.message_object_trees) != 1:
         raise ValueError("expected one message")
-    metadata = request.messages_list[0].metadata
-    return request.node.node_id, metadata.src_node_id, metadata.reply_to_message_id
+    header, tree = request.messages_list[0], request.message_object_trees[0]
+    names = [each.object_id for each in iterate_object_tree(tree)]
+    if header.ByteSize() > _MOST_HEADER or len(names) > MOST_PARTS or not all(map(is_valid_sha256_hash, names)):
+        raise ValueError("expected an answer of this release")
+    if header.metadata.message_id != tree.object_id:
+        raise ValueError("expected the parts of this message")
+    return request.node.node_id, header.metadata.src_node_id, header.metadata.reply_to_message_id
 
 
-def read_pulled(body: bytes) -> tuple[str, int]:
-    """Return the id and the run of the message that the SuperLink hands out."""
-    metadata = PullMessagesResponse.FromString(body).messages_list[0].metadata
-    return metadata.message_id, metadata.run_id
+def read_pulled(body: bytes) -> tuple[str, int, frozenset[str]]:
+    """Return the id, the run and the names of the parts of the message that the SuperLink hands out."""
+    answer = PullMessagesResponse.FromString(body)
+    metadata, tree = answer.messages_list[0].metadata, answer.message_object_trees[0]
+    return metadata.message_id, metadata.run_id, frozenset(each.object_id for each in iterate_object_tree(tree))
+
+
+def read_asked_part(body: bytes) -> str:
+    """Return the name of the part that a site asks for; "" where it names none."""
+    try:
+        return str(PullObjectRequest.FromString(body).object_id)
+    except DecodeError:
+        return ""
 
 
 def _to_pem(line: bytes) -> bytes:
@@ -256,23 +333,21 @@ class LinkGrid(HttpGrid):
         asked = [each for each in message_ids if each not in self._coming]
         if asked:
             found = self._runtime_client.PullMessages(PullAppMessagesRequest(message_ids=asked))
-            for message, tree in zip(found.messages_list, found.message_object_trees, strict=True):
-                self._coming[message.metadata.reply_to_message_id] = _Coming(message.metadata.message_id, tree)
+            for message in found.messages_list:
+                self._coming[message.metadata.reply_to_message_id] = _Coming(message.metadata.message_id)
         return [answer for each in message_ids if each in self._coming and (answer := self._collect(each))]
 
     def _collect(self, asked: str) -> Message | None:
         coming, run_id, client = self._coming[asked], self.run.run_id, self._runtime_client
-        for object_id in coming.missing():
+        while object_id := coming.find_missing():
             given = client.PullObject(PullObjectRequest(node=self.node, run_id=run_id, object_id=object_id))
             if given.object_found and not given.object_available:
                 return None
             if not given.object_found:  # its upload broke off, and the SuperLink has given it up
                 del self._coming[asked]
                 return self._say_lost(asked)
-            coming.size += len(given.object_content)
-            if coming.size > self._most.get(asked, BESIDE):
-                break
-            coming.contents[object_id] = given.object_content
+            if not coming.take(object_id, given.object_content, self._most.get(asked, BESIDE)):
+                break  # and what has come cannot be read
         del self._coming[asked]
         self._most.pop(asked, BESIDE)
         client.ConfirmMessageReceived(
@@ -304,16 +379,33 @@ def _arrays(message: Message) -> Iterable[ArrayRecord]:
 
 
 class _Coming:
-    """An answer that is being uploaded."""
+    """An answer that is being uploaded. What lies inside a part is read from its bytes, which its name is the hash of;
+    what a site has said before proves nothing.
+    """
 
-    def __init__(self, message_id: str, tree: ObjectTree) -> None:
+    def __init__(self, message_id: str) -> None:
         self.message_id = message_id
-        self.ids = list(dict.fromkeys(each.object_id for each in iterate_object_tree(tree)))
         self.contents: dict[str, bytes] = {}
-        self.size = 0
+        self._size, self._ahead = 0, [message_id]
 
-    def missing(self) -> list[str]:
-        return [each for each in self.ids if each not in self.contents]
+    def find_missing(self) -> str:
+        """Return the name of a part that is not here, "" where all are."""
+        while self._ahead and self._ahead[-1] in self.contents:
+            self._ahead.pop()
+        return self._ahead[-1] if self._ahead else ""
+
+    def take(self, name: str, content: bytes, most: int) -> bool:
+        """Take a part; False where it is none, or all are more than `most` bytes or MOST_PARTS."""
+        self._size += len(content)
+        if self._size > most or len(self.contents) >= MOST_PARTS:
+            return False
+        try:
+            inside = get_object_children_ids_from_object_content(content)
+        except ValueError:
+            return False
+        self.contents[name] = content
+        self._ahead += inside
+        return True
 
 
 def take_up_run(socket: Path, token: str, values: Mapping[str, str]) -> tuple[Grid, Context]:

@@ -179,6 +179,19 @@ def test_the_sentence_and_the_traceback_stay_at_the_site(
     assert [type(event) for event in told] == [Said]
 
 
+def test_what_a_coordinator_sent_is_logged_short_and_printable(
+    folder: Path, study: Study, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
+    sent = "unknown key '\x1b[2J" + "x" * 10**6
+    monkeypatch.setattr("prostafed.client.rounds.answer._introduce", failing(ConfigurationError(sent)))
+    told: list[Event] = []
+    with caplog.at_level(logging.ERROR, "prostafed.site"), listening(told.append):
+        exchange(folder / "site.toml", study, action="hello")
+    assert "unknown key" in caplog.text
+    assert "\x1b" not in caplog.text + repr(told)
+    assert len(caplog.text) < 2 * site_app.MOST_LOGGED
+
+
 @pytest.mark.parametrize("error", [KeyboardInterrupt(), SystemExit(143)], ids=repr)
 def test_a_site_that_is_told_to_stop_stops(
     folder: Path, study: Study, monkeypatch: pytest.MonkeyPatch, error: BaseException

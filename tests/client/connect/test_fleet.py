@@ -2,6 +2,8 @@
 
 import hashlib
 import json
+import subprocess
+import sys
 from pathlib import Path
 from typing import Any
 
@@ -10,6 +12,7 @@ import httpx
 import numpy as np
 import pytest
 from flwr.app import Message
+from flwr.common.serde import user_config_to_proto
 from flwr.proto.fleet_pb2 import ActivateNodeResponse, PullMessagesResponse, PushMessagesResponse
 from flwr.proto.heartbeat_pb2 import SendNodeHeartbeatResponse
 from flwr.proto.message_pb2 import (
@@ -20,6 +23,8 @@ from flwr.proto.message_pb2 import (
     PushObjectRequest,
     PushObjectResponse,
 )
+from flwr.proto.run_pb2 import GetRunResponse
+from flwr.proto.run_pb2 import Run as RunProto
 from flwr.supercore.error import ApiErrorCode
 
 from prostafed.client.connect import fleet as module
@@ -248,3 +253,78 @@ def test_a_file_that_is_none_is_said(which: str, tmp_path: Path) -> None:
     authority = tmp_path / "ca.crt" if which == "ca.crt" else Path(certifi.where())
     with pytest.raises(ConfigurationError, match=which.replace(".", r"\.")):
         Fleet("localhost:1", authority, tmp_path / "site.key")
+
+
+ODD = {
+    "deep": b"[" * 60_000,
+    "a list": b"[]",
+    "a large number": b'{"code": ' + b"9" * 60_000 + b', "detail": "x"}',
+    "no text": b"\xff\xfe\x00",
+    "no code": b'{"code": 99999, "detail": "no"}',
+}
+
+
+@pytest.mark.parametrize("body", ODD.values(), ids=ODD)
+@pytest.mark.parametrize("status", [200, 403, 500])
+def test_an_answer_of_any_form_ends_no_link(status: int, body: bytes, tmp_path: Path) -> None:
+    odd = {
+        "activate-node": lambda _: httpx.Response(
+            status, content=body, headers={"content-type": "text/html; charset=x"}
+        )
+    }
+    with pytest.raises((UnreachableError, RefusedError)):
+        make_fleet(tmp_path, odd).activate()
+
+
+def test_an_answer_that_nobody_waits_for_is_dropped(tmp_path: Path) -> None:
+    with pytest.raises(RunOverError):
+        make_fleet(tmp_path, {"activate-node": lambda _: httpx.Response(409)}).activate()
+
+
+@pytest.mark.parametrize("field", ["message_type", "group_id"])
+@pytest.mark.parametrize("text", ["\x1b[2J", "x" * 10**6, "1.1\n2026-01-01 INFO nothing happened"])
+def test_what_would_end_in_a_log_is_short_and_printable(field: str, text: str) -> None:
+    announcement, _ = announce()
+    setattr(announcement.messages_list[0].metadata, field, text)
+    with pytest.raises(UnreachableError, match="cannot be read"):
+        read_announced(announcement.SerializeToString(), NODE)
+
+
+def test_of_a_run_nothing_is_kept_but_its_study_and_its_name(tmp_path: Path) -> None:
+    config: dict[str, Any] = {"study": "{}", "run": "a\x1b[2J" + "b" * 1000, "other": "x" * 10**6}
+    run = RunProto(run_id=1, fab_hash="f", override_config=user_config_to_proto(config))
+    fleet = make_fleet(tmp_path, {"get-run": answer(GetRunResponse(run=run))})
+    incoming = read_announced(announce()[0].SerializeToString(), NODE)
+    found = fleet.run_of(incoming)
+    assert found.bundle == "f"
+    assert found.config == {"study": "{}", "run": "a?[2J" + "b" * 95}
+
+    config["study"], run.run_id = "x" * (module._LONGEST_STUDY + 1), 2
+    run = RunProto(run_id=1, fab_hash="f", override_config=user_config_to_proto(config))
+    other = make_fleet(tmp_path / "other", {"get-run": answer(GetRunResponse(run=run))})
+    assert "study" not in other.run_of(incoming).config
+
+
+def test_what_is_no_tensor_is_small(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Ten numbers of a record take a byte each by wire, and eighty here."""
+    monkeypatch.setattr(module, "MOST_BESIDE", 100)
+    announcement, contents = announce()
+    incoming = read_announced(announcement.SerializeToString(), NODE)
+    with pytest.raises(RequestError, match="beside its tensors"):
+        make_fleet(tmp_path, serve(contents)).fetch(incoming, 1 << 20)
+
+
+def test_a_link_that_is_to_end_waits_for_no_coordinator(tmp_path: Path) -> None:
+    program = (
+        "import threading, os, signal, time\n"
+        "from prostafed.client.connect.fleet import _together\n"
+        "from prostafed.common.shell.processes import interrupted_by_sigterm\n"
+        "threading.Timer(0.3, os.kill, (os.getpid(), signal.SIGTERM)).start()\n"
+        "with interrupted_by_sigterm():\n"
+        "    try:\n"
+        "        _together(lambda name: time.sleep(60), ['a', 'b'])\n"
+        "    except KeyboardInterrupt:\n"
+        "        print('left')\n"
+    )
+    done = subprocess.run([sys.executable, "-c", program], capture_output=True, text=True, timeout=20, check=True)
+    assert done.stdout == "left\n"

@@ -12,6 +12,7 @@ import pytest
 from prostafed.client.connect import resident
 from prostafed.client.connect.fleet import Incoming, Outgoing, Run, read_announced
 from prostafed.client.connect.kept_worker import DiedError, MemoryLimitError
+from prostafed.client.connect.pace import Pace
 from prostafed.client.connect.reach import RefusedError, RunOverError, TooLargeError, UnreachableError
 from prostafed.client.connect.resident import run_link
 from prostafed.client.connect.status import LINK_LOCK, read_status
@@ -154,6 +155,17 @@ def test_a_request_is_answered_and_the_link_ends_when_it_is_asked_to(link: Any, 
     status = read_status(tmp_path)
     assert status is not None
     assert (status.state, status.answered, status.refused, status.node_id) == ("stopped", 2, 0, NODE)
+
+
+def test_each_question_waits_for_its_time(link: Any, monkeypatch: pytest.MonkeyPatch) -> None:
+    kept = list[Pace]()
+
+    def keep(pace: Pace) -> None:
+        kept.append(pace)
+
+    monkeypatch.setattr(Pace, "keep", keep)
+    link([take_in(), take_in(HELLO)])
+    assert len(kept) == 2
 
 
 def refused(link: Any, tmp_path: Path, code: str, *arguments: Any, **fails: Any) -> None:

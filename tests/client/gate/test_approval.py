@@ -189,6 +189,28 @@ def test_the_same_request_again_and_evaluations_use_nothing(site: Path) -> None:
     assert count_used(site, approve(site, STUDY)) == 0, "a new approval begins anew"
 
 
+def test_not_ever_other_models_are_evaluated(site: Path) -> None:
+    """Who may ask about any number of models can tell patients apart by the answers."""
+    approval = approve(site, STUDY, rounds=2)
+    for shift in range(4):
+        require_approval(site, STUDY, ask("evaluate", shift=float(shift)))
+    with pytest.raises(ApprovalOverError, match="used up: 4 models were evaluated"):
+        require_approval(site, STUDY, ask("evaluate", shift=4.0))
+    with pytest.raises(ApprovalOverError):
+        require_approval(site, STUDY, ask("evaluate", run="other"))
+    require_approval(site, STUDY, ask("evaluate", shift=3.0))  # the same again is no other
+    require_approval(site, STUDY, ask())
+    assert count_used(site, approval) == 1
+
+
+def test_rounds_are_told_apart_by_all_of_their_hash(site: Path) -> None:
+    """Two sets of weights with half a hash in common can be found, and the second would be a round for nothing."""
+    approve(site, STUDY)
+    require_approval(site, STUDY, ask())
+    (used,) = json.loads((site.parent / "approvals" / f"{HASH}.used.json").read_text())
+    assert len(used.rpartition("/")[2]) == 64
+
+
 @pytest.mark.parametrize("content", ["{}", "[1]", "", "[", '{"a": 1}'])
 def test_where_the_count_is_damaged_nothing_is_trained(site: Path, content: str) -> None:
     approve(site, STUDY)

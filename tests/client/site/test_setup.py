@@ -22,6 +22,14 @@ def test_all_a_site_needs_is_there_and_private(tmp_path):
     private = [site.secret, made.public_key.with_suffix("")]
     assert [stat.S_IMODE(path.stat().st_mode) for path in private] == [0o600, 0o600]
     assert site.memory.is_dir()
+    folders = [tmp_path / "north", site.cases, site.memory, site.manifest]  # images, predictions, names of patients
+    assert [stat.S_IMODE(path.stat().st_mode) for path in folders] == [0o700] * 4
+
+
+def test_a_folder_that_was_there_keeps_its_rights(tmp_path):
+    (tmp_path / "north").mkdir(mode=0o750)
+    init_site(tmp_path / "north", "north")
+    assert stat.S_IMODE((tmp_path / "north").stat().st_mode) == 0o750
 
 
 def test_the_commented_server_table_is_a_valid_one(tmp_path):

@@ -1,5 +1,6 @@
 """Who gets what at the door; each refusal is in the coordinator's audit."""
 
+import asyncio
 import json
 import socket
 import ssl
@@ -321,3 +322,72 @@ def test_parts_of_an_answer_to_nothing_are_not_taken(link: tuple[Link, str], tmp
         with pytest.raises(httpx.HTTPStatusError, match="409"):
             fleet.PushObject(request)
     assert list_refused(link[0]) == []
+
+
+def test_who_says_nothing_takes_no_file_of_the_link(link: tuple[Link, str], tmp_path: Path) -> None:
+    """Not even TLS: each connection would be a file of the process, and its last one would be a site's."""
+    host, _, port = link[1].rpartition(":")
+    silent = [socket.create_connection((host, int(port))) for _ in range(serving.FROM_ONE + 200)]
+    closed = 0
+    for each in silent:
+        each.settimeout(0.02 if closed < 200 else 0.0)
+        try:
+            closed += each.recv(1) == b""
+        except (TimeoutError, BlockingIOError):
+            pass
+        except ConnectionResetError:
+            closed += 1
+    assert closed == 200
+    for each in silent:
+        each.close()
+
+
+def test_a_site_is_served_whoever_else_knocks_from_its_address(link: tuple[Link, str], tmp_path: Path) -> None:
+    """A hospital has one address to the outside, and guests."""
+    key = read_key(tmp_path / "north.key")
+    with open_stranger(tmp_path) as stranger, open_fleet(tmp_path, link[1], key) as fleet:
+        for number in range(door._PATIENCE + 5):
+            stranger.get(f"https://{link[1]}/{number}")
+        assert stranger.get(f"https://{link[1]}/").status_code == 429
+        assert activate(fleet, key).node_id
+        create_node_key(tmp_path / "west.key", "west")
+        west = read_key(tmp_path / "west.key")
+        with open_fleet(tmp_path, link[1], west) as unknown, pytest.raises(httpx.HTTPStatusError, match="429"):
+            activate(unknown, west)
+
+
+def test_a_request_of_many_words_leaves_a_short_line(link: tuple[Link, str], tmp_path: Path) -> None:
+    with open_stranger(tmp_path) as stranger:
+        stranger.request("GET" * 5000, f"https://{link[1]}/" + "x" * 5000)
+    ((asked, _),) = list_refused(link[0])
+    assert len(asked) < 120
+
+
+@pytest.mark.parametrize(
+    ("address", "client"),
+    [
+        ("192.0.2.7", "192.0.2.7"),
+        ("::ffff:192.0.2.7", "192.0.2.7"),
+        ("2001:db8:1:2:3:4:5:6", "2001:db8:1:2::/64"),
+        ("fe80::1%eth0", "fe80::/64"),
+        ("", ""),
+    ],
+)
+def test_all_addresses_of_one_network_are_one_client(address: str, client: str) -> None:
+    assert serving.name_client(address) == client
+
+
+def test_an_answer_waits_for_no_word_of_the_other_side() -> None:
+    taken = asyncio.Queue[int]()
+
+    class Look(asyncio.Protocol):
+        def connection_made(self, transport: asyncio.BaseTransport) -> None:
+            taken.put_nowait(transport.get_extra_info("socket").getsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY))
+
+    async def ask() -> int:
+        doorstep = serving.Doorstep(serving.listen("127.0.0.1", 0))
+        async with await asyncio.get_running_loop().create_server(Look, sock=doorstep):
+            with socket.create_connection(doorstep.getsockname()):
+                return await taken.get()
+
+    assert asyncio.run(ask())

@@ -5,6 +5,7 @@ from importlib.metadata import version
 
 import pytest
 from flwr.server.superlink.linkstate import LinkState
+from flwr.supercore.object_store.in_memory_object_store import InMemoryObjectStore, ObjectEntry
 from flwr.superlink.config_loader import SuperLinkLifespanConfig
 from flwr.superlink.grid import HttpGrid
 from flwr.superlink.routers.fleet.router import router
@@ -53,3 +54,14 @@ def test_the_grid_is_built_as_ours_expects() -> None:
     assert {"push_messages", "pull_messages", "set_run", "_connect", "_runtime_client"} <= set(dir(HttpGrid)), FILE
     assert "enable_supernode_auth" in SuperLinkLifespanConfig.__dataclass_fields__, FILE
     assert superlink.LinkGrid.__mro__[1] is HttpGrid
+
+
+def test_parts_are_kept_as_ours_expects() -> None:
+    link = superlink.SuperLink()
+    assert isinstance(link._state.object_store, superlink._Parts), FILE
+    assert {"message", "object_tree", "session_id"} <= inspect.signature(
+        LinkState.store_message_and_object_tree
+    ).parameters.keys(), FILE
+    assert {"child_object_ids", "ref_count"} <= ObjectEntry.__dataclass_fields__.keys(), FILE
+    assert {"get_object_tree", "preregister"} <= set(dir(InMemoryObjectStore)), FILE
+    assert hasattr(link._state, "lock"), FILE

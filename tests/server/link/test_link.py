@@ -12,6 +12,7 @@ from cryptography import x509
 from prostafed.client.connect.join import join_federation
 from prostafed.common.errors import ConfigurationError, RequestError
 from prostafed.common.shell.chained_file import read_chained
+from prostafed.server.link import link as link_module
 from prostafed.server.link.invitations import invite, write_join_file
 from prostafed.server.link.link import Link, Listening, open_link
 
@@ -83,3 +84,19 @@ def test_a_hospital_joins_through_the_door_once(tmp_path: Path) -> None:
         ("enrolled", ""),
         ("refused", "no enrolled key"),
     ]
+
+
+def test_who_knocks_for_years_fills_no_disk(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(link_module, "_QUIET_S", 0.0)
+    monkeypatch.setattr(link_module, "_MOST_OF_ONE", 3)
+    monkeypatch.setattr(link_module, "_MOST_A_DAY", 5)
+    audit = link_module.Audit(tmp_path / "door.jsonl")
+    for client in ("a", "b", "c"):
+        for number in range(10):
+            audit.note(client, f"GET /{number}", "not served")
+    lines = read_chained(tmp_path / "door.jsonl")
+    assert [line["client"] for line in lines] == ["a", "a", "a", "b", "b"]
+    assert ["more" in line for line in lines] == [False, False, True, False, True]
+    audit._day -= timedelta(days=1)
+    audit.note("c", "GET /", "not served")
+    assert read_chained(tmp_path / "door.jsonl")[-1]["client"] == "c"
