@@ -54,7 +54,8 @@ def check(site_file: SiteFile = DEFAULT_SITE, study_file: StudyFile = None, as_j
     from prostafed.client.preflight.records import Situation
     from prostafed.client.site.site_file import read_site_file
 
-    situation = Situation(site_file, read_site_file(site_file), read_data(study_file), datetime.now(UTC))
+    data = read_data(study_file) if study_file else None
+    situation = Situation(site_file, read_site_file(site_file), data, datetime.now(UTC))
     with showing("Checking"):
         results = list(run_checks(situation))
     ready = all(result.ok for _, result in results)
