@@ -128,7 +128,9 @@ def test_what_is_not_known_is_not_made_up(run: Path) -> None:
     )
     with (run / "metrics.csv").open("a") as file:
         file.write("federated,2,4,gamma,test,withheld/n,10,0\n")
-    assert say_ending(read_run(run)).endswith("measured at alpha and gamma; beta (its number of test cases is not known) is missing.")
+    assert say_ending(read_run(run)).endswith(
+        "measured at alpha and gamma; beta (its number of test cases is not known) is missing."
+    )
 
 
 def test_those_who_were_expected_and_never_came_are_counted(run: Path) -> None:
