@@ -67,7 +67,9 @@ def follow_run(
         except ConfigurationError:
             says = Said("link", "it does not answer. The run goes on when it is started: prostafed-server start")
         else:
-            if run not in status["runs"] and not (out / "state.json").exists():
+            if (out / "state.json").exists():
+                return ""
+            if run not in status["runs"]:
                 end = "the link does not know it any more. Resume it: prostafed-server resume"
             elif read_rounds(out) == rounds and (lacks := _say_lacking(status["sites"], read_waiting(out), expected)):
                 says = Said(run, f"not ready: {lacks}. prostafed-server status says what to do.")
