@@ -15,6 +15,7 @@ from prostafed.server.records.lines import RoundLine, WaitingLine
 from prostafed.server.records.read import read_waiting
 
 FILE = "submission.json"
+_WORDS = {"NOT_APPROVED": "waiting for approval", "APPROVAL_OVER": "its approval is over", "RESTING": "rests"}
 
 
 @dataclass(frozen=True)
@@ -84,7 +85,7 @@ def follow_run(
 def _say_lacking(sites: Sequence[Mapping[str, Any]], waiting: Mapping[str, WaitingLine], expected: int) -> str:
     """Return who is not ready and why; "" where `expected` sites are."""
     lacking = {str(site["name"]): "not connected" for site in sites if not site["online"]}
-    lacking |= {site: line.code for site, line in waiting.items()}
+    lacking |= {site: _WORDS.get(line.code, line.code) for site, line in waiting.items()}
     ready = [site for site in sites if site["name"] not in lacking]
     return "" if len(ready) >= expected else ", ".join(f"{site} ({why})" for site, why in sorted(lacking.items()))
 

@@ -53,7 +53,7 @@ def follow_until_told(home: Path, monkeypatch: pytest.MonkeyPatch, *looks: tuple
 def test_who_is_waited_for_is_told_once_with_the_reason(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     (told,) = follow_until_told(tmp_path, monkeypatch, (["north", "south"], ""), (["north", "south"], ""))
     assert told.site == RUN
-    assert told.text.startswith("not ready: south (NOT_APPROVED), west (not connected). prostafed-server status")
+    assert told.text.startswith("not ready: south (waiting for approval), west (not connected). prostafed-server")
 
 
 def test_enough_sites_or_a_round_are_nothing_to_wait_for(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
