@@ -199,7 +199,10 @@ def run(
     start = str(initial.resolve()) if initial else ""
     expected = sites or len(list((home / "sites").glob("*.pub")))
     if not expected:
-        raise ConfigurationError(f"No site is enrolled in {home}. Invite one with prostafed-server invite.")
+        raise ConfigurationError(
+            f"No hospital has joined {home} yet. Invite one with prostafed-server invite; once it has joined, "
+            "prostafed-server status lists it."
+        )
     _run(home, Submission(study.canonical(), run_name, expected, start), as_json)
 
 

@@ -25,7 +25,8 @@ def init(
     made = init_site(folder, name)
     text = (
         f"Made {folder}.\n"
-        f"1. Send {made.public_key} to the coordinator. Keep all else in {folder} to yourself.\n"
+        f"1. In {folder}: prostafed-site join FILE, with the file that the coordinator sends. Or send it "
+        f"{made.public_key}, and nothing else of {folder}.\n"
         f"2. Keep a copy of {made.secret} in a safe place of the hospital: pseudonyms are made with it.\n"
         f"3. Export studies from the PACS into a folder, and name it in {made.site_file} (dicom).\n"
         f"4. In {folder}: prostafed-site manifest init, fill in {made.manifest}/*.csv, prostafed-site manifest check.\n"

@@ -95,7 +95,8 @@ def run_study(home: Path, submission: Submission, on_round: Callable[[RoundLine]
     out = find_run(home, submission.run)
     seen = read_rounds(out)
     submit_run(home, submission)
-    tell(Said(submission.run, "began. Ctrl-C ends what you see here, not the run."))
+    wanted = "1 site is" if submission.sites_expected == 1 else f"{submission.sites_expected} sites are"
+    tell(Said(submission.run, f"begins once {wanted} ready. Ctrl-C ends what you see here, not the run."))
     follow_run(home, submission.run, on_round, seen)
     return out
 

@@ -63,3 +63,17 @@ def test_enough_sites_or_a_round_are_nothing_to_wait_for(tmp_path: Path, monkeyp
 def test_a_link_that_does_not_answer_is_told(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     (told,) = follow_until_told(tmp_path, monkeypatch, (None, ROUND), (None, ROUND), (["north"], ROUND))
     assert told.text.startswith("it does not answer. The run goes on")
+
+
+@pytest.mark.parametrize(
+    ("expected", "said"), [(1, "begins once 1 site is ready."), (3, "begins once 3 sites are ready.")]
+)
+def test_a_run_is_named_and_says_for_how_many_it_waits(
+    expected: int, said: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(submission, "submit_run", lambda *_: None)
+    monkeypatch.setattr(submission, "follow_run", lambda *_: None)
+    told: list[Event] = []
+    with listening(told.append):
+        submission.run_study(tmp_path, submission.Submission("", RUN, expected))
+    assert [(each.site, each.text.partition(" Ctrl-C")[0]) for each in told if isinstance(each, Said)] == [(RUN, said)]
