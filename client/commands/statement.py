@@ -2,10 +2,10 @@
 
 import textwrap
 from collections import Counter
-from collections.abc import Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from importlib import import_module
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 from prostafed.common.ssl import METHODS
 from prostafed.common.ssl.methods import KernelParameters
@@ -80,7 +80,7 @@ def _say_training(study: Study) -> list[str]:
         many = (
             f"Stage {number}, {_count(stage.rounds, 'round')} of {_count(stage.epochs, 'pass', 'es')} over the cases:"
         )
-        lines.append(f"{many} {_say_pretraining(stage) if isinstance(stage, Pretrain) else _say_finetuning(stage)}")
+        lines.append(f"{many} {_LEARNING[stage.kind](stage)}")
     return lines
 
 
@@ -96,6 +96,10 @@ def _say_pretraining(stage: Pretrain) -> str:
 def _say_finetuning(stage: Finetune) -> str:
     sentence, annotation = build_task(stage.task).sentence, TASKS[stage.task].annotation
     return f"it learns from images and {annotation}. Task: {stage.task}. The model {sentence[0].lower()}{sentence[1:]}."
+
+
+# A stage's kind -> how its learning is said, and what is told after its evaluations.
+_LEARNING: Mapping[str, Callable[[Any], str]] = {"pretrain": _say_pretraining, "finetune": _say_finetuning}
 
 
 def _say_cases(facts: Facts) -> list[str]:
@@ -149,9 +153,8 @@ def _say_leaving(facts: Facts) -> list[str]:
             f"{_say_bytes(cost.sent_bytes)}."
         )
     lines.append("Beside them: on how many cases and in how many steps it trained, always; the mean loss.")
-    for number, stage in enumerate(study.stage, start=1):
-        if isinstance(stage, Finetune):
-            lines.append(_say_metrics(number, stage))
+    judged = [(number, stage.task) for number, stage in enumerate(study.stage, start=1) if stage.kind == "finetune"]
+    lines += [_say_metrics(number, task) for number, task in judged]
     lines.append(f"A number that rests on fewer than {site.minimum_cell} patients is withheld (minimum_cell).")
     lines.append(
         "At the start of a run: patients by csPCa, PI-RADS, age, PSA, volume and sequences in classes, and vendors of "
@@ -162,8 +165,8 @@ def _say_leaving(facts: Facts) -> list[str]:
     return [*lines, "The page what-leaves.md of the documentation has the whole list."]
 
 
-def _say_metrics(number: int, stage: Finetune) -> str:
-    task = build_task(stage.task)
+def _say_metrics(number: int, name: str) -> str:
+    task = build_task(name)
     cspca, histograms = (
         (", how many with csPCa", "; of test patients also histograms of the scores") if task.judges_cspca else ("", "")
     )

@@ -1,5 +1,6 @@
 """The one request of a hospital that joins, and in words why it failed: by which of name, network, TLS, proxy, code."""
 
+import errno
 import socket
 import ssl
 from collections.abc import Iterator
@@ -24,6 +25,16 @@ from prostafed.common.shell.keys import say_public_key, sign
 
 TIMEOUT_S = 30.0
 _SIGNED_BY_ANOTHER = (18, 19, 20)  # OpenSSL's reasons
+_NO_WAY = (
+    "There is no way from this machine to {address}. If the hospital has a proxy, name it: "
+    "HTTPS_PROXY=http://HOST:PORT. Else ask IT whether outgoing TCP to this port is allowed."
+)
+_NO_CONNECTION = {
+    errno.ECONNREFUSED: "Nothing listens at {address}. Ask the coordinator whether its link runs, and IT whether "
+    "outgoing TCP to this port is allowed.",
+    errno.EHOSTUNREACH: _NO_WAY,
+    errno.ENETUNREACH: _NO_WAY,
+}
 _STATUS = {
     403: "The coordinator does not take this invitation: it was used with another key, has ended, or another one took "
     "its place. Ask the coordinator for a new one: prostafed-server invite {name}.",
@@ -107,11 +118,8 @@ def _say_why(error: httpx.TransportError, address: str) -> str:
             )
         if isinstance(cause, socket.gaierror):
             return f"The name of {address} is not known here. Ask IT whether this machine may resolve outside names."
-        if isinstance(cause, ConnectionRefusedError):
-            return (
-                f"Nothing listens at {address}. Ask the coordinator whether its link runs, and IT whether outgoing TCP "
-                "to this port is allowed."
-            )
+        if isinstance(cause, OSError) and cause.errno in _NO_CONNECTION:
+            return _NO_CONNECTION[cause.errno].format(address=address)
     reason = f"within {TIMEOUT_S:.0f} s" if isinstance(error, httpx.TimeoutException) else "to the end"
     return (
         f"{address} did not answer {reason}. Run the command again; if it goes on, ask IT whether outgoing TCP to this "

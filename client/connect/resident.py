@@ -142,14 +142,13 @@ class _Link:
         """Answer a message."""
         stage, number = _read_group(incoming.group)
         self._status.change(state="working", stage=stage, round=number)
-        began, before = time.monotonic(), self._fleet.node_id
+        began = time.monotonic()
         try:
             answer = self._answer(incoming)
             if answer.refusal:
                 self._record_refusal(incoming, answer.refusal)
             took_s = time.monotonic() - began
-            if before == self._fleet.node_id:  # else the coordinator lost what it knew, and does not wait
-                self._insist(lambda: self._fleet.push(answer, incoming, took_s))
+            self._insist(lambda: self._push(answer, incoming, took_s))
             said = f"{incoming.kind} {incoming.group}: {answer.refusal or 'answered'}"
             logger.info("%s after %.2f s, sent in %.2f s.", said, took_s, time.monotonic() - began - took_s)
             told = self._status.status
@@ -159,6 +158,11 @@ class _Link:
             logger.warning("A request of run %d is dropped: %s", incoming.run_id, error)
         finally:
             self._status.change(state=self._idle_state(), run="", stage=0, round=0)
+
+    def _push(self, answer: Outgoing, incoming: Incoming, seconds: float) -> None:
+        if incoming.node_id != self._fleet.node_id:  # at each try: it may learn by this one that it is known no more
+            raise RunOverError("The coordinator was started anew, and asks again.")
+        self._fleet.push(answer, incoming, seconds)
 
     def _answer(self, incoming: Incoming) -> Outgoing:
         try:

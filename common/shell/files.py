@@ -127,11 +127,11 @@ def write_once(path: Path, content: bytes, mode: int = 0o600) -> None:
 
 def append_bytes(path: Path, content: bytes) -> None:
     """Add `content` to the end of `path`; all of it is on the disk, or nothing. Raises StorageError."""
-    with writing(path), path.open("ab") as file:
-        whole = file.tell()
+    with writing(path), path.open("ab", buffering=0) as file:  # a buffer would add what is left of it on closing
+        whole, left = file.tell(), memoryview(content)
         try:
-            file.write(content)
-            file.flush()
+            while left:
+                left = left[file.write(left) :]
             os.fsync(file.fileno())
         except OSError:
             with suppress(OSError):

@@ -4,6 +4,7 @@ import logging
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
+from typing import TextIO
 
 from prostafed.common.shell.files import open_log
 
@@ -11,11 +12,18 @@ _LIBRARIES = ("flwr", "uvicorn", "httpx")  # those that write to the terminal by
 _CHATTY = ("httpx", "alembic")  # a line for each request, for each table
 
 
+class _Log(logging.StreamHandler[TextIO]):
+    """A log that loses lines while its disk is full, and does not tell of each on the terminal."""
+
+    def handleError(self, record: logging.LogRecord) -> None:  # noqa: N802 - logging's name
+        """Leave it out."""
+
+
 @contextmanager
 def logging_to(path: Path) -> Iterator[None]:
     """Let all loggers write to the end of `path` from INFO on, and those of `_LIBRARIES` nowhere else."""
     with open_log(path) as stream:
-        handler = logging.StreamHandler(stream)
+        handler = _Log(stream)
         handler.setFormatter(logging.Formatter("%(asctime)s %(levelname)s %(name)s: %(message)s"))
         root, loggers = logging.getLogger(), [logging.getLogger(name) for name in _LIBRARIES]
         before = root.level, [(list(each.handlers), each.propagate) for each in loggers]

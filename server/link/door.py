@@ -37,7 +37,7 @@ LARGEST = {  # what of the Fleet API is served, and the bytes that a question ma
 HOLD_S = 20.0  # a question for work is held so long while there is none
 SILENT_S, WHOLE_S = 30.0, 600.0  # without a byte, and for a whole body: 8 MiB at 1 Mbit/s take 67 s
 AT_ONCE = 8  # questions of one site
-CLOCK_S = 300.0  # that a site's clock may differ
+CLOCK_S = 300.0  # that a site's clock may be behind
 _PATIENCE, _FORGIVE_S = 20, 60.0  # refusals of one address in so many seconds, before it is not even told why
 
 

@@ -69,9 +69,7 @@ def check_link(home: Path, running: bool, told: Mapping[str, Any], problem: str)
         text = f"The link runs another release than {NAME} {version(NAME)}, which is installed."
         return Condition("link", False, text, "End it and start it again.")
     if not told["fit"]:
-        return Condition(
-            "link", False, "The link cannot serve: its disk is full, or it hangs.", f"See {log}."
-        )
+        return Condition("link", False, "The link cannot serve: its disk is full, or it hangs.", f"See {log}.")
     return Condition("link", True, f"{NAME} {version(NAME)} answers at {told['address']}.")
 
 

@@ -29,7 +29,7 @@ def ask_link(home: Path, command: str, **values: object) -> dict[str, Any]:
         socket = json.loads((home.resolve() / FILE).read_text(encoding="utf-8"))["control"]
         with httpx.Client(transport=httpx.HTTPTransport(uds=socket), trust_env=False, timeout=_ANSWER_S) as client:
             answer = client.post(f"http://link/{command}", content=json.dumps(values).encode())
-    except (OSError, httpx.TransportError, ValueError, KeyError) as error:
+    except (OSError, httpx.TransportError, ValueError, KeyError, TypeError) as error:  # damaged
         raise ConfigurationError(f"No link runs on {home}. Start it: prostafed-server start.") from error
     found: dict[str, Any] = answer.json()
     if answer.status_code != 200:

@@ -249,7 +249,8 @@ class Link:
         seen = self.door.seen
         sites = [{**vars(node), "seen": seen.get(node.name, "")} for node in self.superlink.list_nodes()]
         fit = self.tell_health().status == 200
-        return {"sites": sites, "runs": self.runs.names(), "bundle": self._bundle, "fit": fit}
+        runs, ended = self.runs.names(), self.runs.unsaid
+        return {"sites": sites, "runs": runs, "ended": ended, "bundle": self._bundle, "fit": fit}
 
 
 def enrol_site(home: Path, name: str, public_key: Path) -> None:

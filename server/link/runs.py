@@ -4,13 +4,14 @@ A run goes on from its last round whatever has ended before: the run's process, 
 """
 
 import json
+import logging
 import threading
 import time
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
 
-from prostafed.common.errors import ConfigurationError
+from prostafed.common.errors import ConfigurationError, StorageError
 from prostafed.common.shell.files import make_folder, write_json
 from prostafed.common.shell.processes import Child, end_children, read_reason, start_program
 from prostafed.server.link.following import read_rounds
@@ -19,6 +20,7 @@ from prostafed.server.records.lines import StateRecord
 
 _MOST_DEATHS = 5  # of a run's process without a round between them
 _KEEP_EVERY_S, _LEFT_ALONE_S = 15.0, 60.0
+logger = logging.getLogger("prostafed.server")
 UNDER_WAY = "running.json"  # in the home: the runs that a link, started again, goes on with
 
 
@@ -55,6 +57,7 @@ class Runs:
     socket: Path
     scratch: Path
     started: list[Child]  # ended with the link
+    unsaid: dict[str, str] = field(default_factory=dict)  # why a run ended whose folder, on a full disk, cannot say it
     _running: dict[str, _Running] = field(default_factory=dict)
     _lock: threading.RLock = field(default_factory=threading.RLock)
     _kept: float = 0.0
@@ -70,6 +73,7 @@ class Runs:
             make_folder(Path(order.out))
             (Path(order.out) / "state.json").unlink(missing_ok=True)  # it tells of the end of an earlier try
             self._running[order.name] = self._start(order, 0)
+            self.unsaid.pop(order.name, None)
             self._remember()
 
     def stop(self, name: str) -> None:
@@ -106,7 +110,11 @@ class Runs:
                 if running.child.process.poll() is None:
                     continue
                 del self._running[name]
-                self._after_end(name, running)
+                try:
+                    self._after_end(name, running)
+                except StorageError as error:  # of a full disk the link says so, and stays: the sites are connected
+                    logger.warning("The run %s has ended. %s", name, error)
+                    self.unsaid[name] = f"{error} Then resume it: prostafed-server resume {name}"
             if time.monotonic() - self._kept > _KEEP_EVERY_S:
                 self._kept = time.monotonic()
                 for running in self._running.values():

@@ -71,7 +71,8 @@ def follow_run(
             if (out / "state.json").exists():
                 return ""
             if run not in status["runs"]:
-                end = "the link does not know it any more. Resume it: prostafed-server resume"
+                unknown = "the link does not know it any more. Resume it: prostafed-server resume"
+                end = status.get("ended", {}).get(run) or unknown
             elif read_rounds(out) == rounds and (lacks := _say_lacking(status["sites"], read_waiting(out), expected)):
                 says = Said(run, f"not ready: {lacks}. prostafed-server status says what to do.")
         if says.text and says != told:

@@ -1,5 +1,6 @@
 """A hospital joins over real TLS, and whatever keeps it from joining is one sentence with what to do."""
 
+import errno
 import json
 import socket
 import stat
@@ -390,6 +391,9 @@ class TestWhatIsWrongOnTheWay:
             assert "does not speak TLS" in at(f"127.0.0.1:{port}")
             thread.join()
         assert "Nothing listens at" in at(f"127.0.0.1:{port}")
+        with monkeypatch.context() as patched:
+            patched.setattr(socket, "create_connection", _find_no_way)
+            assert "There is no way from this machine to 127.0.0.1:" in at(f"127.0.0.1:{port}")
         assert door.asked == 0
 
     def test_a_proxy_that_lets_nobody_through(
@@ -444,6 +448,10 @@ def test_the_clock_by_hand() -> None:
     assert say_skew(4) == say_skew(-299) == ""
     assert say_skew(90).startswith("This machine's clock is 90 seconds ahead of")
     assert say_skew(-3 * 86400).startswith("This machine's clock is 3 days behind")
+
+
+def _find_no_way(*_: object, **__: object) -> socket.socket:
+    raise OSError(errno.EHOSTUNREACH, "No route to host")
 
 
 def _speak_plainly(listener: socket.socket, said: bytes = b"HTTP/1.1 400 Bad Request\r\n\r\n") -> None:

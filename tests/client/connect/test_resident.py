@@ -34,11 +34,18 @@ def take_in(request: Request = ASKED) -> Incoming:
 
 class FakeFleet:
     """A coordinator that hands out `messages`, then asks the link to end; `fails` are raised by a call's name, one a
-    call, and None is no failure.
+    call, and None is no failure. It knows the site by `nodes`, one an activation, the last for good.
     """
 
-    def __init__(self, messages: Sequence[Incoming], run: Run = GOOD, **fails: list[Exception | None]) -> None:
+    def __init__(
+        self,
+        messages: Sequence[Incoming],
+        run: Run = GOOD,
+        nodes: Sequence[int] = (NODE,),
+        **fails: list[Exception | None],
+    ) -> None:
         self.node_id, self._messages, self._run, self._fails = 0, list(messages), run, fails
+        self._nodes = list(nodes)
         self.pushed: list[str] = []
         self.calls: list[str] = []
 
@@ -49,8 +56,8 @@ class FakeFleet:
 
     def activate(self) -> int:
         self._note("activate")
-        self.node_id = NODE
-        return NODE
+        self.node_id = self._nodes.pop(0) if len(self._nodes) > 1 else self._nodes[0]
+        return self.node_id
 
     def heartbeat(self) -> None:
         self._note("heartbeat")
@@ -246,6 +253,15 @@ def test_a_site_that_is_revoked_meanwhile_ends_with_a_sentence(call: str, link: 
 def test_a_coordinator_that_forgot_its_sites_and_takes_this_one_again_is_worked_for(link: Any) -> None:
     assert link([take_in()], pull=[RefusedError("no")]) == ["answer"]
     assert link_calls.count("activate") == 2
+
+
+def test_an_answer_to_a_coordinator_that_was_killed_and_started_anew_is_dropped(
+    link: Any, caplog: pytest.LogCaptureFixture
+) -> None:
+    """It knows the site by another number, and takes no answer in the name of the old one: it asks again."""
+    assert link([take_in()], push=[RefusedError("no")] * 3, nodes=(NODE, NODE + 1)) == []
+    assert link_calls.count("push") == 1
+    assert "started anew, and asks again" in caplog.text
 
 
 def test_a_heartbeat_that_is_refused_ends_the_work(link: Any, monkeypatch: pytest.MonkeyPatch) -> None:

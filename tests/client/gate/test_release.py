@@ -123,7 +123,8 @@ def test_there_is_one_way_out() -> None:
     assert find_uses("pack_reply") == ["app:_send"]
     assert find_uses("_send") == ["app:handle", "app:__call__"]
     dicom = "ingest/pacs/association:associated"  # an association with an archive is released, too
-    assert find_uses("release") == [dicom, "rounds/answer:answer"]
+    version = "connect/health:check_release"  # and a release of prostafed is one
+    assert find_uses("release") == [version, dicom, "rounds/answer:answer"]
     assert find_uses("Released") == ["gate/release:release"]
     assert find_uses("Refusal") == ["gate/release:refuse"]
     made = ["connect/fleet:inflate", "connect/fleet:refuse_message", "connect/fleet:_check_inside"]

@@ -6,6 +6,7 @@ import ssl
 import threading
 import time
 from collections.abc import Iterator
+from datetime import UTC, datetime, timedelta
 from pathlib import Path
 
 import httpx
@@ -131,6 +132,23 @@ def test_an_enrolled_key_named_by_who_does_not_hold_it_gets_nothing(link: tuple[
         with pytest.raises(httpx.HTTPStatusError, match="401"):
             activate(fleet, north)
     assert list_refused(link[0]) == [("POST /v1/fleet/activate-node", "a key that the sender does not hold")]
+
+
+@pytest.mark.parametrize(("ahead_s", "is_taken"), [(3, True), (30, False), (-200, True), (-400, False)])
+def test_a_clock_that_is_off_is_named(
+    link: tuple[Link, str], tmp_path: Path, monkeypatch: pytest.MonkeyPatch, ahead_s: int, is_taken: bool
+) -> None:
+    """Also where the door would take it, and Flower behind it would not, without a word."""
+    shifted = datetime.now(UTC) + timedelta(seconds=ahead_s)
+    monkeypatch.setattr("flwr.supernode.node_auth_http_interceptor.now", lambda: shifted)
+    key = read_key(tmp_path / "north.key")
+    with open_fleet(tmp_path, link[1], key) as fleet:
+        if is_taken:
+            activate(fleet, key)
+        else:
+            with pytest.raises(httpx.HTTPStatusError, match="401") as refusal:
+                activate(fleet, key)
+            assert refusal.value.response.text == "clock"
 
 
 def test_a_revoked_site_gets_nothing_from_then_on(link: tuple[Link, str], tmp_path: Path) -> None:

@@ -7,7 +7,7 @@ from pathlib import Path
 
 import pytest
 
-from prostafed.common.errors import ConfigurationError
+from prostafed.common.errors import ConfigurationError, RoundError, StorageError
 from prostafed.server.link import runs as module
 from prostafed.server.link.home import ask_link
 from prostafed.server.link.link import Link
@@ -76,6 +76,30 @@ def test_a_link_goes_on_with_the_runs_of_one_that_ended(tmp_path: Path) -> None:
     for pid in (out / "starts").read_text().split():
         with pytest.raises(ProcessLookupError):
             os.kill(int(pid), 0)
+
+
+def test_a_full_disk_ends_a_run_with_a_sentence_and_not_the_link(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def full(path: Path) -> Path:
+        raise StorageError(f"Cannot write into {path}. Make room.")
+
+    monkeypatch.setattr("prostafed.server.link.following._LOOK_EVERY_S", 0.05)
+    with running_link(tmp_path) as (link, _):
+        out = submit(link, "dies once")
+        with monkeypatch.context() as patched:
+            patched.setattr(module, "make_folder", full)
+            deadline = time.monotonic() + 20
+            while link.runs.names():
+                assert time.monotonic() < deadline
+                link.runs.tend()
+                time.sleep(0.02)
+        with pytest.raises(RoundError, match=r"Make room\. Then resume it: prostafed-server resume tiny"):
+            follow_run(link.home, "tiny")
+        submit(link, "dies once")
+        assert ask_link(link.home, "status")["ended"] == {}
+        tend(link, out)
+    assert read_state(out).state == "finished"
 
 
 def wait_for_start(out: Path, times: int) -> None:

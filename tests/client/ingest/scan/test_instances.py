@@ -307,4 +307,4 @@ def test_any_bytes(read, content: bytes, dicom: bool) -> None:
     if isinstance(instance, Instance):
         group_series([instance])
     else:
-        assert instance.code in ("", "EMPTY_FILE", "UNREADABLE", "TRUNCATED", "NOT_DICOM")
+        assert instance.code in ("", "EMPTY_FILE", "UNREADABLE", "TRUNCATED", "NOT_DICOM", "ZIP_FOUND")
