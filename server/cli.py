@@ -10,7 +10,7 @@ from prostafed.common.errors import ConfigurationError, ProstafedError
 from prostafed.common.shell.command import NOT_EVERYBODY, TYPER, print_json, print_result, run_command
 from prostafed.common.shell.options import Initial, Json, MinConfidence, StudyFile
 from prostafed.common.shell.probes import HealthGrpc, HealthHttp, serving_health
-from prostafed.common.shell.progress import Said, listening
+from prostafed.common.shell.progress import Event, Said, listening
 from prostafed.common.study import RUN_NAME, Study, read_study
 
 if TYPE_CHECKING:
@@ -158,7 +158,8 @@ def start(
     def on_ready(address: str) -> None:
         if as_json:
             print_json({"address": address, "ca_certificate": str(home / "pki" / "ca.crt")})
-        typer.echo(f"Ready at {address}. Ctrl-C ends it.", err=True)
+        where = address if host or behind_proxy else f"port {port} of every address of this machine"
+        typer.echo(f"Ready at {where}. Ctrl-C ends it.", err=True)
 
     with serving_health(lambda: describe_coordinator(home), health, health_grpc):
         start_link(home, Listening(host or "", port, behind_proxy), on_ready)
@@ -198,7 +199,10 @@ def run(
     start = str(initial.resolve()) if initial else ""
     expected = sites or len(list((home / "sites").glob("*.pub")))
     if not expected:
-        raise ConfigurationError(f"No site is enrolled in {home}. Invite one with prostafed-server invite.")
+        raise ConfigurationError(
+            f"No hospital has joined {home} yet. Invite one with prostafed-server invite; once it has joined, "
+            "prostafed-server status lists it."
+        )
     _run(home, Submission(study.canonical(), run_name, expected, start), as_json)
 
 
@@ -221,7 +225,8 @@ def watch(
     """Show all rounds of a run while it goes on. Ctrl-C ends the watching, not the run."""
     from prostafed.server.link.submission import follow_run
 
-    follow_run(home, name, _show_round)
+    with listening(_show_event):
+        follow_run(home, name, _show_round)
     if as_json:
         print_json({"run": str(home / "runs" / name), "state": "finished"})
 
@@ -297,7 +302,8 @@ def _run(home: Path, submission: "Submission", as_json: bool) -> None:
     from prostafed.server.report import write_report
 
     try:
-        folder = run_study(home, submission, _show_round)
+        with listening(_show_event):
+            folder = run_study(home, submission, _show_round)
     except KeyboardInterrupt as error:
         name = submission.run
         raise ProstafedError(
@@ -310,6 +316,11 @@ def _show_round(row: "RoundLine") -> None:
     from prostafed.server.link.following import say_round
 
     typer.echo(say_round(row), err=True)
+
+
+def _show_event(event: Event) -> None:
+    if isinstance(event, Said):
+        typer.echo(f"{event.site}: {event.text}", err=True)
 
 
 def main() -> None:

@@ -25,7 +25,8 @@ def init(
     made = init_site(folder, name)
     text = (
         f"Made {folder}.\n"
-        f"1. Send {made.public_key} to the coordinator. Keep all else in {folder} to yourself.\n"
+        f"1. In {folder}: prostafed-site join FILE, with the file that the coordinator sends. Or send it "
+        f"{made.public_key}, and nothing else of {folder}.\n"
         f"2. Keep a copy of {made.secret} in a safe place of the hospital: pseudonyms are made with it.\n"
         f"3. Export studies from the PACS into a folder, and name it in {made.site_file} (dicom).\n"
         f"4. In {folder}: prostafed-site manifest init, fill in {made.manifest}/*.csv, prostafed-site manifest check.\n"
@@ -54,7 +55,8 @@ def check(site_file: SiteFile = DEFAULT_SITE, study_file: StudyFile = None, as_j
     from prostafed.client.preflight.records import Situation
     from prostafed.client.site.site_file import read_site_file
 
-    situation = Situation(site_file, read_site_file(site_file), read_data(study_file), datetime.now(UTC))
+    data = read_data(study_file) if study_file else None
+    situation = Situation(site_file, read_site_file(site_file), data, datetime.now(UTC))
     with showing("Checking"):
         results = list(run_checks(situation))
     ready = all(result.ok for _, result in results)

@@ -96,6 +96,7 @@ class _Link:
         self._worker = KeptWorker(site_file, int(site.worker.memory_gb * 1e9), status)
         self._over, self._unknown = threading.Event(), threading.Event()
         self._idle_s, self._pace = IDLE_S, Pace()
+        self._told_run = 0  # whose study waits for approval, as the terminal was told
         self.accepted = False
 
     @contextmanager
@@ -190,6 +191,9 @@ class _Link:
     def _record_refusal(self, incoming: Incoming, code: str) -> None:
         """Record a code that leaves. What is answered the worker records, and gate/approval.py what waits."""
         if code == ApprovalError.code:
+            if incoming.run_id != self._told_run:  # the coordinator asks again and again
+                logger.warning("A study waits for your decision. What it does: prostafed-site requests")
+            self._told_run = incoming.run_id
             return
         stage, number = _read_group(incoming.group)
         try:

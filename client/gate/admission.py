@@ -13,10 +13,12 @@ def admit_cases(cases: CaseFolder, data: Data) -> CaseFolder:
 
     Raises DataError where the folder lies on another grid, or where no case is left.
     """
-    if (cases.grid, cases.sequences) != (Grid(data.spacing_mm, data.size), data.sequences):
+    wanted = Grid(data.spacing_mm, data.size)
+    if (cases.grid, cases.sequences) != (wanted, data.sequences):
         raise DataError(
-            f"The cases in {cases.folder} lie on {cases.grid} with {cases.sequences}; the study wants "
-            f"{data.size} voxels of {data.spacing_mm} mm with {data.sequences}. Index them again for this study."
+            f"The cases in {cases.folder} lie on {cases.grid} with {', '.join(cases.sequences)}; the study wants "
+            f"{wanted} with {', '.join(data.sequences)}. Index them again for this study: prostafed-site index --study "
+            "STUDY.toml."
         )
     needed = set(data.sequences) - set(data.allow_missing)
     admitted = tuple(record for record in cases.records if needed <= set(record.sequences))

@@ -7,21 +7,22 @@ from prostafed.client.preflight.records import Remark, Situation
 from prostafed.common.errors import DataError
 from prostafed.common.imaging.case_folder import open_case_folder
 from prostafed.common.imaging.cases import Grid
+from prostafed.common.study import Data
 
 MIN_PATIENTS = 20  # below, a study may refuse the site: too few to learn from, and too few to hide among
 
 
 def check_cases(situation: Situation) -> Iterator[Remark]:
     """The folder of cases."""
-    data = situation.data
+    data = situation.data or Data()
     try:
         cases = open_case_folder(situation.site.cases)
     except DataError as error:
         yield Remark("There are no cases that can be used.", str(error))
         return
-    yield Remark(f"{len(cases.records)} cases are indexed.")
+    yield Remark(f"{len(cases.records)} cases are indexed: {_describe(cases.grid, cases.sequences)}.")
     wanted = Grid(data.spacing_mm, data.size)
-    if (cases.grid, cases.sequences) != (wanted, data.sequences):
+    if situation.data and (cases.grid, cases.sequences) != (wanted, data.sequences):
         yield Remark(
             f"The cases lie on {_describe(cases.grid, cases.sequences)}; the study wants "
             f"{_describe(wanted, data.sequences)}.",
@@ -58,5 +59,4 @@ def check_cases(situation: Situation) -> Iterator[Remark]:
 
 
 def _describe(grid: Grid, sequences: tuple[str, ...]) -> str:
-    size, spacing = "x".join(map(str, grid.size)), "x".join(f"{mm:g}" for mm in grid.spacing_mm)
-    return f"{size} voxels of {spacing} mm with {', '.join(sequences)}"
+    return f"{grid} with {', '.join(sequences)}"

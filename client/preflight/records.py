@@ -16,7 +16,7 @@ class Situation:
 
     site_file: Path
     site: Site
-    data: Data  # of the study, or the defaults
+    data: Data | None  # of the study; None = no study is named, cases may lie on any grid
     now: datetime  # in UTC
 
 

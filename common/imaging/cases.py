@@ -27,6 +27,10 @@ class Grid:
         z, y, x = (spacing * size for spacing, size in zip(self.spacing_mm, self.size, strict=True))
         return z, y, x
 
+    def __str__(self) -> str:
+        """Return what a person reads, e.g. 20x256x256 voxels of 3x0.5x0.5 mm."""
+        return f"{'x'.join(map(str, self.size))} voxels of {'x'.join(f'{mm:g}' for mm in self.spacing_mm)} mm"
+
 
 @dataclass(frozen=True)
 class CaseRecord:

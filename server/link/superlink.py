@@ -22,7 +22,7 @@ from flwr.common.serde import run_from_proto
 from flwr.proto.fleet_pb2 import PullMessagesResponse, PushMessagesRequest
 from flwr.proto.message_pb2 import ConfirmMessageReceivedRequest, ObjectTree, PullObjectRequest
 from flwr.proto.runtime_pb2 import PullAppMessagesRequest, PullTaskInputRequest
-from flwr.server.superlink.linkstate import LinkState
+from flwr.server.superlink.linkstate import InMemoryLinkState, LinkState
 from flwr.serverapp import Grid
 from flwr.supercore.constant import (
     FLEET_HTTP_PUBLIC_KEY_HEADER,
@@ -139,6 +139,8 @@ class SuperLink:
             if member.name == name:
                 del self._members[pem]
                 self._state.delete_node(NOOP_FLWR_AID, member.node_id)
+                # Flower lets nobody come back with a key that it has deleted; a hospital that is invited again does.
+                cast(InMemoryLinkState, self._state).node_public_key_to_node_id.pop(pem, None)
 
     def find_member(self, pem: bytes) -> Member | None:
         """Return the site that is registered with this public key."""

@@ -9,7 +9,7 @@ from prostafed.server.records.lines import EvaluationLine, RoundLine
 from prostafed.server.records.read import RunFolder, list_missing
 
 AWAY = {"code": "NOT_THERE", "text": "not connected"}
-UNKNOWN = "number not known"
+UNKNOWN = "its number of test cases is not known"
 TITLE = "Not everybody took part to the end"
 
 

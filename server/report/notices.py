@@ -111,10 +111,12 @@ def _reported(run: RunFolder) -> list[Notice]:
     turned_away: dict[str, list[str]] = {}
     for line in run.rounds:
         for site in line.reported:
-            codes = [each.get("code", "") for each in line.rejections if each.get("site") == site]
-            turned_away.setdefault(site, []).append(f"until round {line.round} of stage {line.stage} ({codes[-1]})")
+            last = [each for each in line.rejections if each.get("site") == site][-1]
+            why = ": ".join(filter(None, (last.get("code", ""), last.get("text", "").partition(";")[0])))
+            said = f"up to round {line.round} of stage {line.stage} or beyond ({why})"
+            turned_away.setdefault(site, []).append(said)
     return [
-        Notice("unfinished", f"{site} was turned away again and again", f"Rejected in a row {'; '.join(said)}.")
+        Notice("unfinished", f"Nothing of {site} was used for several rounds", f"In a row {'; '.join(said)}.")
         for site, said in sorted(turned_away.items())
     ]
 

@@ -1,10 +1,10 @@
 """What the coordinator sees of a round while it runs."""
 
-from collections.abc import Callable
 from pathlib import Path
 
 import pytest
 
+from prostafed.common.shell.progress import Said, tell
 from prostafed.server import cli
 from prostafed.server.link import submission
 from prostafed.server.records.lines import RoundLine
@@ -36,12 +36,17 @@ def test_a_run_that_went_on_without_a_site_does_not_end_as_others(
         change_rounds(
             run, 2, 4, replies=["alpha", "gamma"], rejections=[{"site": "beta", "code": "NODE_LOST", "text": "gone"}]
         )
-    follow: Callable[..., Path] = lambda home, asked, on_round: run  # noqa: E731
+
+    def follow(home: Path, asked: object, on_round: object) -> Path:
+        tell(Said("tiny", "not ready: beta (NOT_APPROVED)"))
+        return run
+
     monkeypatch.setattr(submission, "run_study", follow)
     study = tmp_path / "study.toml"
     study.write_text('name = "tiny"\n[[stage]]\nkind = "pretrain"\nrounds = 1\n')
     done = call("prostafed-server", "run", study, "--sites", 3, "--home", tmp_path)
     assert done.code == (3 if lost else 0)
+    assert "tiny: not ready: beta (NOT_APPROVED)" in done.err, "nobody listens to what is told"
     assert done.out.splitlines()[-1].startswith(
         "Not everybody took part" if lost else "Every site took part to the end"
     )

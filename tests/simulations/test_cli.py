@@ -120,7 +120,7 @@ def test_a_run_that_goes_on_without_a_site_ends_with_3_and_says_who_is_missing(t
     assert done.code == 3, done.err
     said = done.out.splitlines()[-1]
     assert said.startswith("Not everybody took part to the end. south is missing from round 3 of stage 1 on")
-    assert said.endswith("at north; south (number not known) is missing.")
+    assert said.endswith("at north; south (its number of test cases is not known) is missing.")
     assert "Not everybody took part to the end" in (out / "report.html").read_text()
     done = call("run", *files, "--out", str(out), *cache, "--resume", "--json")
     assert (done.code, done.json["complete"]) == (3, False)

@@ -162,7 +162,7 @@ class TestApprove:
         Path("../study.toml").write_text(STUDY.replace("[4, 16, 16]", "[4, 32, 32]"))
         done = call("approve", "../study.toml", "--yes")
         assert done.code == 1
-        assert "the study wants (4, 32, 32) voxels" in done.err
+        assert "the study wants 4x32x32 voxels" in done.err
         assert "nothing was approved" in done.err
         Path("../study.toml").write_text(STUDY.replace("classify", "lesion"))
         assert "no case to train on in this stage" in call("approve", "../study.toml", "--yes").err

@@ -17,7 +17,7 @@ from prostafed.client.connect.reach import RefusedError, RunOverError, TooLargeE
 from prostafed.client.connect.resident import run_link
 from prostafed.client.connect.status import LINK_LOCK, read_status
 from prostafed.client.site.site_file import open_site
-from prostafed.common.errors import ConfigurationError, RoundError
+from prostafed.common.errors import ApprovalError, ConfigurationError, RoundError
 from prostafed.common.exchange.app_bundle import bundle_hash
 from prostafed.common.exchange.messages import Request
 from prostafed.common.shell.files import holding
@@ -235,6 +235,14 @@ def test_an_absent_coordinator_is_waited_for_at_every_call(link: Any, tmp_path: 
 def test_an_answer_nobody_waits_for_is_dropped_and_work_goes_on(link: Any, caplog: pytest.LogCaptureFixture) -> None:
     assert link([take_in(), take_in()], push=[RunOverError("The run is over."), None]) == ["answer"]
     assert "is dropped: The run is over." in caplog.text
+
+
+def test_who_sits_at_the_terminal_reads_once_that_a_study_waits_for_a_decision(
+    link: Any, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
+    monkeypatch.setattr(FakeWorker, "ask", lambda *_: Outgoing(b"", b"", {}, ApprovalError.code))
+    assert link([take_in(), take_in()]) == ["NOT_APPROVED", "NOT_APPROVED"]
+    assert caplog.text.count("A study waits for your decision") == 1
 
 
 def test_a_key_that_is_not_enrolled_is_an_argument_that_is_wrong(link: Any, tmp_path: Path) -> None:

@@ -47,7 +47,7 @@ def test_a_site_without_a_case_that_fits_is_told_what_is_missing(folder: CaseFol
 
 
 def test_another_grid_is_refused(folder: CaseFolder) -> None:
-    with pytest.raises(DataError, match="Index them again"):
+    with pytest.raises(DataError, match=r"wants 2x4x8 voxels of 3x1x1 mm with t2w, adc, hbv. Index them again"):
         admit_cases(folder, study_data(size=[2, 4, 8]))
 
 

@@ -156,6 +156,10 @@ class TestCases:
         assert "2x4x4 voxels of 3x1x1 mm" in text
         assert "20x256x256 voxels of 3x0.5x0.5 mm" in text
 
+    def test_without_a_study_any_grid_will_do(self, situation):
+        add_cases(situation)
+        assert all(result.ok for result in ask("cases", replace(situation, data=None)))
+
     def test_generated_images_are_called_that(self, situation):
         add_cases(situation, source="phantom")
         assert "20 cases are generated images, not patients." in [each.text for each in ask("cases", situation)]

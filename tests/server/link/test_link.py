@@ -14,7 +14,7 @@ from prostafed.common.errors import ConfigurationError, RequestError
 from prostafed.common.shell.chained_file import read_chained
 from prostafed.server.link import link as link_module
 from prostafed.server.link.invitations import invite, write_join_file
-from prostafed.server.link.link import Link, Listening, open_link
+from prostafed.server.link.link import Link, Listening, open_link, revoke_site
 
 from .knocking import activate, open_fleet, read_key, running_link
 
@@ -100,3 +100,20 @@ def test_who_knocks_for_years_fills_no_disk(tmp_path: Path, monkeypatch: pytest.
     audit._day -= timedelta(days=1)
     audit.note("c", "GET /", "not served")
     assert read_chained(tmp_path / "door.jsonl")[-1]["client"] == "c"
+
+
+def test_a_hospital_that_was_revoked_comes_back_with_its_key_where_it_is_invited_again(tmp_path: Path) -> None:
+    now = datetime.now(UTC)
+    with running_link(tmp_path) as (link, address):
+        for time in ("first", "second"):
+            file = tmp_path / f"{time}.join"
+            write_join_file(file, invite(link.home, "west", address, 7, now))
+            joined = join_federation(file, tmp_path / "west", None, now)
+            key = read_key(joined.site_file.parent / "west.key")
+            with open_fleet(tmp_path, address, key) as fleet:
+                activate(fleet, key)
+                if time == "first":
+                    revoke_site(link.home, "west")
+                    with pytest.raises(httpx.HTTPStatusError, match="401"):
+                        activate(fleet, key)
+        assert [(node.name, node.online) for node in link.superlink.list_nodes()] == [("west", True)]

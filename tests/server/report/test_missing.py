@@ -124,11 +124,13 @@ def test_what_is_not_known_is_not_made_up(run: Path) -> None:
     make_real(run, {"alpha": 20, "gamma": 14})
     write_evaluations(run, evaluated(participants=ALL, replies=["alpha", "gamma"], rejections=[LOST]))
     assert say_ending(read_run(run)).endswith(
-        "measured on 34 test cases, at alpha and gamma; beta (number not known) is missing."
+        "measured on 34 test cases, at alpha and gamma; beta (its number of test cases is not known) is missing."
     )
     with (run / "metrics.csv").open("a") as file:
         file.write("federated,2,4,gamma,test,withheld/n,10,0\n")
-    assert say_ending(read_run(run)).endswith("measured at alpha and gamma; beta (number not known) is missing.")
+    assert say_ending(read_run(run)).endswith(
+        "measured at alpha and gamma; beta (its number of test cases is not known) is missing."
+    )
 
 
 def test_those_who_were_expected_and_never_came_are_counted(run: Path) -> None:

@@ -98,3 +98,21 @@ def test_a_start_from_another_split_is_shouted(run: Path) -> None:
     (run / "study.json").write_text(json.dumps(record))
     assert titles(run)[1] == "Test patients may have been trained on"
     assert "may be too good" in last_words(run)[0]
+
+
+def test_a_site_of_which_nothing_was_used_for_several_rounds_is_named_with_the_reason(run: Path) -> None:
+    over = {"site": "beta", "code": "APPROVAL_OVER", "text": "the site's approval has ended; ask the hospital"}
+    change_rounds(run, 2, 3, rejections=[over], reported=["beta"])
+    read = read_run(run)
+    (notice,) = [each for each in list_notices(read, measure(read), []) if "several rounds" in each.title]
+    assert notice.title == "Nothing of beta was used for several rounds"
+    assert notice.text.endswith("round 3 of stage 2 or beyond (APPROVAL_OVER: the site's approval has ended).")
+
+
+def test_rounds_without_a_told_loss_are_not_said_to_be_none(run: Path) -> None:
+    rows = [json.loads(line) for line in (run / "rounds.jsonl").read_text().splitlines()]
+    (run / "rounds.jsonl").write_text("".join(json.dumps({**row, "metrics": {}}) + "\n" for row in rows))
+    (run / "metrics.csv").unlink()
+    page = write_report(run).read_text()
+    assert "The sites told no training loss" in page
+    assert "No round has been recorded yet" not in page
