@@ -4,9 +4,11 @@ The home keeps invitations/NAME.json with the SHA-256 of the code. Whoever asks 
 is not valid; the reason of the JoinError is for the coordinator's records:
 
 MALFORMED    no request that can be read            WRONG_CODE   another code
-UNKNOWN      nobody of that name is invited         VOID         more than ten wrong codes
+UNKNOWN      nobody of that name is invited
 EXPIRED      too late                               WRONG_PROOF  the key is not held by who asks
 USED         by another key, or revoked since       KEY_TAKEN    the key is enrolled under another name
+
+Wrong codes end no invitation: of 192 bits none is guessed, and a stranger who knows a name could keep a hospital out.
 """
 
 import hashlib
@@ -39,8 +41,6 @@ from prostafed.common.shell.keys import is_signed, parse_public_key, read_public
 from prostafed.server.link.certificates import name_host
 from prostafed.server.link.pki import Pki, describe_certificates
 
-_MOST_WRONG = 10
-
 
 class Invitation(Section):
     """What the home keeps of one; of the code, only its SHA-256."""
@@ -48,7 +48,6 @@ class Invitation(Section):
     code_sha256: str
     until: datetime
     replace: bool  # whether a key that is enrolled under the name gives way
-    wrong_codes: int = 0
     public_key: str = ""  # the one that has used it
     enrolled: bool = False  # whether that key was enrolled: once, so that a site revoked since stays out
 
@@ -106,10 +105,7 @@ def redeem(home: Path, body: bytes, now: datetime, enrol: Callable[[str, bytes],
         raise JoinError("UNKNOWN")
     with holding(path.with_name("lock"), wait=True):
         invitation = _read(path)
-        if invitation.wrong_codes >= _MOST_WRONG:
-            raise JoinError("VOID")
         if not hmac.compare_digest(invitation.code_sha256, _digest(request.code)):
-            _keep(path, invitation.model_copy(update={"wrong_codes": invitation.wrong_codes + 1}))
             raise JoinError("WRONG_CODE")
         if now >= invitation.until:
             raise JoinError("EXPIRED")
