@@ -66,6 +66,10 @@ class Runs:
     def begin(self, order: Order) -> None:
         """Start a run, or go on with it where it stands; raises ConfigurationError where it is going on already."""
         with self._lock:
+            before = self._running.get(order.name)
+            if before and (Path(before.order.out) / "state.json").exists():  # it has ended, and its process is leaving
+                end_children([before.child], grace_s=5.0)
+                self._close(self._running.pop(order.name), "")
             if order.name in self._running:
                 raise ConfigurationError(
                     f"A run named {order.name} is going on. Follow it, stop it, or choose another name."

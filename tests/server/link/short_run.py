@@ -21,3 +21,5 @@ if values["initial"] == "dies once" and len((out / "starts").read_text().splitli
 if values["initial"] == "stays":
     time.sleep(60)
 (out / "state.json").write_text('{"state": "finished"}')
+if values["initial"] == "lingers":
+    time.sleep(60)

@@ -116,6 +116,19 @@ def test_one_run_of_a_name_at_a_time(tmp_path: Path) -> None:
             submit(link, "stays")
 
 
+def test_a_run_that_has_ended_and_is_only_leaving_is_resumed(tmp_path: Path) -> None:
+    """Who is told that a run ended types `resume` at once, while its process still lets go of what it held."""
+    with running_link(tmp_path) as (link, _):
+        out = submit(link, "lingers")
+        deadline = time.monotonic() + 20
+        while not (out / "state.json").exists():
+            assert time.monotonic() < deadline
+            time.sleep(0.02)
+        submit(link, "")
+        tend(link, out)
+    assert len((out / "starts").read_text().splitlines()) == 2
+
+
 def test_a_command_needs_a_link_and_one_that_knows_it(tmp_path: Path) -> None:
     with pytest.raises(ConfigurationError, match=r"No link runs on .* Start it: prostafed-server start"):
         ask_link(tmp_path, "status")
