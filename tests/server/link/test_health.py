@@ -83,11 +83,11 @@ def test_a_site_that_a_run_waits_for_is_named(
     connect(tmp_path, address, "north", "south")
     monkeypatch.setattr(link.runs, "names", lambda: ["tiny"])
     folder = make_folder(link.home / "runs" / "tiny")
-    (folder / "waiting.json").write_text(json.dumps({"south": {"code": code, "since": NOW.isoformat()}}))
+    (folder / "waiting.json").write_text(json.dumps({"south": {"code": code, "since": "2026-01-02T03:04:05Z"}}))
     conditions = {each.name: each for each in describe_coordinator(link.home).conditions}
     south = conditions["site south"]
     assert south.ok is ok
-    assert f"tiny waits for it since {NOW:%H:%M:%S} UTC: {code}." in south.text
+    assert f"tiny waits for it since 2026-01-02 03:04 UTC: {code}." in south.text
     assert fix in south.fix
     assert conditions["run tiny"].text == f"Waits for south ({code})."
 
