@@ -7,6 +7,14 @@ ProstafedError
 ├── CheckpointError      tensors that do not fit the model or the study they are loaded for  exit code 1
 ├── ApprovalError        a study that a site has not approved                                exit code 1
 │   └── ApprovalOverError    or not any more                                                 exit code 1
+├── PrivacyError         what the site's own rules of privacy forbid
+│   ├── BudgetError          a round that costs patients more than the site allows           exit code 1
+│   ├── CohortError          a stage with too few training patients                          exit code 1
+│   ├── HeldError            an answer that waits for a person to let it leave               exit code 1
+│   ├── DeclinedError        or that the person has declined                                 exit code 1
+│   └── HaltedError          a site that lets nothing leave                                  exit code 1
+├── MaskError            masks of a round that do not verify                                 exit code 1
+│   └── PeerError            or name a hospital that nobody approved                         exit code 1
 ├── InitialError         weights to start from that are not those a site was shown           exit code 1
 ├── RequestError         a request that a site does not answer                               exit code 1
 │   └── AlreadyToldError another one about test patients of whom the site has told           exit code 1
@@ -61,6 +69,52 @@ class ApprovalOverError(ApprovalError):
     """An approval has ended, was withdrawn, or its rounds are used up."""
 
     code = "APPROVAL_OVER"
+
+
+class PrivacyError(ProstafedError):
+    """The site's own rules of privacy forbid it."""
+
+
+class BudgetError(PrivacyError):
+    """A round would cost patients more than the site allows."""
+
+    code = "BUDGET_SPENT"
+
+
+class CohortError(PrivacyError):
+    """A stage has fewer training patients than the site takes part with."""
+
+    code = "SMALL_COHORT"
+
+
+class HeldError(PrivacyError):
+    """An answer waits in the outbox for a person to let it leave."""
+
+    code = "HELD"
+
+
+class DeclinedError(PrivacyError):
+    """A person has declined to let an answer leave."""
+
+    code = "DECLINED"
+
+
+class HaltedError(PrivacyError):
+    """The site lets nothing leave."""
+
+    code = "HALTED"
+
+
+class MaskError(ProstafedError):
+    """Keys, shares or lists of a round's masks do not verify."""
+
+    code = "WRONG_MASKS"
+
+
+class PeerError(MaskError):
+    """A round's masks name a hospital that nobody here approved, or one with another key."""
+
+    code = "UNKNOWN_PEER"
 
 
 class InitialError(ProstafedError):

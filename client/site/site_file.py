@@ -34,6 +34,29 @@ class Worker(Section):
     largest_request_mb: int = Field(4096, ge=1, description="size of a request above which it is refused")
 
 
+class SitePrivacy(Section):
+    """What a hospital asks of every study, whatever the study says."""
+
+    epsilon_budget: float = Field(
+        0.0,
+        ge=0,
+        description="the most that all studies together may cost a patient, by the ledger; a round beyond it is "
+        "declined, and so is every round without noise. 0: no limit",
+    )
+    delta: float = Field(1e-5, gt=0, lt=1, description="probability that the ledger's epsilon does not hold")
+    minimum_cohort: int = Field(20, ge=1, description="training patients below which a stage is declined")
+    canaries: int = Field(
+        0,
+        ge=0,
+        description="made-up units that DP-SGD trains on beside the patients, half of them drawn by lot; how well the "
+        "lot can be told afterwards is a lower bound of epsilon. 1000 show a bound up to about 5; 0: not audited",
+    )
+    hold: bool = Field(False, description="whether each update waits in the outbox until a person lets it leave")
+    noise_seed: int | None = Field(
+        None, ge=0, description="for simulations: noise that can be repeated, and hides nothing"
+    )
+
+
 class Site(Section):
     """A hospital's own settings. Relative paths are relative to the site file."""
 
@@ -97,6 +120,7 @@ class Site(Section):
         (), description="vendors of its scanners, told with share_cohort only"
     )
     server: Server | None = Field(None, description="how the coordinator is reached; not needed in a simulation")
+    privacy: SitePrivacy = Field(SitePrivacy(), description="what the hospital asks of every study")
     worker: Worker = Field(Worker(), description="what the coordinator's requests may take of this machine")
 
     @property

@@ -24,6 +24,13 @@ REFUSALS: Mapping[str, str] = {
     "WRONG_RELEASE": "the site runs another release than the coordinator, or the run brought code of its own",
     "WRONG_INITIAL": "the weights to start from are not those of the file that the study names",
     "RESTING": "the site trains at other hours; its site file says which",
+    "BUDGET_SPENT": "the round would cost the site's patients more privacy than the site allows",
+    "SMALL_COHORT": "the site has fewer training patients for the stage than it takes part with",
+    "HELD": "the answer waits in the site's outbox for a person there to let it leave",
+    "DECLINED": "a person at the site has declined to let the answer leave",
+    "HALTED": "the site has stopped all that leaves it",
+    "UNKNOWN_PEER": "the masks of the round name a hospital that the site has not approved, or with another key",
+    "WRONG_MASKS": "keys, shares or lists of the round's masks do not verify at the site; its log says which",
     "CRASHED": "the site's worker died twice on this request; its log may say why",
     "INTERNAL": "something failed at the site that the release does not foresee; its log says what",
 }

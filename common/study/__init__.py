@@ -16,6 +16,7 @@ from prostafed.common.shell.configuration import Section, parse, read_toml
 from prostafed.common.study.data import Data
 from prostafed.common.study.initial import Initial, check_initial
 from prostafed.common.study.model import Model
+from prostafed.common.study.privacy import Privacy
 from prostafed.common.study.rounds import ARMS, Arms, Round
 from prostafed.common.study.stages import Finetune, Pretrain
 
@@ -28,6 +29,7 @@ __all__ = [
     "Initial",
     "Model",
     "Pretrain",
+    "Privacy",
     "Round",
     "Study",
     "parse_study",
@@ -50,6 +52,7 @@ class Study(Section):
         Field(description="stages, in order")
     )
     round: Round = Field(Round(), description="quorum and deadline")
+    privacy: Privacy = Field(Privacy(), description="noise, and masks on updates")
     arms: Arms = Field(Arms(), description="baselines of a simulation")
 
     @model_validator(mode="after")

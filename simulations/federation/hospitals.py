@@ -31,6 +31,8 @@ OnCase = Callable[[str, int, int], None]
 POOLED = "pooled"
 OWN_SPLITS = 'splits = "splits.csv"'  # in a site file
 _CASES = "[!.]*.safetensors"
+# Nobody is hidden from who holds all the cases, and a run is to give the same numbers again.
+_PRIVACY = "\n[privacy]\nminimum_cohort = 1\nnoise_seed = 0\n"
 
 
 @dataclass(frozen=True)
@@ -122,7 +124,7 @@ def write_pooled_folder(folder: Path, hospitals: Sequence[Hospital], study: Stud
 
 def _write_site(folder: Path, name: str, cases: str, minimum_cell: int, setting: str) -> Path:
     path, whose = folder / "site.toml", f'name = "{name}"\ncases = {json.dumps(cases)}'
-    write_text(path, f"{whose}\n{setting}\nminimum_cell = {minimum_cell}\n")
+    write_text(path, f"{whose}\n{setting}\nminimum_cell = {minimum_cell}\n{_PRIVACY}")
     return path
 
 

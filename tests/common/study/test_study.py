@@ -113,7 +113,10 @@ def test_what_an_encoder_starts_from_is_part_of_the_hash(tmp_path: Path) -> None
             ["initial.sha256: found 'abc', expected the SHA-256 of that file, in hexadecimal"],
         ),
         (MINIMAL + IMAGENET, ["holds the weights of a MobileNetV2", "found 'resenc'"]),
-        (MINIMAL + "[privacy]\ntarget_epsilon = 8.0\n", ["unknown key 'privacy'"]),
+        (MINIMAL + "[privacy]\ntarget_epsilon = 8.0\n", ["privacy.target_epsilon", "'epsilon'"]),
+        (MINIMAL + "[privacy]\nepsilon = 8.0\n", ["needs a unit"]),
+        (MINIMAL + '[privacy]\nunit = "patient"\nepsilon = 8.0\nnoise = 1.0\n', ["one of them only"]),
+        (MINIMAL + "[privacy]\nthreshold = 2\n", ["secure_aggregation"]),
         ("name = \n", ["not valid TOML"]),
     ],
 )
