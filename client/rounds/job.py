@@ -1,5 +1,6 @@
 """A request to train or to evaluate, resolved: the stage it is for, and all that follows from that."""
 
+import hashlib
 from dataclasses import dataclass, field, replace
 from functools import cached_property
 from pathlib import Path
@@ -41,6 +42,12 @@ class Job:
     def digest(self) -> str:
         """The hash of the tensors that were sent."""
         return hash_tensors(self.request.tensors)
+
+    @cached_property
+    def key(self) -> str:
+        """The hash of the tensors that were sent and of who objects: an answer is given again under the same one."""
+        opted_out = "".join(sorted(self.workplace.opted_out))
+        return hashlib.sha256(f"{self.digest}{opted_out}".encode()).hexdigest() if opted_out else self.digest
 
     @cached_property
     def chosen(self) -> list[int]:
