@@ -3,12 +3,15 @@
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from rich.console import Console
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeElapsedColumn, TimeRemainingColumn
 
 from prostafed.client.preflight.records import Remark
+
+if TYPE_CHECKING:
+    from prostafed.client.gate.outbox import Entry
 
 STATUSES = ("ready", "warning", "refused")
 
@@ -100,3 +103,39 @@ def show_audit(lines: Sequence[Mapping[str, Any]], count: int, wrong: str) -> st
         shown.append("".join(letter if letter.isprintable() else "?" for letter in text))
     end = wrong or f"{count} {'line' if count == 1 else 'lines'}, none changed or taken out."
     return "\n".join([*shown, end])
+
+
+def show_outbox(entries: "Sequence[Entry]", count: int, waiting: Sequence[int]) -> str:
+    """Return what `outbox` prints: a line per answer, then what waits for a person."""
+    shown = []
+    for entry in entries:
+        line = entry.line
+        place = f"{line.get('kind', '')} {line['run']} {line['stage']}.{line['round']}"
+        size = ""
+        if "bytes" in line:
+            groups = ", ".join(line["groups"]) or "no tensors"
+            size = (
+                f"{line['bytes'] / 1e6:,.2f} MB, {line['tensors']} tensors ({groups}), {len(line['metrics'])} metrics"
+            )
+            size += f"  sha256 {line['sha256'][:12]}"
+        by = f" by {entry.by}" if entry.by else ""
+        by += f": {entry.reason}" if entry.reason else ""
+        shown.append(f"{entry.number}  {str(line['time'])[:19]}  {entry.state}{by}  {place}  {size}".rstrip())
+    end = f"{count} {'answer' if count == 1 else 'answers'}. "
+    names = ", ".join(map(str, waiting))
+    end += (
+        f"Waiting for you: {names}. prostafed-site outbox show N, release N, decline N." if waiting else "None waits."
+    )
+    return "\n".join([*shown, end])
+
+
+def show_content(content: Mapping[str, Any]) -> str:
+    """Return what `outbox show` prints: a line per tensor and one per metric."""
+    width = max((len(each["name"]) for each in content["content"]), default=0)
+    lines = [f"{content['state']}: {content['run']}, stage {content['stage']}, round {content['round']}"]
+    lines += [f"sha256 {content['sha256']}, {content['bytes']:,} bytes, trained on {content['cases']} cases", ""]
+    for each in content["content"]:
+        shape = " x ".join(map(str, each["shape"])) or "a number"
+        lines.append(f"  {each['name']:{width}}  {each['dtype']:8}  norm {each['norm']:<10.4g}  {shape}")
+    lines += ["", *(f"  {name} = {value:g}" for name, value in sorted(content["figures"].items()))]
+    return "\n".join(lines)

@@ -8,14 +8,13 @@ not sent. A held update lies in the site's memory, where every answer is kept.
 import hashlib
 import json
 from collections.abc import Mapping
-from contextlib import suppress
 from dataclasses import dataclass
 from datetime import UTC, datetime
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from prostafed.client.gate.audit import limit, record
-from prostafed.common.errors import CheckpointError, ConfigurationError, DeclinedError, HeldError
+from prostafed.common.errors import ConfigurationError, DeclinedError, HeldError
 from prostafed.common.shell.files import holding
 from prostafed.common.shell.rotating import add_rotating, list_parts, read_rotating
 
@@ -116,14 +115,6 @@ def read_outbox(folder: Path) -> list[Entry]:
         return []
     with _locked(folder):
         return _read(folder)
-
-
-def check_outbox(folder: Path) -> str:
-    """Return what is wrong with the outbox, "" where nothing is."""
-    with suppress(CheckpointError):
-        read_rotating(folder / FILE)
-        return ""
-    return f"{folder / FILE} was changed. Restore it from a copy; until then nothing leaves."
 
 
 def _read(folder: Path) -> list[Entry]:

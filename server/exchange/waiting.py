@@ -17,7 +17,7 @@ SOON_S, SELDOM_S = 5.0, 60.0
 # Who is asked again in the same exchange: code of the failure -> seconds from one question to the next, at least.
 AGAIN_S: Mapping[str, float] = {
     **dict.fromkeys(("NODE_LOST", "NODE_UNAVAILABLE", "SITE_CRASHED", "CRASHED"), SOON_S),
-    "RESTING": SELDOM_S,
+    **dict.fromkeys(("RESTING", "HELD", "HALTED"), SELDOM_S),
 }
 LOOK_S = 1.0  # so often it is looked up who is connected, and since when
 

@@ -78,8 +78,11 @@ class FakeFleet:
         self._note("fetch")
         return {"a": b"1"}
 
-    def push(self, outgoing: Outgoing, incoming: Incoming, seconds: float) -> None:
+    def push(
+        self, outgoing: Outgoing, incoming: Incoming, seconds: float, may_go: Callable[[], None] = lambda: None
+    ) -> None:
         self._note("push")
+        may_go()
         self.pushed.append(outgoing.refusal or "answer")
 
     def deactivate(self) -> None:

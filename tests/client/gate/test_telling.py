@@ -95,7 +95,9 @@ def test_what_rests_on_few_patients_is_withheld_with_a_word(
         name.removesuffix("_low").removesuffix("_high") for name in told if name.endswith(("_low", "_high"))
     } <= expected
     metrics = {f"test/{name}": value for name, value in told.items()}
-    release(Reply("north", metrics=metrics), NOTHING, Bounds("north", "", Request("evaluate", splits=("test",)), HOSPITAL))
+    release(
+        Reply("north", metrics=metrics), NOTHING, Bounds("north", "", Request("evaluate", splits=("test",)), HOSPITAL)
+    )
 
 
 def test_a_measure_is_told_of_those_who_have_it() -> None:
