@@ -56,6 +56,23 @@ def show_index(index: Mapping[str, Any], *, dry_run: bool) -> str:
     return "\n".join(lines)
 
 
+def show_withdrawn(withdrawn: Sequence[Mapping[str, Any]]) -> str:
+    """Return what `index` prints of patients who object since the last time: what was removed, what cannot be."""
+    if not withdrawn:
+        return ""
+    lines = [f"{len(withdrawn)} {'patient objects' if len(withdrawn) == 1 else 'patients object'} since the last time:"]
+    lines += ["their cases, predictions of them, and updates that have not left were removed."]
+    for each in withdrawn:
+        lines.append(f"  {each['patient']} {'contributed to' if each['contributed'] else 'is in no ledger'}")
+        lines += [
+            f"    {part['study'][:12]}, {part['run']} {part['stage']}.{part['round']}" for part in each["contributed"]
+        ]
+    lines += [
+        "What networks have learnt from them cannot be unlearnt. A report of prostafed-site qc shows the images of"
+    ]
+    return "\n".join([*lines, "its day: write it anew.", ""])
+
+
 def show_series(folder: Path, series: Sequence[Mapping[str, Any]]) -> str:
     """Return what `find` prints: a study's folder, and a line per series by its number on the scanner."""
     lines = [str(folder)]

@@ -6,10 +6,11 @@ and nobody who was trained on is ever tested. What networks have learnt cannot b
 """
 
 import json
-from collections.abc import Collection, Mapping, Set
+from collections.abc import Callable, Collection, Mapping, Sequence, Set
 from dataclasses import replace
 from datetime import UTC, datetime
 from pathlib import Path
+from typing import Any
 
 from prostafed.common.errors import DataError
 from prostafed.common.imaging.case_folder import CaseFolder
@@ -17,6 +18,9 @@ from prostafed.common.imaging.folds import Splits
 from prostafed.common.shell.files import holding, make_folder, write_json, write_text
 
 FILE = "opted_out.json"
+
+# (folder of the site, patient) -> what the patient was trained on for
+Contributions = Callable[[Path, str], Sequence[Mapping[str, Any]]]
 
 
 def read_opted_out(memory: Path) -> Mapping[str, str]:
@@ -36,9 +40,9 @@ def read_opted_out(memory: Path) -> Mapping[str, str]:
     )
 
 
-def keep_opted_out(memory: Path, objecting: Set[str], present: Set[str]) -> frozenset[str]:
-    """Keep who objects, and return those who did not before. `present` are all patients that the manifest or the export
-    knows: who is among them and does not object any more may be used again. Of others, what was kept holds.
+def keep_opted_out(memory: Path, objecting: Set[str], willing: Set[str]) -> frozenset[str]:
+    """Keep who objects, and return those who did not before. Whoever objected before still does, unless he is among the
+    `willing`: those of whom the manifest says so now.
 
     What the site made of them and has not sent is removed; see `forget`.
     """
@@ -48,7 +52,7 @@ def keep_opted_out(memory: Path, objecting: Set[str], present: Set[str]) -> froz
     with holding(path.with_suffix(".lock"), wait=True):
         before = dict(read_opted_out(memory))
         now = datetime.now(UTC).isoformat(timespec="seconds")
-        kept = {name: since for name, since in before.items() if name in objecting or name not in present}
+        kept = {name: since for name, since in before.items() if name in objecting or name not in willing}
         kept |= {name: now for name in objecting if name not in kept}
         if kept != before:
             write_json(path, kept)
@@ -70,6 +74,15 @@ def forget(memory: Path, patients: Collection[str]) -> None:
     for pattern in ("answer-*.safetensors", "partial-*.pt"):
         for path in memory.glob(f"*/stage-*/{pattern}"):
             path.unlink(missing_ok=True)
+
+
+def describe_withdrawn(
+    folder: Path, patients: Collection[str], contributions: Contributions = lambda folder, patient: ()
+) -> list[dict[str, Any]]:
+    """Return, for each of `patients` of the site in `folder`, "patient" and "contributed": to which "study", "run",
+    "stage" and "round", as the ledger says.
+    """
+    return [{"patient": name, "contributed": list(contributions(folder, name))} for name in sorted(patients)]
 
 
 def leave_out(cases: CaseFolder, splits: Splits, patients: Collection[str]) -> tuple[CaseFolder, Splits]:
