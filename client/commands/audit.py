@@ -51,7 +51,8 @@ def verify(
         wrong = find_difference(lines, head, expected)
     files = [part.name for part in list_parts(folder / FILE)]
     hint = "" if expect else " Whether the last ones were cut off, only --expect shows."
-    text = wrong or f"{len(lines)} lines in {len(files)} files: none changed, none taken out.{hint}"
+    parts = "1 file" if len(files) == 1 else f"{len(files)} files"
+    text = wrong or f"{len(lines)} lines in {parts}: none changed, none taken out.{hint}"
     print_result({"holds": not wrong, "wrong": wrong, "lines": len(lines), "files": files}, text, as_json)
     if wrong:
         raise typer.Exit(1)
