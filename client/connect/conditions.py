@@ -7,7 +7,7 @@ from functools import lru_cache
 from pathlib import Path
 
 from prostafed.client.connect.certificates import check_authority
-from prostafed.client.gate.admission import admit_cases
+from prostafed.client.gate.admission import admit_cases, count_patients, find_few
 from prostafed.client.gate.approval import count_used, find_end
 from prostafed.client.gate.approval_file import list_approved
 from prostafed.client.gate.waiting import list_waiting
@@ -79,7 +79,7 @@ def check_cases(site: Site, approved: tuple[Study, ...]) -> list[Condition]:
         return [Condition("cases", False, "There are no cases that can be used.", str(error))]
     if not approved:
         return [Condition("cases", True, f"{len(cases.records)} cases are indexed.")]
-    return [_check_study(cases, study) for study in approved]
+    return [_check_study(cases, study, site.privacy.minimum_cohort) for study in approved]
 
 
 def check_disk(site: Site, folder: Path) -> Condition:
@@ -116,13 +116,15 @@ def _list_waiting(site_file: Path, now: datetime) -> list[Condition]:
     return conditions
 
 
-def _check_study(cases: CaseFolder, study: Study) -> Condition:
+def _check_study(cases: CaseFolder, study: Study, minimum: int) -> Condition:
     try:
         admitted = admit_cases(cases, study.data).records
     except DataError as error:
         return Condition("cases", False, f"No case fits {study.name}.", str(error))
-    patients = len({record.patient_id for record in admitted})
+    patients = count_patients(admitted)
     text = f"{study.name} admits {len(admitted)} of {len(cases.records)} cases, of {patients} patients."
+    if few := find_few(patients, minimum):
+        return Condition("cases", False, f"{text} Every stage of it is declined.", few)
     return Condition("cases", True, text)
 
 

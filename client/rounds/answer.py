@@ -79,7 +79,7 @@ def _train(job: Job) -> Reply:
     """
     place, request = job.workplace, job.request
     require_undeclined(place.folder, request)
-    require_cohort([place.cases.records[index] for index in job.chosen], place.site.privacy.minimum_cohort)
+    require_cohort(job.learnt, place.site.privacy.minimum_cohort)
     make_folder(job.folder)
     reply = find_answer(job.folder, request, job.key)
     if reply is None:

@@ -12,6 +12,7 @@ from prostafed.client.training.objective import Objective, finetuning, pretraini
 from prostafed.client.training.optimisers import Tuning
 from prostafed.common.errors import CheckpointError, RequestError
 from prostafed.common.exchange.messages import Request
+from prostafed.common.imaging.cases import CaseRecord
 from prostafed.common.imaging.label_share import choose_labelled
 from prostafed.common.ssl import build_method
 from prostafed.common.study import Finetune, Pretrain
@@ -54,6 +55,12 @@ class Job:
         """The indices of the training cases the stage uses."""
         place, usable = self.workplace, self.objective.usable
         return choose_labelled(place.cases.records, place.splits["train"], usable, self.labels, place.study.seed)
+
+    @cached_property
+    def learnt(self) -> list[CaseRecord]:
+        """The cases that the stage learns from: of those chosen, the ones that its objective can use."""
+        records = self.workplace.cases.records
+        return [records[index] for index in self.chosen if self.objective.usable(records[index])]
 
     @cached_property
     def machine(self) -> Machine:

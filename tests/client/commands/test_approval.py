@@ -367,6 +367,21 @@ class TestLeaving:
             answer(open_workplace(site, study.canonical(), 77), ask(study, number))
         return read_outbox(site.parent)
 
+    def test_before_it_is_approved_it_is_said_that_a_stage_will_be_declined(self, call, site):
+        site.write_text(site.read_text().replace("minimum_cohort = 1", "minimum_cohort = 9"))
+        done = call("approve", "../study.toml", "--yes")
+        said = " ".join(done.out.split())
+        assert "Stage 1 trains on 9 cases of 9 patients." in said
+        assert "will decline" not in said
+        site.write_text(site.read_text().replace("minimum_cohort = 9", "minimum_cohort = 11"))
+        said = " ".join(call("approve", "../study.toml", "--yes").out.split())
+        assert "This site will decline stage 1. Expected at least 11 training patients" in said
+        (cases,) = [each for each in call("status", "--json").json["conditions"] if each["name"] == "cases"]
+        assert not cases["ok"]
+        assert "Every stage of it is declined." in cases["text"]
+        (found,) = [each for each in call("check", "--json").json["results"] if "patients are few" in each["text"]]
+        assert "minimum_cohort of the site file, found 10" in found["fix"]
+
     def test_an_empty_outbox_is_said(self, call, site):
         assert call("outbox").out == "0 answers. None waits.\n"
 
