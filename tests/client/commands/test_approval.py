@@ -374,6 +374,7 @@ class TestLeaving:
         assert "Stage 1 trains on 9 cases of 9 patients." in said
         assert "will decline" not in said
         site.write_text(site.read_text().replace("minimum_cohort = 9", "minimum_cohort = 11"))
+        open_workplace.cache_clear()
         said = " ".join(call("approve", "../study.toml", "--yes").out.split())
         assert "This site will decline stage 1. Expected at least 11 training patients" in said
         (cases,) = [each for each in call("status", "--json").json["conditions"] if each["name"] == "cases"]
