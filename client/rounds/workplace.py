@@ -9,8 +9,8 @@ from pathlib import Path
 import torch
 
 from prostafed.client.gate.admission import admit_cases
+from prostafed.client.gate.checks import Bounds
 from prostafed.client.gate.opt_out import leave_out, read_opted_out
-from prostafed.client.gate.release import Bounds
 from prostafed.client.site.site_file import Site, open_site
 from prostafed.client.training.feed import Feed
 from prostafed.client.training.machine import Machine

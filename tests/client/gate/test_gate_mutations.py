@@ -16,9 +16,21 @@ from typing import Any
 import numpy as np
 import pytest
 
-from prostafed.client.gate import admission, allowance, approval, approval_file, halt, opt_out, outbox, release, told
+from prostafed.client.gate import (
+    admission,
+    allowance,
+    approval,
+    approval_file,
+    checks,
+    halt,
+    opt_out,
+    outbox,
+    release,
+    told,
+)
 from prostafed.client.gate.audit import read_audit
-from prostafed.client.gate.release import Bounds, ReleaseError
+from prostafed.client.gate.checks import Bounds
+from prostafed.client.gate.release import ReleaseError
 from prostafed.common.errors import (
     AlreadyToldError,
     ApprovalError,
@@ -38,7 +50,7 @@ from tests.client.gate.approved import approve, day, write_keyed_site
 from tests.client.gate.hospital import STUDY, ask_round, make_hospital, put
 from tests.client.tiny_site import GRID, initial, write_site
 
-GATE = (admission, allowance, approval, approval_file, halt, opt_out, outbox, release, told)
+GATE = (admission, allowance, approval, approval_file, checks, halt, opt_out, outbox, release, told)
 CALLERS = {  # functions outside of the gate's modules that call it
     "client.app": ("handle",),
     "client.rounds.answer": ("answer", "_train", "_evaluate"),
@@ -343,7 +355,7 @@ def keeps_no_answer_that_may_not_leave(folder: Path) -> None:
 
 TESTS: dict[str, list[Callable[[Path], None]]] = {
     "release.check_update": [keeps_updates_in],
-    **{f"release.check_{name}": [keeps_answers_in] for name in HOSTILE},
+    **{f"checks.check_{name}": [keeps_answers_in] for name in HOSTILE},
     "release.check_answer": [keeps_answers_in],
     "release.release": [keeps_answers_in],
     "approval.require_approval": [asks_whether_an_approval_holds, asks_who_has_approved],

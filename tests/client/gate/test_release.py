@@ -7,7 +7,8 @@ import numpy as np
 import pytest
 
 from prostafed.client.gate.allowance import list_update
-from prostafed.client.gate.release import Bounds, Released, ReleaseError, check_update
+from prostafed.client.gate.checks import Bounds
+from prostafed.client.gate.release import Released, ReleaseError, check_update
 from prostafed.client.gate.release import release as release_within
 from prostafed.common.exchange.arrays import NOTHING, Layout
 from prostafed.common.exchange.compression import encode, list_slots

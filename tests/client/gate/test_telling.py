@@ -9,7 +9,8 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from prostafed.client.gate.release import Bounds, release
+from prostafed.client.gate.checks import Bounds
+from prostafed.client.gate.release import release
 from prostafed.client.gate.telling import counts_few, describe, describe_loss, list_told_splits
 from prostafed.client.rounds import answer as work
 from prostafed.client.rounds.workplace import open_workplace
