@@ -5,7 +5,7 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 
 from prostafed.client.commands.options import DEFAULT_SITE, SiteFile, is_group_alone
-from prostafed.common.errors import ConfigurationError
+from prostafed.common.errors import CheckpointError, ConfigurationError
 from prostafed.common.shell.command import TYPER, print_result
 from prostafed.common.shell.options import Json
 
@@ -41,19 +41,25 @@ def verify(
     ] = "",
     as_json: Json = False,
 ) -> None:
-    """Say whether a line of the audit was changed or taken out since; with --expect, cut off too. Exit 1: it was."""
+    """Say whether a line of audit or outbox was changed or taken out; with --expect, cut off too. Exit 1: it was."""
     from prostafed.client.gate.audit import FILE, read_whole
+    from prostafed.client.gate.outbox import read_outbox
     from prostafed.common.shell.rotating import find_difference, list_parts
 
     folder, expected = site_file.resolve().parent, _read_head(expect) if expect else None
     lines, head, wrong = read_whole(folder)
     if not wrong and expected is not None:
         wrong = find_difference(lines, head, expected)
+    try:
+        answers = len(read_outbox(folder))
+    except CheckpointError as error:
+        wrong, answers = f"{wrong} {error}".strip(), 0
     files = [part.name for part in list_parts(folder / FILE)]
     hint = "" if expect else " Whether the last ones were cut off, only --expect shows."
     parts = "1 file" if len(files) == 1 else f"{len(files)} files"
-    text = wrong or f"{len(lines)} lines in {parts}: none changed, none taken out.{hint}"
-    print_result({"holds": not wrong, "wrong": wrong, "lines": len(lines), "files": files}, text, as_json)
+    text = wrong or f"{len(lines)} lines in {parts}, {answers} in the outbox: none changed, none taken out.{hint}"
+    told = {"holds": not wrong, "wrong": wrong, "lines": len(lines), "files": files, "answers": answers}
+    print_result(told, text, as_json)
     if wrong:
         raise typer.Exit(1)
 

@@ -10,7 +10,14 @@ from importlib.metadata import version
 from pathlib import Path
 
 from prostafed.client.connect.clock import say_time
-from prostafed.client.connect.conditions import check_cases, check_certificate, check_disk, check_hours, list_studies
+from prostafed.client.connect.conditions import (
+    check_cases,
+    check_certificate,
+    check_disk,
+    check_hours,
+    check_outbox,
+    list_studies,
+)
 from prostafed.client.connect.status import LINK_LOCK, UNUSABLE, WORKER_LOCK, Status, read_status
 from prostafed.client.gate.halt import say_halt
 from prostafed.client.site.site_file import Site, read_site_file
@@ -38,7 +45,7 @@ def describe_site(site_file: Path) -> Health:
     if running and status is not None:
         conditions.append(check_device(status, site, folder, now))
     studies = list_studies(site_file, now)
-    conditions += studies.conditions
+    conditions += [*studies.conditions, *check_outbox(site_file)]
     conditions += check_cases(site, studies.approved)
     conditions += [check_disk(site, folder), check_hours(site)]
     told = asdict(status) if status else {}

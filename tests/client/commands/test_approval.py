@@ -314,7 +314,7 @@ class TestAudit:
         assert head.startswith("1:")
         assert call("audit", "head", "--json").json["digest"] == head.partition(":")[2]
         call("withdraw", "tiny")
-        assert "2 lines in 1 file: none changed" in call("audit", "verify").out
+        assert "2 lines in 1 file, 0 in the outbox: none changed" in call("audit", "verify").out
         assert call("audit", "verify", "--expect", head).code == 0
         assert call("audit", "verify", "--site", site, "--json").json["files"] == ["audit.jsonl"]
         last = call("audit", "head").out.strip()
@@ -335,6 +335,7 @@ class TestLeaving:
         said = call("outbox").out
         assert "waiting  train run 1.1" in said
         assert "Waiting for you: 1." in said
+        assert "1 update waits for you: 1." in call("status").out
         shown = call("outbox", "show", "1").out
         assert f"sha256 {waiting.line['sha256']}" in shown
         assert "encoder." in shown
@@ -382,6 +383,17 @@ class TestLeaving:
         assert "Every stage of it is declined." in cases["text"]
         (found,) = [each for each in call("check", "--json").json["results"] if "patients are few" in each["text"]]
         assert "minimum_cohort of the site file, found 10" in found["fix"]
+
+    def test_a_changed_outbox_shows(self, call, site):
+        self.hold(site, 1)
+        assert call("audit", "verify").code == 0
+        path = Path("outbox.jsonl")
+        path.write_text(path.read_text().replace('"bytes": ', '"bytes": 1') * 2)
+        done = call("audit", "verify", "--json")
+        assert done.code == 1
+        assert "line 2 does not follow" in done.json["wrong"]
+        assert "nothing leaves" in call("status").out
+        assert call("outbox").code == 1
 
     def test_an_empty_outbox_is_said(self, call, site):
         assert call("outbox").out == "0 answers. None waits.\n"
