@@ -13,7 +13,7 @@ from prostafed.common.shell.options import Json
 
 app = typer.Typer(help="List what left this site; show, release or decline an update that waits.", **TYPER)
 
-Number = Annotated[int, typer.Argument(metavar="N", help="The number that prostafed-site outbox shows.")]
+Number = Annotated[int, typer.Argument(metavar="N", help="The number of the answer in the outbox.")]
 Last = Annotated[int, typer.Option("--last", min=0, help="Answers to show, the last ones; 0 shows all.")]
 
 
