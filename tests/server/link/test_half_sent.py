@@ -1,5 +1,8 @@
-"""An answer whose upload a site breaks off is never made of the parts that came, and they are dropped."""
+"""An answer whose upload a site breaks off is never made of the parts that came, and they are dropped; a request that a
+site refuses while it is still sent is forgotten when it has come.
+"""
 
+import threading
 import time
 from datetime import timedelta
 from pathlib import Path
@@ -13,7 +16,8 @@ from prostafed.common.errors import HaltedError
 from prostafed.common.exchange.kinds import NODE_LOST
 from prostafed.common.exchange.messages import Reply, Request
 from prostafed.common.exchange.wire import pack_reply, pack_request
-from prostafed.server.link.superlink import take_up_run
+from prostafed.server.link.superlink import SuperLink, take_up_run
+from tests.client.connect.coordinator import announce
 
 from .knocking import running_link
 
@@ -66,3 +70,20 @@ def test_of_half_an_update_nothing_is_used_and_nothing_is_kept(tmp_path: Path) -
         (whole,) = grid.pull_messages([again])
         assert not whole.has_error()
         fleet.close()
+
+
+def test_a_request_that_is_refused_while_it_is_sent_is_forgotten_when_it_has_come() -> None:
+    """Else the coordinator's run could not send the rest, and would end with that."""
+    link = SuperLink()
+    ticket, state = link.begin_run({"study": "{}", "run": "run"}), link._state
+    announcement, contents = announce()
+    tree, session = announcement.message_object_trees[0], state.start_session(ticket.run_id)
+    (first, *rest) = state.preregister_object_tree(tree, session)
+    assert state.store_object(ticket.run_id, session, first, contents[first])
+    forgetting = threading.Thread(target=link.forget_message, args=(tree.object_id,))
+    forgetting.start()
+    forgetting.join(timeout=0.2)
+    assert forgetting.is_alive()
+    assert all(state.store_object(ticket.run_id, session, name, contents[name]) for name in rest)
+    forgetting.join(timeout=10)
+    assert not any(state.object_store.get(name) for name in contents)
