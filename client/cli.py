@@ -4,7 +4,7 @@ from collections.abc import Callable
 
 import typer
 
-from prostafed.client.commands import approval, archive, attack, data, joining, manifest, predict, taking_part
+from prostafed.client.commands import approval, archive, attack, data, dossier, joining, manifest, predict, taking_part
 from prostafed.common.shell.command import TYPER, run_command
 
 app = typer.Typer(help="Take part in a federation as a hospital.", no_args_is_help=True, **TYPER)
@@ -19,7 +19,7 @@ COMMANDS: tuple[tuple[str, tuple[Callable[..., None], ...]], ...] = (
     ("Set up", (taking_part.init, joining.join, taking_part.key, taking_part.check)),
     ("Data", (archive.pull, data.index, data.qc, data.find)),
     ("Take part", (taking_part.start, taking_part.status)),
-    ("Approve", (approval.requests, approval.approve, approval.withdraw, approval.audit)),
+    ("Approve", (approval.requests, approval.approve, approval.withdraw, approval.audit, dossier.dossier)),
     ("Use a model", (predict.predict, predict.export, attack.attack)),
 )
 for panel, commands in COMMANDS:
