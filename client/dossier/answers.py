@@ -30,7 +30,7 @@ def make_dossier(site_file: Path, run: str) -> Dossier:
         *_answer_refused(sources),
         *answer_noise(sources),
         *answer_masks(sources),
-        *say_attacks(sources.attacks, f"attacks/{sources.study_hash}.json"),
+        *say_attacks(sources.attacks, f"attacks/{sources.study_hash[:12]}….json"),
         *_answer_cells(sources),
         *_answer_patients(sources),
         *_answer_retention(sources),
@@ -51,7 +51,7 @@ def make_dossier(site_file: Path, run: str) -> Dossier:
 
 
 def _answer_study(sources: Sources) -> Iterator[Fact]:
-    study, source = sources.study, f"approvals/{sources.study_hash}.json"
+    study, source = sources.study, sources.approved_in
     yield Fact("study", "Name", study.name if study else None, source if study else "")
     for label, value in say_stages(study) if study else ():
         yield Fact("study", label, value, source)
@@ -62,7 +62,7 @@ def _answer_study(sources: Sources) -> Iterator[Fact]:
 
 
 def _answer_approval(sources: Sources) -> Iterator[Fact]:
-    approval, source = sources.approval, f"approvals/{sources.study_hash}.json"
+    approval, source = sources.approval, sources.approved_in
     if approval is None:
         yield Fact("approval", "Approval", sources.approval_problem or None, source if sources.study_hash else "")
         return
@@ -71,13 +71,13 @@ def _answer_approval(sources: Sources) -> Iterator[Fact]:
         ending = find_end(approval, used)
         rounds = f"{used} of {approval.rounds} rounds"
         state = f"it {ending}" if ending else f"it holds until {approval.until}"
-    except ApprovalError as error:
-        rounds, state = None, str(error)
+    except ApprovalError:
+        rounds, state = None, "not known: the file of rounds used cannot be read"
     yield Fact("approval", "Approved by", f"{approval.by}, {_at(approval.approved_at)} UTC", source, APPROVAL_TEST)
     verified = "verified with this hospital's key when this page was made"
     yield Fact("approval", "Signature", verified, source, "tests/client/gate/test_approval.py")
     yield Fact("approval", "State", state, source, APPROVAL_TEST)
-    yield Fact("approval", "Used", rounds, f"approvals/{sources.study_hash}.used.json", APPROVAL_TEST)
+    yield Fact("approval", "Used", rounds, sources.approved_in.replace(".json", ".used.json"), APPROVAL_TEST)
     if approval.initial_digest:
         yield Fact("approval", "Starts from weights with hash", approval.initial_digest, source, APPROVAL_TEST)
 
@@ -155,11 +155,17 @@ def _answer_patients(sources: Sources) -> Iterator[Fact]:
     yield Fact("patients", "Trained on in this run", known, LEDGER if known else "")
     try:
         rows = read_manifest(sources.site.manifest).studies
-        objected: str | None = f"{sum(row.opt_out == 1 for row in rows)} studies, none of them indexed"
+        objected: str | None = f"{sum(row.opt_out == 1 for row in rows)} studies"
     except DataError:
         objected = None
     source = "the manifest" if objected is not None else ""
-    yield Fact("patients", "Patients object, by the manifest", objected, source, "tests/client/ingest/test_index.py")
+    yield Fact(
+        "patients",
+        "Studies of patients who object, by the manifest now",
+        objected,
+        source,
+        "tests/client/ingest/test_index.py",
+    )
 
 
 def _answer_retention(sources: Sources) -> Iterator[Fact]:
@@ -167,7 +173,6 @@ def _answer_retention(sources: Sources) -> Iterator[Fact]:
     yield Fact("retention", "Memory of the run", f"{files} files, {say_bytes(size)}", f"memory/{sources.run}")
     told = list((sources.site.memory / "told").glob(f"{sources.study_hash}-*.json")) if sources.study_hash else []
     yield Fact("retention", "Kept answers about test patients", f"{len(told)} files", "memory/told", TOLD)
-    yield Fact("retention", "Removed by", "a person; no program deletes what is kept of an ended run", "the program")
     yield Fact("retention", "At the coordinator", None, "")
 
 

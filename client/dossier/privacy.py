@@ -11,7 +11,7 @@ STUDY_TEST = "tests/common/study/test_study.py"
 
 def answer_noise(sources: Sources) -> Iterator[Fact]:
     """Yield what bounds what the weights of the run tell."""
-    study, source = sources.study, f"approvals/{sources.study_hash}.json"
+    study, source = sources.study, sources.approved_in
     yield Fact("noise", "The study asks for", say_privacy(study.privacy) if study else None, source if study else "")
     accounted: str | None = None
     if study and study.privacy.unit == "none":
@@ -21,10 +21,9 @@ def answer_noise(sources: Sources) -> Iterator[Fact]:
     budget = sources.site.privacy.epsilon_budget
     said = f"{budget:g} over all studies, delta {sources.site.privacy.delta:g}" if budget else "no limit"
     yield Fact("noise", "Budget of this hospital, as the site file stands now", said, "the site file")
-    yield Fact("noise", "Noise on metrics and on the number of cases", "none", "the program")
 
 
 def answer_masks(sources: Sources) -> Iterator[Fact]:
     """Yield whether the coordinator sees an update of the site alone."""
-    study, source = sources.study, f"approvals/{sources.study_hash}.json"
+    study, source = sources.study, sources.approved_in
     yield Fact("masks", "The study asks for", say_masks(study.privacy) if study else None, source if study else "")

@@ -54,6 +54,11 @@ class Sources:
         return self.site_file.parent
 
     @property
+    def approved_in(self) -> str:
+        """The file of the approval, as the dossier names it."""
+        return f"approvals/{self.study_hash[:12]}….json" if self.study_hash else ""
+
+    @property
     def memory(self) -> Path:
         """The folder of what the site keeps of the run."""
         return self.site.memory / self.run
@@ -109,8 +114,8 @@ def _read_chain(folder: Path, name: str) -> Chain:
 def _read_approval(site_file: Path, digest: str) -> tuple[Approval | None, str]:
     try:
         return (read_approval(site_file, digest) if digest else None), ""
-    except ApprovalError as error:
-        return None, str(error)
+    except ApprovalError:  # its text names a path
+        return None, "none that holds: its file was changed, is damaged, or is another site's"
     except ConfigurationError:  # a site without a key, as a simulation's: nothing is approved there
         return None, ""
 

@@ -7,6 +7,14 @@ from typing import Any
 from prostafed.common.dossier.questions import QUESTIONS, Question
 
 NOT_KNOWN = "not known"
+# Question -> what the head of the page calls it
+GLANCE = (
+    ("approval", "Approved by"),
+    ("left", "Left the hospital"),
+    ("noise", "Noise"),
+    ("masks", "Masks"),
+    ("attacks", "Attacks"),
+)
 
 
 @dataclass(frozen=True)
@@ -46,6 +54,16 @@ class Dossier:
             facts = tuple(fact for fact in self.facts if fact.question == question.key)
             answered.append((question, facts or (Fact(question.key, "Answer", None, ""),)))
         return answered
+
+    def glance(self) -> tuple[tuple[str, str], ...]:
+        """Return (question in a word, first fact) of what is asked first, and how much is not known."""
+        first = [
+            (name, next(facts[0].said for question, facts in self.answers() if question.key == key))
+            for key, name in GLANCE
+        ]
+        facts = [fact for _, each in self.answers() for fact in each]
+        unknown = sum(fact.value is None for fact in facts)
+        return (*first, ("Not known", f"{unknown} of {len(facts)} figures"))
 
     def as_json(self) -> Mapping[str, Any]:
         """Return it for a program."""

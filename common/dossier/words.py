@@ -58,7 +58,7 @@ def say_attacks(found: Findings | None, source: str) -> Iterator[Fact]:
         yield Fact("attacks", "Attacks on this model", None, "")
         return
     left_out = {"true positives at 10 % false ones", "PSNR in dB"}
-    for each in found.findings:
+    for each in sorted(found.findings, key=lambda figure: (figure.attack != "membership", bool(figure.site))):
         if each.measure in left_out:
             continue
         label = f"{each.attack.capitalize()}, {each.site or 'all sites'}, {each.variant}"

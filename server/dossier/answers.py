@@ -26,8 +26,8 @@ from prostafed.server.records.lines import EvaluationLine, RoundLine
 from prostafed.server.records.read import RunFolder, read_run
 
 ROUNDS, EVALUATIONS, LEDGER = "rounds.jsonl", "evaluations.jsonl", "ledger.jsonl"
+WITHDRAW = "prostafed-site withdraw, from the next request on"
 ADMISSION, LEDGER_TEST = "tests/server/exchange/test_admission.py", "tests/server/records/test_ledger.py"
-AT_SITES = "each hospital's own dossier says"
 
 
 def make_dossier(path: Path) -> Dossier:
@@ -36,16 +36,16 @@ def make_dossier(path: Path) -> Dossier:
     study = parse(run.study, Study, str(path / "study.json"))
     facts = [
         *_answer_study(run, study),
-        Fact("approval", "Approvals", f"not here: {AT_SITES} who approved", "the program"),
+        Fact("approval", "Approvals, which the hospitals keep", None, ""),
         *_answer_left(run),
         *_answer_refused(run),
         *_answer_privacy(study),
         *say_attacks(read_findings(path / FILE), FILE),
         *_answer_cells(run),
-        *_answer_patients(run),
+        *_answer_patients(),
         *_answer_retention(run),
         *_answer_records(run),
-        Fact("stopping", "By a hospital", "prostafed-site withdraw, from the next request on", "the program"),
+        Fact("stopping", "By a hospital", WITHDRAW, "the program", "tests/client/gate/test_approval.py"),
     ]
     return Dossier(
         title="Privacy dossier",
@@ -119,7 +119,7 @@ def _answer_privacy(study: Study) -> Iterator[Fact]:
     if study.privacy.unit == "none":
         yield Fact("noise", "Epsilon accounted", "no bound: the weights came without noise", "study.json")
     else:
-        yield Fact("noise", "Epsilon accounted", f"not here: {AT_SITES} what its patients spent", "the program")
+        yield Fact("noise", "Epsilon accounted, which the hospitals keep", None, "")
     yield Fact("masks", "The study asks for", say_masks(study.privacy), "study.json")
 
 
@@ -128,9 +128,9 @@ def _answer_cells(run: RunFolder) -> Iterator[Fact]:
     yield Fact("cells", "Withheld by hospitals", said, f"{ROUNDS}, {EVALUATIONS}", "tests/client/gate/test_telling.py")
 
 
-def _answer_patients(run: RunFolder) -> Iterator[Fact]:
-    yield Fact("patients", "Patients", f"not known here: cases are counted, not patients; {AT_SITES}", "the program")
-    yield Fact("patients", "Who object", f"not known here; {AT_SITES}", "the program")
+def _answer_patients() -> Iterator[Fact]:
+    yield Fact("patients", "Patients, whom the hospitals alone count", None, "")
+    yield Fact("patients", "Who object, which the hospitals keep", None, "")
 
 
 def _answer_retention(run: RunFolder) -> Iterator[Fact]:
@@ -139,7 +139,6 @@ def _answer_retention(run: RunFolder) -> Iterator[Fact]:
     yield Fact("retention", "Run folder", f"{len(files)} files, {say_bytes(size)}", "the run folder")
     weights = sorted(path.name for path in files if path.suffix == ".safetensors")
     yield Fact("retention", "Weights kept", ", ".join(weights) or "none", "the run folder")
-    yield Fact("retention", "Removed by", "a person; no program deletes what is kept of an ended run", "the program")
 
 
 def _answer_records(run: RunFolder) -> Iterator[Fact]:

@@ -92,7 +92,7 @@ def _read_arguments() -> argparse.Namespace:
     parser.add_argument("--seeds", type=int, default=3, help="how many seeds (default 3)")
     parser.add_argument("--cases", type=int, default=80, help="cases of each hospital (default 80)")
     parser.add_argument("--rounds", type=int, default=10, help="rounds of training (default 10)")
-    parser.add_argument("--epochs", type=int, default=10, help="epochs of a round (default 10)")
+    parser.add_argument("--epochs", type=int, default=20, help="epochs of a round (default 20)")
     parser.add_argument("--learning-rate", type=float, default=3e-3, help="of the sites (default 0.003)")
     parser.add_argument("--cache", type=Path, default=DEFAULT_CACHE, help="folder of prepared cases")
     parser.add_argument("--out", type=Path, required=True, help="folder for membership.csv and the runs")

@@ -78,6 +78,7 @@ def test_an_approval_that_was_changed_is_none(site_file: Path, study: Study) -> 
     dossier = make_dossier(site_file, RUN)
     assert "was changed" in say(dossier, "approval")["Approval"]
     assert "john" not in json.dumps(dossier.as_json())
+    assert str(site_file.parent) not in json.dumps(dossier.as_json())
 
 
 def test_what_left_is_added_up(site_file: Path, study: Study) -> None:
@@ -130,7 +131,10 @@ def test_a_broken_chain_is_told(site_file: Path, study: Study) -> None:
 
 def test_every_test_that_is_named_exists(site_file: Path, study: Study) -> None:
     leave(site_file, study)
-    named = {fact.test for fact in make_dossier(site_file, RUN).facts if fact.test}
+    facts = make_dossier(site_file, RUN).facts
+    assert not [fact for fact in facts if fact.source == "the program" and not fact.test]
+    assert not [fact for fact in facts if fact.value is not None and not fact.source]
+    named = {fact.test for fact in facts if fact.test}
     assert named
     assert not [name for name in named if not (ROOT / name).is_file()]
 

@@ -78,7 +78,10 @@ def test_a_changed_ledger_is_told(run: Path) -> None:
 
 def test_every_test_that_is_named_exists(run: Path) -> None:
     write_findings(run / "attacks.json", FOUND)
-    named = {fact.test for fact in make_dossier(run).facts if fact.test}
+    facts = make_dossier(run).facts
+    assert not [fact for fact in facts if fact.source == "the program" and not fact.test]
+    assert not [fact for fact in facts if fact.value is not None and not fact.source]
+    named = {fact.test for fact in facts if fact.test}
     assert named
     assert not [name for name in named if not (ROOT / name).is_file()]
 
