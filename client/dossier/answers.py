@@ -161,7 +161,7 @@ def _answer_patients(sources: Sources) -> Iterator[Fact]:
     source = "the manifest" if objected is not None else ""
     yield Fact(
         "patients",
-        "Studies of patients who object, by the manifest now",
+        "Studies of who objects, by the manifest",
         objected,
         source,
         "tests/client/ingest/test_index.py",
