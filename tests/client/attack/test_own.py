@@ -86,7 +86,7 @@ def test_losses_are_those_of_the_task_by_case() -> None:
     feed = Feed(pool, range(6), GRID, torch.device("cpu"))
     losses = measure_losses(network, task, feed)
     assert [patient for patient, _ in losses] == [record.patient_id for record in pool.records]
-    network.eval()
+    assert not network.training
     for index, (_, loss) in enumerate(losses):
         batch = feed.load([index], masks=True)
         with torch.no_grad():

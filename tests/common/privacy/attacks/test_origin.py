@@ -12,7 +12,7 @@ def make_updates(own: float, rounds: int = 12, seed: int = 0) -> dict[str, list[
     generator = np.random.default_rng(seed)
     common = generator.normal(size=(rounds, 40))
     return {
-        name: list(5 * common + own * generator.normal(size=40) + generator.normal(size=(rounds, 40)))
+        name: list(50 * common + own * generator.normal(size=40) + generator.normal(size=(rounds, 40)))
         for name in ("north", "south", "east")
     }
 
