@@ -4,7 +4,19 @@ from collections.abc import Callable
 
 import typer
 
-from prostafed.client.commands import approval, archive, audit, data, joining, leaving, manifest, predict, taking_part
+from prostafed.client.commands import (
+    approval,
+    archive,
+    attack,
+    audit,
+    data,
+    dossier,
+    joining,
+    leaving,
+    manifest,
+    predict,
+    taking_part,
+)
 from prostafed.common.shell.command import TYPER, run_command
 
 app = typer.Typer(help="Take part in a federation as a hospital.", no_args_is_help=True, **TYPER)
@@ -20,8 +32,8 @@ COMMANDS: tuple[tuple[str, tuple[Callable[..., None], ...]], ...] = (
     ("Data", (archive.pull, data.index, data.qc, data.find)),
     ("Take part", (taking_part.start, taking_part.status)),
     ("Approve", (approval.requests, approval.approve, approval.withdraw)),
-    ("Privacy", (leaving.halt, leaving.go_on)),
-    ("Use a model", (predict.predict, predict.export)),
+    ("Privacy", (leaving.halt, leaving.go_on, dossier.dossier)),
+    ("Use a model", (predict.predict, predict.export, attack.attack)),
 )
 for panel, commands in COMMANDS:
     for command in commands:

@@ -270,6 +270,19 @@ def export(
     print_result(made, text, as_json)
 
 
+@app.command()
+def dossier(
+    folder: Annotated[Path, typer.Argument(metavar="RUN", help="A run folder.")], as_json: Json = False
+) -> None:
+    """Write RUN/dossier.html: what a data protection officer asks of a run, answered from its folder alone."""
+    from prostafed.common.dossier.page import show_dossier, write_dossier
+    from prostafed.server.dossier.answers import make_dossier
+
+    made = make_dossier(folder)
+    page = write_dossier(folder, "dossier", made)
+    print_result({**made.as_json(), "page": str(page)}, f"{show_dossier(made)}\n\nPage: {page}", as_json)
+
+
 def print_report(folder: Path, written: Path, as_json: bool, following: Sequence[str] = ()) -> int:
     """Print where a run's report lies, or, as JSON, its results too; then `following`; last, whom the run went on
     without. Return the exit code of a run that ended so.

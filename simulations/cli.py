@@ -188,6 +188,42 @@ def export(
     print_result(made, text, as_json)
 
 
+@app.command()
+def attack(
+    folder: Annotated[Path, typer.Argument(metavar="RUN", help="The folder of a finished run.")],
+    only: Annotated[
+        list[str] | None,
+        typer.Option(
+            "--only",
+            metavar="NAME",
+            help="One attack: membership, differencing, histograms, inversion, labels or origin. Repeatable.",
+        ),
+    ] = None,
+    seed: Annotated[int, typer.Option("--seed", help="Of all that an attack draws.", min=0)] = 0,
+    as_json: Json = False,
+) -> None:
+    """Attack a run's model, its updates and what its sites told; write RUN/attacks.json and RUN/attacks.html."""
+    from rich.console import Console
+    from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeElapsedColumn
+
+    from prostafed.common.privacy.attacks.show import PAGE, show_findings
+    from prostafed.simulations.attacks.attack import attack_run
+
+    console = Console(stderr=True)
+    columns = (TextColumn("{task.description}"), BarColumn(), MofNCompleteColumn(), TimeElapsedColumn())
+    with Progress(*columns, console=console, disable=not console.is_terminal) as bars:
+        task = bars.add_task("Attacking", total=None)
+        found = attack_run(
+            folder,
+            only or (),
+            seed,
+            lambda name, done, count: bars.update(
+                task, description=f"Attacking: {name}" if name else "Attacked", completed=done, total=count
+            ),
+        )
+    print_result(found.model_dump(mode="json"), f"{show_findings(found)}\nPage: {folder / PAGE}", as_json)
+
+
 def main() -> None:
     """Entry point."""
     run_command(app)

@@ -3,10 +3,10 @@ is said to be not known.
 """
 
 from collections.abc import Sequence
-from typing import Any
 
 from prostafed.common.bundle import card
 from prostafed.common.bundle.record import Thresholds
+from prostafed.common.dossier.words import say_controls
 from prostafed.common.study import Pretrain, Study
 from prostafed.server.records.read import RunFolder
 from prostafed.server.report.results import Result, list_sites
@@ -84,14 +84,15 @@ def _describe_privacy(run: RunFolder, study: Study) -> list[str]:
     for number, section in enumerate(study.stage, start=1):
         name = section.method if isinstance(section, Pretrain) else section.task
         lines.append(f"- Stage {number} ({section.kind}, {name}) shared: {', '.join(section.share) or 'nothing'}.")
-    settings: Any = run.study.get("privacy")
-    if settings:
-        lines.append(f"- The study's privacy settings: {settings}. The run's ledger says what was spent.")
-    else:
+    controls = say_controls(study.privacy)
+    lines.append(f"- {controls[0].upper()}{controls[1:]}.")
+    if study.privacy.unit == "none":
         lines.append(
-            "- No differential privacy and no secure aggregation: the weights of a model may tell something of the "
-            "cases it was trained on (membership inference). Pass this bundle on only to those the sites agreed to."
+            "- The weights of a model may tell something of the cases it was trained on (membership inference). Pass "
+            "this bundle on only to those the sites agreed to."
         )
+    else:
+        lines.append("- What noise cost the patients of each site stands in that site's own ledger and dossier.")
     return lines
 
 

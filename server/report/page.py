@@ -9,11 +9,14 @@ from typing import Any
 from markupsafe import Markup
 from matplotlib.figure import Figure
 
+from prostafed.common.dossier.words import say_controls
 from prostafed.common.metrics.bootstrap import LEVEL, RESAMPLES
 from prostafed.common.metrics.summary import STATISTICS
 from prostafed.common.pages.page import format_number, open_templates
 from prostafed.common.pages.pictures import GLAND_COLOUR, LESION_COLOUR
+from prostafed.common.shell.configuration import parse
 from prostafed.common.shell.files import make_folder, write_text
+from prostafed.common.study import Privacy
 from prostafed.server.records.read import RunFolder, read_run
 from prostafed.server.report import plots, tables
 from prostafed.server.report.cohorts import list_scanners, mean_shift, tabulate_cohorts
@@ -88,6 +91,7 @@ def _context(run: RunFolder, results: Sequence[Result]) -> dict[str, Any]:
     return {
         "run": run,
         "verdict": write_verdict(run, results),
+        "privacy": say_controls(parse(run.study.get("privacy", {}), Privacy, str(run.path / "study.json"))),
         "missing": {"title": TITLE, "text": say_missing(run, missing)} if (missing := find_missing(run)) else None,
         "notices": list_notices(run, results, unreadable),
         "arms": list_arms(run),

@@ -92,6 +92,7 @@ def test_the_card_says_what_is_known_and_what_is_not(exported: tuple[dict[str, A
     assert "| south | indexed by the site | fewer than 10 | not known |" in card  # 4 would be a small cell
     assert "| AUROC | north | 0.812 | 0.700 to 0.900 | 30 |" in card
     assert "No differential privacy and no secure aggregation" in card
+    assert "Pass this bundle on only to those the sites agreed to" in " ".join(card.split())
     assert "shared: encoder, heads" in card
     assert "from a confidence of 0.25 on" in card
     assert "no operating point has been validated" in card
