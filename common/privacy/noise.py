@@ -20,8 +20,8 @@ _SUMMED = 4
 
 
 def open_sources(seed: int | None, *parts: str | int) -> Sources:
-    """Return the source of each step. Without a seed no two are alike, and nobody can tell one from another; with a seed
-    and `parts` they can be repeated, and hide nothing.
+    """Return the source of each step. Without a seed no two give the same; with a seed and `parts` they can be
+    repeated, and hide nothing.
     """
     if seed is None:
         return lambda step: secrets.token_bytes

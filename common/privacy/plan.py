@@ -53,8 +53,8 @@ class NoisePlan:
 
 
 def plan_patients(patients: int, batch_size: int, epochs: int, noise: tuple[float, float, float]) -> NoisePlan:
-    """Return the plan of a round of DP-SGD over `patients`: `batch_size` of them a step on average, and as many steps as
-    `epochs` passes over all have. `noise` is its multiplier, clip and delta.
+    """Return the plan of a round of DP-SGD over `patients`: `batch_size` of them a step on average, and as many steps
+    as `epochs` passes over all have. `noise` is its multiplier, clip and delta.
     """
     rate = min(1.0, batch_size / patients)
     multiplier, clip, delta = noise
