@@ -33,8 +33,12 @@ TRAINING_CORE = (
     "simulations/phantom",
 )
 CORE_IMPORTS = {"torch", "monai", "numpy"}
-# Files of the core's folders that read or write files for the shell.
-SHELL_FILES = {"common/models/checkpoint.py": {"safetensors"}, "simulations/phantom/picai_layout.py": {"SimpleITK"}}
+# Files of the core's folders that need more: most read or write files for the shell.
+SHELL_FILES = {
+    "common/models/checkpoint.py": {"safetensors"},
+    "simulations/phantom/picai_layout.py": {"SimpleITK"},
+    "client/training/private.py": {"opacus"},  # which clips, sums and scales
+}
 
 
 def source_files() -> list[Path]:

@@ -14,6 +14,7 @@ from prostafed.client.gate.told import tell_once
 from prostafed.client.rounds.job import Job, open_job
 from prostafed.client.rounds.local_round import train_round
 from prostafed.client.rounds.memory import find_answer, tidy
+from prostafed.client.rounds.planning import open_noise, plan_round
 from prostafed.client.rounds.several_processes import train_together
 from prostafed.client.rounds.starting import load_network
 from prostafed.client.rounds.workplace import Workplace
@@ -84,7 +85,8 @@ def _train(job: Job) -> Reply:
     reply = find_answer(job.folder, request, job.key)
     if reply is None:
         tidy(job.folder, request.round)
-        reply = train_round(job, job.machine) if job.machine.ranks == 1 else train_together(job)
+        noise = open_noise(job, plan_round(job))
+        reply = train_round(job, job.machine, noise) if job.machine.ranks == 1 else train_together(job)
     return reply
 
 

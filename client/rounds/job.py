@@ -64,7 +64,9 @@ class Job:
 
     @cached_property
     def machine(self) -> Machine:
-        """How the site trains the stage: in one process where the loss cannot be divided."""
+        """How the site trains the stage: in one process where the loss cannot be divided, or hides patients."""
+        if self.workplace.study.privacy.unit == "patient":
+            return replace(self.workplace.machine, ranks=1)
         processes, divisible = self.workplace.site.processes, self.objective.divisible
         if processes > 1 and not divisible:
             say_once("processes is not used: this stage's loss compares the cases of a batch with each other.")

@@ -14,6 +14,7 @@ from torch.multiprocessing.spawn import spawn as start_processes
 from prostafed.client.rounds.job import Job, open_job
 from prostafed.client.rounds.local_round import train_round
 from prostafed.client.rounds.memory import find_answer
+from prostafed.client.rounds.planning import open_noise, plan_round
 from prostafed.client.rounds.workplace import Workplace
 from prostafed.common.errors import ConfigurationError, DataError, DivergedError, StorageError
 from prostafed.common.exchange.messages import Reply, Request
@@ -98,7 +99,7 @@ def _join(rank: int, workplace: Workplace, request: Request, meeting: Path, devi
         "nccl" if device.type == "cuda" else "gloo", init_method=meeting.as_uri(), rank=rank, world_size=len(devices)
     )
     try:
-        train_round(job, replace(job.machine, rank=rank))
+        train_round(job, replace(job.machine, rank=rank), open_noise(job, plan_round(job)))
     except Interrupted as error:
         raise RuntimeError("asked to leave") from error  # which ends the others, as an interruption does not
     finally:

@@ -6,8 +6,8 @@ from its number, what is drawn for a batch from epoch and step. No state of a ra
 
 import math
 import time
-from collections.abc import Callable, Mapping
-from contextlib import nullcontext
+from collections.abc import Callable, Iterator, Mapping
+from contextlib import contextmanager, nullcontext
 from dataclasses import asdict, dataclass, field
 from functools import partial
 from typing import Any
@@ -62,6 +62,7 @@ class TrainingRecord:
     rates: Mapping[str, float] = field(default_factory=dict)
     optimiser: OptimiserState = field(default_factory=dict, compare=False, repr=False)
     scaler: Mapping[str, float] = field(default_factory=dict)
+    scores: tuple[float, ...] = ()  # of the canaries of private training: see private.py
 
 
 @dataclass
@@ -127,9 +128,8 @@ def optimise(
     network.to(feed.device)
     stepper = _begin(network, objective.divisible, settings, continuation)
     progress = _Progress(**continuation.start["progress"]) if continuation.start else _Progress()
-    handed_out, count = time.monotonic(), len(feed.chosen)
-    keep = continuation.on_state
-    with until_step() if keep else nullcontext():
+    count = len(feed.chosen)
+    with handing_out(continuation) as after_step:
         while progress.epoch < settings.epochs:
             if not progress.done:
                 progress.losses = []
@@ -140,19 +140,33 @@ def optimise(
                 progress.count(loss, len(positions))
                 objective.after_step(network)
                 on_step(progress.steps, settings.epochs * len(plan), progress.mean)
-                now = time.monotonic()
-                progress.seconds += now - began
-                leaving = is_asked_to_leave()
-                if keep is not None and (leaving or now - handed_out >= continuation.every_s):
-                    keep({**stepper.state(), "progress": asdict(progress)})
-                    handed_out = time.monotonic()
-                if leaving:
-                    raise Interrupted
+                progress.seconds += time.monotonic() - began
+                after_step(lambda: {**stepper.state(), "progress": asdict(progress)})
             progress.close_epoch()
     rates, state = read_rates(network, stepper.optimiser), stepper.state()
     return TrainingRecord(
         progress.mean, count, progress.steps, progress.seconds, rates, state["optimiser"], state["scaler"]
     )
+
+
+@contextmanager
+def handing_out(continuation: Continuation) -> Iterator[Callable[[Callable[[], State]], None]]:
+    """Yield what is called after each step: it hands out a state where it is time to; where the process is asked to
+    leave, it raises Interrupted after that.
+    """
+    keep, handed_out = continuation.on_state, time.monotonic()
+
+    def after_step(state: Callable[[], State]) -> None:
+        nonlocal handed_out
+        leaving = is_asked_to_leave()
+        if keep is not None and (leaving or time.monotonic() - handed_out >= continuation.every_s):
+            keep(state())
+            handed_out = time.monotonic()
+        if leaving:
+            raise Interrupted
+
+    with until_step() if keep else nullcontext():
+        yield after_step
 
 
 def _begin(network: nn.Module, divisible: bool, settings: Optimisation, continuation: Continuation) -> Stepper:

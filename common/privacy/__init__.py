@@ -1,1 +1,1 @@
-"""What noise hides: plans of noise, what they cost, what an audit shows of them."""
+"""Noise: what is planned, what it costs, how it is drawn, and a bound from below. Neither files nor torch."""

@@ -151,6 +151,7 @@ class MethodEntry:
     parameters: type[Settings]
     shared: tuple[str, ...]
     predictor: tuple[str, ...] = ()  # a group that may travel too, where the aggregator combines it
+    decomposes: bool = False  # whether its loss is a sum over cases, which noise for patients needs
 
 
 _SSL = "prostafed.common.ssl."
@@ -166,6 +167,6 @@ METHODS: dict[str, MethodEntry] = {
     "byol": MethodEntry(_SSL + "byol", ByolParameters, _PAIR, ("predictor",)),
     "vicreg": MethodEntry(_SSL + "vicreg", VicregParameters, _PAIR),
     "barlow": MethodEntry(_SSL + "barlow", BarlowParameters, _PAIR),
-    "restore": MethodEntry(_SSL + "restore", RestoreParameters, ("encoder",)),
-    "sparse": MethodEntry(_SSL + "sparse", SparseParameters, ("encoder",)),
+    "restore": MethodEntry(_SSL + "restore", RestoreParameters, ("encoder",), decomposes=True),
+    "sparse": MethodEntry(_SSL + "sparse", SparseParameters, ("encoder",), decomposes=True),
 }

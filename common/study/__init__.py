@@ -16,7 +16,7 @@ from prostafed.common.shell.configuration import Section, parse, read_toml
 from prostafed.common.study.data import Data
 from prostafed.common.study.initial import Initial, check_initial
 from prostafed.common.study.model import Model
-from prostafed.common.study.privacy import Privacy
+from prostafed.common.study.privacy import Privacy, check_noise
 from prostafed.common.study.rounds import ARMS, Arms, Round
 from prostafed.common.study.stages import Finetune, Pretrain
 
@@ -68,6 +68,12 @@ class Study(Section):
                     f"{stage.aggregate} needs {stage.fewest_sites()} replies, and a round takes {most} at most. Raise "
                     "participants or close_after in [round], or choose another aggregator."
                 )
+        return self
+
+    @model_validator(mode="after")
+    def _noise_fits(self) -> "Study":
+        for number, stage in enumerate(self.stage, start=1):
+            check_noise(self.privacy, stage, number)
         return self
 
     @model_validator(mode="after")

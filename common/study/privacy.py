@@ -4,7 +4,10 @@ from typing import Literal
 
 from pydantic import Field, model_validator
 
+from prostafed.common.aggregation import AGGREGATORS
 from prostafed.common.shell.configuration import Section
+from prostafed.common.ssl import METHODS
+from prostafed.common.study.stages import Finetune, Pretrain
 
 
 class Privacy(Section):
@@ -48,3 +51,19 @@ class Privacy(Section):
         if self.threshold and not self.secure_aggregation:
             raise ValueError("threshold is for secure_aggregation; without it leave it out.")
         return self
+
+
+def check_noise(privacy: Privacy, stage: Pretrain | Finetune, number: int) -> None:
+    """Raise ValueError where noise of the unit that is asked for cannot be added in a stage."""
+    if privacy.unit == "patient" and isinstance(stage, Pretrain) and not METHODS[stage.method].decomposes:
+        fitting = " or ".join(f"'{name}'" for name, entry in METHODS.items() if entry.decomposes)
+        raise ValueError(
+            f"Noise for a patient needs a loss that is a sum over cases. That of '{stage.method}' in stage {number} "
+            "compares the cases of a batch with each other, so what one patient adds to it has no bound. Use the "
+            f"method {fitting}, or fine-tuning alone, or unit = 'site' in [privacy]."
+        )
+    if privacy.unit == "site" and (beside := AGGREGATORS[stage.aggregate].sends):
+        raise ValueError(
+            f"Noise for a site is added to its update, and '{stage.aggregate}' in stage {number} sends tensors beside "
+            f"it ({beside}*). Use another aggregator, or unit = 'patient' in [privacy]."
+        )
