@@ -117,7 +117,8 @@ def _tabulate(rows: Sequence[dict[str, Any]], seconds: int) -> list[str]:
         if row["site"] == "all" and row["measure"] == "AUC":
             auroc = "-" if row["test_auroc"] is None else f"{row['test_auroc']:.2f}"
             interval = f"{row['value']:.2f} ({row['low']:.2f} to {row['high']:.2f})"
-            lines.append(f"seed {row['seed']}, epsilon {row['epsilon']:g}: {interval}, AUROC {auroc}; {row['of']}")
+            about = f"seed {row['seed']}, epsilon {row['epsilon']:g}, {row['attack']}"
+            lines.append(f"{about}: {interval}, AUROC {auroc}; {row['of']}")
     return lines
 
 

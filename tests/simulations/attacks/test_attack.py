@@ -11,7 +11,7 @@ from prostafed.common.privacy.attacks.finding import Findings, read_findings
 from prostafed.simulations.attacks import updates
 from prostafed.simulations.attacks.attack import CARRIED_OUT, attack_run
 from prostafed.simulations.attacks.federation import open_attacked
-from prostafed.simulations.attacks.membership import CALIBRATED, FOREIGN, OWN
+from prostafed.simulations.attacks.membership import CALIBRATED, ENCODER, FOREIGN, OWN
 
 FEW = {"INVERTED": 2, "STEPS": 3, "LABELS": 4, "ROUNDS": 2, "MOST_CASES": 4, "CROP": (4, 6, 6)}
 
@@ -39,7 +39,7 @@ def test_all_attacks_find_figures_with_intervals(found: Findings, finished_run: 
 def test_members_are_sought_at_each_site_and_over_all(found: Findings) -> None:
     auc = [each for each in found.of("membership") if each.measure == "AUC"]
     assert {(each.site, each.variant) for each in auc} == {
-        (site, variant) for site in ("north", "south", "") for variant in (OWN, FOREIGN, CALIBRATED)
+        (site, variant) for site in ("north", "south", "") for variant in (ENCODER, OWN, FOREIGN, CALIBRATED)
     }
 
 
