@@ -1,5 +1,6 @@
 """From a hospital's files to the facts of its dossier. None of them names a patient, a pseudonym or a path."""
 
+import json
 from collections import Counter
 from collections.abc import Iterator
 from datetime import UTC, datetime
@@ -18,6 +19,8 @@ from prostafed.common.shell.provenance import read_versions
 GATE, APPROVAL_TEST = "tests/client/gate/test_release.py", "tests/client/gate/test_approval.py"
 AUDIT_TEST, CHAIN_TEST = "tests/client/gate/test_audit.py", "tests/common/shell/test_chained_file.py"
 TELLING, TOLD = "tests/client/gate/test_telling.py", "tests/client/gate/test_told.py"
+
+OPTED_OUT = "opted_out.json"  # in the site's memory: pseudonym -> since when
 
 
 def make_dossier(site_file: Path, run: str) -> Dossier:
@@ -166,6 +169,20 @@ def _answer_patients(sources: Sources) -> Iterator[Fact]:
         source,
         "tests/client/ingest/test_index.py",
     )
+    objecting = _count_objecting(sources.site.memory / OPTED_OUT)
+    yield Fact(
+        "patients", "Patients who object, kept by the site", objecting, f"memory/{OPTED_OUT}" if objecting else ""
+    )
+    yield Fact("patients", "What they contributed to before", None, "")
+
+
+def _count_objecting(path: Path) -> str | None:
+    """Return how many patients the site keeps as objecting, None where no file says."""
+    try:
+        found = json.loads(path.read_text(encoding="utf-8"))
+    except (OSError, ValueError):
+        return None
+    return str(len(found)) if isinstance(found, dict) else None
 
 
 def _answer_retention(sources: Sources) -> Iterator[Fact]:
