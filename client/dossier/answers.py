@@ -1,26 +1,28 @@
 """From a hospital's files to the facts of its dossier. None of them names a patient, a pseudonym or a path."""
 
-import json
 from collections import Counter
 from collections.abc import Iterator
 from datetime import UTC, datetime
 from pathlib import Path
 
+from prostafed.client.dossier.keeping import (
+    answer_cells,
+    answer_patients,
+    answer_records,
+    answer_retention,
+    answer_stopping,
+)
 from prostafed.client.dossier.privacy import answer_masks, answer_noise
-from prostafed.client.dossier.sources import AUDIT, LEDGER, OUTBOX, Chain, Sources, count_files, read_sources
+from prostafed.client.dossier.sources import AUDIT, OUTBOX, Sources, read_sources
 from prostafed.client.gate.approval import count_used, find_end
-from prostafed.client.manifest import read_manifest
 from prostafed.common.dossier.record import Dossier, Fact
-from prostafed.common.dossier.words import say_attacks, say_bytes, say_metrics, say_stages, say_withheld
+from prostafed.common.dossier.words import say_attacks, say_bytes, say_metrics, say_stages
 from prostafed.common.errors import ApprovalError, DataError
 from prostafed.common.imaging.case_folder import open_case_folder
 from prostafed.common.shell.provenance import read_versions
 
 GATE, APPROVAL_TEST = "tests/client/gate/test_release.py", "tests/client/gate/test_approval.py"
-AUDIT_TEST, CHAIN_TEST = "tests/client/gate/test_audit.py", "tests/common/shell/test_chained_file.py"
-TELLING, TOLD = "tests/client/gate/test_telling.py", "tests/client/gate/test_told.py"
-
-OPTED_OUT = "opted_out.json"  # in the site's memory: pseudonym -> since when
+AUDIT_TEST = "tests/client/gate/test_audit.py"
 
 
 def make_dossier(site_file: Path, run: str) -> Dossier:
@@ -34,11 +36,11 @@ def make_dossier(site_file: Path, run: str) -> Dossier:
         *answer_noise(sources),
         *answer_masks(sources),
         *say_attacks(sources.attacks, f"attacks/{sources.study_hash[:12]}….json"),
-        *_answer_cells(sources),
-        *_answer_patients(sources),
-        *_answer_retention(sources),
-        *_answer_records(sources),
-        *_answer_stopping(sources),
+        *answer_cells(sources),
+        *answer_patients(sources),
+        *answer_retention(sources),
+        *answer_records(sources),
+        *answer_stopping(sources),
     ]
     return Dossier(
         title="Privacy dossier",
@@ -126,92 +128,6 @@ def _answer_refused(sources: Sources) -> Iterator[Fact]:
     mine = [line for line in sources.audit.lines if line.get("study") == sources.study_hash]
     before = sum(line.get("event") == "request" for line in mine)
     yield Fact("refused", "Requests before anybody had approved the study", str(before), AUDIT, APPROVAL_TEST)
-
-
-def _answer_cells(sources: Sources) -> Iterator[Fact]:
-    minimum = sources.site.minimum_cell
-    limit = "none: numbers about single patients may leave" if minimum < 2 else f"{minimum} patients"
-    yield Fact("cells", "Smallest group told of, as the site file stands now", limit, "the site file", TELLING)
-    left = [line for line in sources.outbox.of(sources.run) if line.get("event") == "left"]
-    said = say_withheld(str(name) for line in left for name in line.get("metrics", ()))
-    known = sources.outbox.lines is not None
-    yield Fact("cells", "Withheld in this run", said if known else None, OUTBOX if known else "", TELLING)
-    cohort = sources.site.privacy.minimum_cohort
-    yield Fact("cells", "Fewest training patients, as the site file stands now", str(cohort), "the site file")
-    once = "once per study and stage, about one model"
-    yield Fact("cells", "Answers about test patients", once, "the program", TOLD)
-    shares = "yes, in classes" if sources.site.share_cohort else "no"
-    yield Fact("cells", "Counts of patients are told, as the site file stands now", shares, "the site file", TELLING)
-
-
-def _answer_patients(sources: Sources) -> Iterator[Fact]:
-    try:
-        records = open_case_folder(sources.site.cases).records
-        patients = len({record.patient_id for record in records})
-        said: str | None = f"{len(records)} cases of {patients} patients now"
-    except DataError:
-        said = None
-    yield Fact("patients", "Indexed", said, "the folder of cases" if said else "")
-    trained = [line for line in sources.ledger.of(sources.run) if isinstance(line.get("patients"), int)]
-    most = max((int(line["patients"]) for line in trained), default=None)
-    known = None if most is None else f"{most} patients at most in a round"
-    yield Fact("patients", "Trained on in this run", known, LEDGER if known else "")
-    try:
-        rows = read_manifest(sources.site.manifest).studies
-        objected: str | None = f"{sum(row.opt_out == 1 for row in rows)} studies"
-    except DataError:
-        objected = None
-    source = "the manifest" if objected is not None else ""
-    yield Fact(
-        "patients",
-        "Studies of who objects, by the manifest",
-        objected,
-        source,
-        "tests/client/ingest/test_index.py",
-    )
-    objecting = _count_objecting(sources.site.memory / OPTED_OUT)
-    yield Fact(
-        "patients", "Patients who object, kept by the site", objecting, f"memory/{OPTED_OUT}" if objecting else ""
-    )
-    yield Fact("patients", "What they contributed to before", None, "")
-
-
-def _count_objecting(path: Path) -> str | None:
-    """Return how many patients the site keeps as objecting, None where no file says."""
-    try:
-        found = json.loads(path.read_text(encoding="utf-8"))
-    except (OSError, ValueError):
-        return None
-    return str(len(found)) if isinstance(found, dict) else None
-
-
-def _answer_retention(sources: Sources) -> Iterator[Fact]:
-    files, size = count_files([sources.memory])
-    yield Fact("retention", "Memory of the run", f"{files} files, {say_bytes(size)}", f"memory/{sources.run}")
-    told = list((sources.site.memory / "told").glob(f"{sources.study_hash}-*.json")) if sources.study_hash else []
-    yield Fact("retention", "Kept answers about test patients", f"{len(told)} files", "memory/told", TOLD)
-    yield Fact("retention", "At the coordinator", None, "")
-
-
-def _answer_records(sources: Sources) -> Iterator[Fact]:
-    for label, chain in (("Audit", sources.audit), ("Outbox", sources.outbox), ("Ledger", sources.ledger)):
-        yield Fact("records", label, _say_chain(chain), chain.name if chain.lines is not None else "", CHAIN_TEST)
-
-
-def _answer_stopping(sources: Sources) -> Iterator[Fact]:
-    how = "prostafed-site withdraw ends the approval; from the next request on the study is refused"
-    yield Fact("stopping", "By withdrawing", how, "the program", APPROVAL_TEST)
-    halted = (sources.folder / "halted").exists()
-    yield Fact("stopping", "Halted now", "yes: nothing leaves" if halted else "no", "the file `halted`, or its absence")
-
-
-def _say_chain(chain: Chain) -> str | None:
-    if chain.wrong:
-        return "broken: a line was changed or taken out, or cannot be read"
-    if chain.lines is None:
-        return None
-    last = chain.lines[-1] if chain.lines else {}
-    return f"{len(chain.lines)} lines, none changed or taken out; the last is number {last.get('number', 0)}"
 
 
 def _is_generated(sources: Sources) -> bool | None:
