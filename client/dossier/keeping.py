@@ -17,6 +17,7 @@ OPTED_OUT = "opted_out.json"  # in the site's memory: pseudonym -> since when
 
 
 def answer_cells(sources: Sources) -> Iterator[Fact]:
+    """Yield what is withheld of few patients."""
     minimum = sources.site.minimum_cell
     limit = "none: numbers about single patients may leave" if minimum < 2 else f"{minimum} patients"
     yield Fact("cells", "Smallest group told of, as the site file stands now", limit, "the site file", TELLING)
@@ -33,6 +34,7 @@ def answer_cells(sources: Sources) -> Iterator[Fact]:
 
 
 def answer_patients(sources: Sources) -> Iterator[Fact]:
+    """Yield whose data was used, and how many object."""
     try:
         records = open_case_folder(sources.site.cases).records
         patients = len({record.patient_id for record in records})
@@ -74,6 +76,7 @@ def _count_objecting(path: Path) -> str | None:
 
 
 def answer_retention(sources: Sources) -> Iterator[Fact]:
+    """Yield what lies where still."""
     files, size = count_files([sources.memory])
     yield Fact("retention", "Memory of the run", f"{files} files, {say_bytes(size)}", f"memory/{sources.run}")
     told = list((sources.site.memory / "told").glob(f"{sources.study_hash}-*.json")) if sources.study_hash else []
@@ -82,11 +85,13 @@ def answer_retention(sources: Sources) -> Iterator[Fact]:
 
 
 def answer_records(sources: Sources) -> Iterator[Fact]:
+    """Yield whether the chains of the site's records hold."""
     for label, chain in (("Audit", sources.audit), ("Outbox", sources.outbox), ("Ledger", sources.ledger)):
         yield Fact("records", label, _say_chain(chain), chain.name if chain.lines is not None else "", CHAIN_TEST)
 
 
 def answer_stopping(sources: Sources) -> Iterator[Fact]:
+    """Yield how the hospital stops it."""
     how = "prostafed-site withdraw ends the approval; from the next request on the study is refused"
     yield Fact("stopping", "By withdrawing", how, "the program", APPROVAL_TEST)
     halted = (sources.folder / "halted").exists()
