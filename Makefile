@@ -5,7 +5,7 @@ PACKAGES := client common server simulations
 TYPES := build/types/prostafed
 export OMP_WAIT_POLICY ?= PASSIVE
 
-.PHONY: setup demo test test-all lint types fmt bench docs clean
+.PHONY: setup demo test test-all lint types fmt bench gpu-check docs clean
 
 setup: .venv/ready
 
@@ -41,6 +41,10 @@ fmt: setup
 
 bench: setup
 	@for benchmark in $(filter-out tests/benchmarks/test_%,$(wildcard tests/benchmarks/[a-z]*.py)); do $(BIN)/python $$benchmark || exit 1; done
+
+# On a bare machine: torch, numpy, scipy and MONAI are enough, and no setup is made.
+gpu-check:
+	$(PYTHON) tests/gpu/check.py
 
 docs: setup
 	$(BIN)/python -m prostafed.simulations.reference.pages docs

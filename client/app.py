@@ -9,7 +9,9 @@ from flwr.app import Context, Message, RecordDict
 from flwr.clientapp import ClientApp
 
 from prostafed.client.gate.approval import require_approval
-from prostafed.client.gate.audit import record_answer
+from prostafed.client.gate.audit import record_answer, record_request
+from prostafed.client.gate.halt import require_going
+from prostafed.client.gate.outbox import note_left
 from prostafed.client.gate.release import Released, refuse
 from prostafed.client.rounds.answer import answer
 from prostafed.client.rounds.workplace import open_workplace
@@ -55,9 +57,13 @@ def handle(message: Message, context: Context) -> Message:
     request, site_file, study = _read(message), find_site_file(context), str(context.run_config["study"])
     hospital = bool(context.node_config.get(APPROVED_ONLY))
     if hospital:
+        require_going(site_file.parent)
         require_approval(site_file, parse_study(study), request)
+        record_request(site_file.parent, request)
     released = answer(open_workplace(site_file, study, context.run_id), request)
     if hospital:
+        require_going(site_file.parent)
+        note_left(site_file.parent, request, released)
         record_answer(site_file.parent, request, released)
     return _send(released, message)
 

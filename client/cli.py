@@ -4,7 +4,19 @@ from collections.abc import Callable
 
 import typer
 
-from prostafed.client.commands import approval, archive, attack, data, dossier, joining, manifest, predict, taking_part
+from prostafed.client.commands import (
+    approval,
+    archive,
+    attack,
+    audit,
+    data,
+    dossier,
+    joining,
+    leaving,
+    manifest,
+    predict,
+    taking_part,
+)
 from prostafed.common.shell.command import TYPER, run_command
 
 app = typer.Typer(help="Take part in a federation as a hospital.", no_args_is_help=True, **TYPER)
@@ -19,13 +31,19 @@ COMMANDS: tuple[tuple[str, tuple[Callable[..., None], ...]], ...] = (
     ("Set up", (taking_part.init, joining.join, taking_part.key, taking_part.check)),
     ("Data", (archive.pull, data.index, data.qc, data.find)),
     ("Take part", (taking_part.start, taking_part.status)),
-    ("Approve", (approval.requests, approval.approve, approval.withdraw, approval.audit, dossier.dossier)),
+    ("Approve", (approval.requests, approval.approve, approval.withdraw)),
+    ("Privacy", (leaving.halt, leaving.go_on, dossier.dossier)),
     ("Use a model", (predict.predict, predict.export, attack.attack)),
 )
 for panel, commands in COMMANDS:
     for command in commands:
         app.command(rich_help_panel=panel)(command)
-app.add_typer(manifest.app, name="manifest", rich_help_panel="Data")
+for group, name, panel in (
+    (manifest.app, "manifest", "Data"),
+    (leaving.app, "outbox", "Privacy"),
+    (audit.app, "audit", "Privacy"),
+):
+    app.add_typer(group, name=name, rich_help_panel=panel)
 
 
 def main() -> None:

@@ -114,7 +114,7 @@ def every_command() -> dict[str, typer.models.CommandInfo]:
         for typed, group in groups:
             for command in group.registered_commands:
                 assert command.callback is not None
-                commands[f"{typed} {command.name or command.callback.__name__}"] = command
+                commands[f"{typed} {command.name or command.callback.__name__.replace('_', '-')}"] = command
     return commands
 
 
@@ -122,7 +122,7 @@ def find_absent_commands(page: str) -> list[str]:
     """Return the commands that a page names and that do not exist."""
     existing = set(every_command())
     groups = {typed.rpartition(" ")[0] for typed in existing}
-    named = re.findall(r"prostafed-(?:sim|server|site)(?: [a-z]+){1,2}", page)
+    named = re.findall(r"prostafed-(?:sim|server|site)(?: [a-z]+(?:-[a-z]+)*){1,2}", page)
     short = {words: " ".join(words.split()[:2]) for words in named}
     return [words for words in named if (words if short[words] in groups else short[words]) not in existing | groups]
 

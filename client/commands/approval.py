@@ -1,7 +1,5 @@
-"""requests, approve, withdraw and audit: a person of the hospital decides which studies are answered."""
+"""requests, approve and withdraw: a person of the hospital decides which studies are answered."""
 
-import getpass
-import os
 import sys
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
@@ -9,7 +7,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
-from prostafed.client.commands.options import DEFAULT_SITE, SiteFile
+from prostafed.client.commands.options import DEFAULT_SITE, SiteFile, name_user
 from prostafed.common.errors import ApprovalError, ConfigurationError, DataError
 from prostafed.common.shell.command import print_result
 from prostafed.common.shell.options import Json
@@ -88,7 +86,7 @@ def approve(
         approved_at=now.isoformat(timespec="seconds"),
         until=str(end),
         rounds=most,
-        by=_name_user(),
+        by=name_user(),
         statement=statement,
         initial_digest=digest,
         initial_left_out=left_out,
@@ -120,26 +118,6 @@ def withdraw(study: Named, site_file: SiteFile = DEFAULT_SITE, as_json: Json = F
     print_result({"withdrawn": digest, "name": approval.name}, text, as_json)
 
 
-def audit(
-    site_file: SiteFile = DEFAULT_SITE,
-    last: Annotated[int, typer.Option("--last", min=0, help="Lines to show, the last ones; 0 shows all.")] = 20,
-    as_json: Json = False,
-) -> None:
-    """Show what was asked, approved, answered and refused here. Exit 1: the file was changed."""
-    from prostafed.client.commands.show import show_audit
-    from prostafed.client.gate.audit import read_audit
-
-    lines, wrong = read_audit(site_file.resolve().parent)
-    shown = lines[-last:] if last else lines
-    print_result(
-        {"lines": shown, "of": len(lines), "holds": not wrong, "wrong": wrong},
-        show_audit(shown, len(lines), wrong),
-        as_json,
-    )
-    if wrong:
-        raise typer.Exit(1)
-
-
 def _gather(site_file: Path, study: "Study", rounds: int, until: str) -> "Facts":
     """Return what the statement tells; raises DataError where the site's cases do not fit the study."""
     from prostafed.client.commands.show import showing
@@ -161,13 +139,6 @@ def _gather(site_file: Path, study: "Study", rounds: int, until: str) -> "Facts"
     indexed = open_case_folder(place.site.cases).records
     device = str(place.device)
     return Facts(study, place.site, indexed, place.cases.records, place.splits, device, costs, rounds, until)
-
-
-def _name_user() -> str:
-    try:
-        return getpass.getuser()
-    except (KeyError, OSError):  # a container's user may have no name
-        return f"user {os.getuid()}"
 
 
 def _say_earlier(site_file: Path, study: "Study") -> str:

@@ -28,7 +28,8 @@ def index(
     workers: Annotated[int | None, typer.Option("--workers", min=1, help="Processes. By default one a core.")] = None,
 ) -> None:
     """Turn a PACS export into cases, or say what to export again. Exit 0: all studies are usable; 1: some are not."""
-    from prostafed.client.commands.show import list_findings, show_index, showing
+    from prostafed.client.commands.show import list_findings, show_index, show_withdrawn, showing
+    from prostafed.client.gate.opt_out import describe_withdrawn, read_opted_out
     from prostafed.client.ingest.index import index_site, request_index
     from prostafed.client.site.site_file import read_site_file
 
@@ -38,9 +39,13 @@ def index(
         typer.echo("No manifest: cases get no labels. Make one: prostafed-site manifest init.", err=True)
     options: dict[str, Any] = {"series_map": series_map, "dry_run": dry_run, "workers": workers}
     request = replace(request, out=out or settings.cases, **options)
+    before = read_opted_out(settings.memory)
     with showing("Indexing") as on_study:
         found = index_site(request, on_study)
-    print_result(found, show_index(found, dry_run=dry_run), as_json)
+    withdrawn = describe_withdrawn(site_file.resolve().parent, read_opted_out(settings.memory).keys() - before.keys())
+    print_result(
+        {**found, "withdrawn": withdrawn}, show_withdrawn(withdrawn) + show_index(found, dry_run=dry_run), as_json
+    )
     if any(each["severity"] == "F" for each in list_findings(found)):
         raise typer.Exit(1)
 

@@ -1,10 +1,14 @@
 """Options that several commands have, and what they stand for."""
 
+import getpass
+import os
 from datetime import datetime
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
 
 import typer
+
+from prostafed.common.errors import ConfigurationError
 
 if TYPE_CHECKING:
     from prostafed.client.ingest.records import DicomStudy
@@ -43,3 +47,21 @@ def read_export(folder: Path) -> "list[DicomStudy]":
     for finding in findings:
         typer.echo(finding.text, err=True)
     return studies
+
+
+def is_group_alone(context: typer.Context, site_file: Path) -> bool:
+    """Return whether a group of commands was called without one of them; raises ConfigurationError where a site file
+    was named before the command, which would not see it.
+    """
+    if context.invoked_subcommand and site_file != DEFAULT_SITE:
+        name = context.invoked_subcommand
+        raise ConfigurationError(f"Name the site file behind the command: {name} --site {site_file}.")
+    return context.invoked_subcommand is None
+
+
+def name_user() -> str:
+    """Return the login name of who runs the command."""
+    try:
+        return getpass.getuser()
+    except (KeyError, OSError):  # a container's user may have no name
+        return f"user {os.getuid()}"

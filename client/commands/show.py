@@ -3,12 +3,15 @@
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from rich.console import Console
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeElapsedColumn, TimeRemainingColumn
 
 from prostafed.client.preflight.records import Remark
+
+if TYPE_CHECKING:
+    from prostafed.client.gate.outbox import Entry
 
 STATUSES = ("ready", "warning", "refused")
 
@@ -51,6 +54,23 @@ def show_index(index: Mapping[str, Any], *, dry_run: bool) -> str:
     if dry_run:
         lines.append("Nothing was written (--dry-run).")
     return "\n".join(lines)
+
+
+def show_withdrawn(withdrawn: Sequence[Mapping[str, Any]]) -> str:
+    """Return what `index` prints of patients who object since the last time: what was removed, what cannot be."""
+    if not withdrawn:
+        return ""
+    lines = [f"{len(withdrawn)} {'patient objects' if len(withdrawn) == 1 else 'patients object'} since the last time:"]
+    lines += ["their cases, predictions of them, and updates that have not left were removed."]
+    for each in withdrawn:
+        lines.append(f"  {each['patient']} {'contributed to' if each['contributed'] else 'is in no ledger'}")
+        lines += [
+            f"    {part['study'][:12]}, {part['run']} {part['stage']}.{part['round']}" for part in each["contributed"]
+        ]
+    lines += [
+        "What networks have learnt from them cannot be unlearnt. A report of prostafed-site qc shows the images of"
+    ]
+    return "\n".join([*lines, "its day: write it anew.", ""])
 
 
 def show_series(folder: Path, series: Sequence[Mapping[str, Any]]) -> str:
@@ -100,3 +120,39 @@ def show_audit(lines: Sequence[Mapping[str, Any]], count: int, wrong: str) -> st
         shown.append("".join(letter if letter.isprintable() else "?" for letter in text))
     end = wrong or f"{count} {'line' if count == 1 else 'lines'}, none changed or taken out."
     return "\n".join([*shown, end])
+
+
+def show_outbox(entries: "Sequence[Entry]", count: int, waiting: Sequence[int]) -> str:
+    """Return what `outbox` prints: a line per answer, then what waits for a person."""
+    shown = []
+    for entry in entries:
+        line = entry.line
+        place = f"{line.get('kind', '')} {line['run']} {line['stage']}.{line['round']}"
+        size = ""
+        if "bytes" in line:
+            groups = ", ".join(line["groups"]) or "no tensors"
+            size = (
+                f"{line['bytes'] / 1e6:,.2f} MB, {line['tensors']} tensors ({groups}), {len(line['metrics'])} metrics"
+            )
+            size += f"  sha256 {line['sha256'][:12]}"
+        by = f" by {entry.by}" if entry.by else ""
+        by += f": {entry.reason}" if entry.reason else ""
+        shown.append(f"{entry.number}  {str(line['time'])[:19]}  {entry.state}{by}  {place}  {size}".rstrip())
+    end = f"{count} {'answer' if count == 1 else 'answers'}. "
+    names = ", ".join(map(str, waiting))
+    end += (
+        f"Waiting for you: {names}. prostafed-site outbox show N, release N, decline N." if waiting else "None waits."
+    )
+    return "\n".join([*shown, end])
+
+
+def show_content(content: Mapping[str, Any]) -> str:
+    """Return what `outbox show` prints: a line per tensor and one per metric."""
+    width = max((len(each["name"]) for each in content["content"]), default=0)
+    lines = [f"{content['state']}: {content['run']}, stage {content['stage']}, round {content['round']}"]
+    lines += [f"sha256 {content['sha256']}, {content['bytes']:,} bytes, trained on {content['cases']} cases", ""]
+    for each in content["content"]:
+        shape = " x ".join(map(str, each["shape"])) or "a number"
+        lines.append(f"  {each['name']:{width}}  {each['dtype']:8}  norm {each['norm']:<10.4g}  {shape}")
+    lines += ["", *(f"  {name} = {value:g}" for name, value in sorted(content["figures"].items()))]
+    return "\n".join(lines)

@@ -7,6 +7,7 @@ from dataclasses import dataclass
 from importlib import import_module
 from typing import TYPE_CHECKING, Any
 
+from prostafed.client.gate.admission import find_few
 from prostafed.common.ssl import METHODS
 from prostafed.common.ssl.methods import KernelParameters
 from prostafed.common.study import Data, Pretrain, Study
@@ -117,7 +118,13 @@ def _say_cases(facts: Facts) -> list[str]:
         f"Patients trained on: {sides['train']}; followed during training: {sides['validation']}; "
         f"kept for the last test: {sides['test']}."
     )
-    lines += [f"Stage {cost.number} trains on {_count(cost.cases, 'case')}." for cost in facts.costs]
+    minimum = facts.site.privacy.minimum_cohort
+    for cost in facts.costs:
+        lines.append(
+            f"Stage {cost.number} trains on {_count(cost.cases, 'case')} of {_count(cost.patients, 'patient')}."
+        )
+        if few := find_few(cost.patients, minimum):
+            lines.append(f"This site will decline stage {cost.number}. {few}")
     return lines
 
 

@@ -7,13 +7,14 @@ from functools import lru_cache
 from pathlib import Path
 
 from prostafed.client.connect.certificates import check_authority
-from prostafed.client.gate.admission import admit_cases
+from prostafed.client.gate.admission import admit_cases, count_patients, find_few
 from prostafed.client.gate.approval import count_used, find_end
 from prostafed.client.gate.approval_file import list_approved
+from prostafed.client.gate.outbox import read_outbox
 from prostafed.client.gate.waiting import list_waiting
 from prostafed.client.site.hours import is_within
 from prostafed.client.site.site_file import Site
-from prostafed.common.errors import ApprovalError, ConfigurationError, DataError
+from prostafed.common.errors import ApprovalError, CheckpointError, ConfigurationError, DataError
 from prostafed.common.imaging.case_folder import CaseFolder, open_case_folder
 from prostafed.common.shell.command import say_command
 from prostafed.common.shell.health import Condition
@@ -79,7 +80,7 @@ def check_cases(site: Site, approved: tuple[Study, ...]) -> list[Condition]:
         return [Condition("cases", False, "There are no cases that can be used.", str(error))]
     if not approved:
         return [Condition("cases", True, f"{len(cases.records)} cases are indexed.")]
-    return [_check_study(cases, study) for study in approved]
+    return [_check_study(cases, study, site.privacy.minimum_cohort) for study in approved]
 
 
 def check_disk(site: Site, folder: Path) -> Condition:
@@ -91,6 +92,17 @@ def check_disk(site: Site, folder: Path) -> Condition:
     if free_gb < least:
         return Condition("disk", False, f"{free_gb:.1f} GB are free in {place}; below {least:g} nothing is begun.", fix)
     return Condition("disk", True, text, fix if free_gb < ENOUGH_GB else "")
+
+
+def check_outbox(site_file: Path) -> list[Condition]:
+    """Does an update wait for a person? Nothing is said where none does."""
+    try:
+        waiting = [str(each.number) for each in read_outbox(site_file.resolve().parent) if each.state == "waiting"]
+    except CheckpointError as error:
+        return [Condition("outbox", False, "The outbox cannot be read: nothing leaves.", str(error))]
+    fix = f"Look at it, and decide: {say_command('prostafed-site', 'outbox', '--site', site_file)}"
+    text = f"{len(waiting)} {'update waits' if len(waiting) == 1 else 'updates wait'} for you: {', '.join(waiting)}."
+    return [Condition("outbox", True, text, fix)] if waiting else []
 
 
 def check_hours(site: Site) -> Condition:
@@ -116,13 +128,15 @@ def _list_waiting(site_file: Path, now: datetime) -> list[Condition]:
     return conditions
 
 
-def _check_study(cases: CaseFolder, study: Study) -> Condition:
+def _check_study(cases: CaseFolder, study: Study, minimum: int) -> Condition:
     try:
         admitted = admit_cases(cases, study.data).records
     except DataError as error:
         return Condition("cases", False, f"No case fits {study.name}.", str(error))
-    patients = len({record.patient_id for record in admitted})
+    patients = count_patients(admitted)
     text = f"{study.name} admits {len(admitted)} of {len(cases.records)} cases, of {patients} patients."
+    if few := find_few(patients, minimum):
+        return Condition("cases", False, f"{text} Every stage of it is declined.", few)
     return Condition("cases", True, text)
 
 

@@ -187,9 +187,14 @@ class Fleet:
         _check_inside(incoming, contents[incoming.message_id])
         return contents
 
-    def push(self, outgoing: Outgoing, incoming: Incoming, seconds: float) -> None:
+    def push(
+        self, outgoing: Outgoing, incoming: Incoming, seconds: float, may_go: Callable[[], None] = lambda: None
+    ) -> None:
         """Send an answer, and let the coordinator forget the request; what it has of an interrupted try is not sent
         again. `seconds` is how long the answer took.
+
+        `may_go` is asked before each of its parts. Where it raises, the rest is not sent: the coordinator cannot make
+        the answer of the parts that it has, drops them after a while, and asks again.
         """
         header, tree = MessageProto.FromString(outgoing.header), ObjectTree.FromString(outgoing.tree)
         asked = PushMessagesRequest(
@@ -202,6 +207,7 @@ class Fleet:
             wanted, session = list(outgoing.contents), ""
 
         def push_object(name: str) -> None:
+            may_go()
             request = PushObjectRequest(
                 node=self._node,
                 run_id=incoming.run_id,

@@ -10,8 +10,16 @@ from importlib.metadata import version
 from pathlib import Path
 
 from prostafed.client.connect.clock import say_time
-from prostafed.client.connect.conditions import check_cases, check_certificate, check_disk, check_hours, list_studies
+from prostafed.client.connect.conditions import (
+    check_cases,
+    check_certificate,
+    check_disk,
+    check_hours,
+    check_outbox,
+    list_studies,
+)
 from prostafed.client.connect.status import LINK_LOCK, UNUSABLE, WORKER_LOCK, Status, read_status
+from prostafed.client.gate.halt import say_halt
 from prostafed.client.site.site_file import Site, read_site_file
 from prostafed.common.exchange.app_bundle import NAME, bundle_hash
 from prostafed.common.shell.command import say_command
@@ -28,14 +36,16 @@ def describe_site(site_file: Path) -> Health:
     """Return the state of a site; raises ConfigurationError where the site file is wrong."""
     now, site, folder = datetime.now(UTC), read_site_file(site_file), site_file.resolve().parent
     running, status = is_held(folder / LINK_LOCK), read_status(folder)
-    conditions = [check_running(status, running, site_file, now)]
+    conditions = [check_running(status, running, site_file, now), *check_halted(folder, site_file)]
+    if running and status is not None and status.state != "halted":
+        conditions.append(check_connected(status, now))
     if running and status is not None:
-        conditions += [check_connected(status, now), check_release(status)]
+        conditions.append(check_release(status))
     conditions.append(check_certificate(site, now))
     if running and status is not None:
         conditions.append(check_device(status, site, folder, now))
     studies = list_studies(site_file, now)
-    conditions += studies.conditions
+    conditions += [*studies.conditions, *check_outbox(site_file)]
     conditions += check_cases(site, studies.approved)
     conditions += [check_disk(site, folder), check_hours(site)]
     told = asdict(status) if status else {}
@@ -56,6 +66,12 @@ def check_running(status: Status | None, running: bool, site_file: Path, now: da
         fix = f"It hangs, or the disk is full. {logs} Make room, or end it and start it again."
         return Condition("running", False, f"The link has written nothing for {say_time(silent_s)}.", fix)
     return Condition("running", True, f"The link runs as process {status.pid}.")
+
+
+def check_halted(folder: Path, site_file: Path) -> list[Condition]:
+    """May anything leave this site? Nothing is said where it may."""
+    fix = f"To go on: {say_command('prostafed-site', 'go-on', '--site', site_file)}"
+    return [Condition("halted", False, said, fix)] if (said := say_halt(folder)) else []
 
 
 def _say_ended(status: Status | None, start: str, logs: str) -> tuple[str, str]:

@@ -21,12 +21,17 @@ from prostafed.client.connect.pace import Pace
 from prostafed.client.connect.reach import RefusedError, RunOverError, TooLargeError, UnreachableError
 from prostafed.client.connect.status import LINK_LOCK, WRITTEN_EVERY_S, Status, StatusFile, now
 from prostafed.client.gate.audit import record
+from prostafed.client.gate.halt import is_halted, require_going, say_halt
+from prostafed.client.gate.outbox import is_decided, note_broken_off
 from prostafed.client.site.hours import is_within
 from prostafed.client.site.site_file import Server, Site
 from prostafed.common.errors import (
     ApprovalError,
     CheckpointError,
     ConfigurationError,
+    DeclinedError,
+    HaltedError,
+    HeldError,
     RequestError,
     RoundError,
     StorageError,
@@ -38,8 +43,11 @@ from prostafed.common.shell.logs import logging_to
 from prostafed.common.shell.processes import interrupted_by_sigterm
 
 HEARTBEAT_S, STATUS_S = 20.0, WRITTEN_EVERY_S
+HALTED_S = 1.0  # so often a halted site looks whether it may go on
 FIRST_WAIT_S, LAST_WAIT_S = 1.0, 10.0  # between tries to reach the coordinator
 IDLE_S, LAST_IDLE_S = 0.5, 2.0  # between pulls of a coordinator that answers at once and has nothing
+
+_REFUSED = (CheckpointError, DiedError, MemoryLimitError, RequestError, StorageError, TooLargeError)
 
 logger = logging.getLogger("prostafed.site")
 Given = TypeVar("Given")
@@ -62,6 +70,7 @@ def run_link(site_file: Path, site: Site, server: Server, on_ready: Callable[[],
         )
         link = _Link(site_file.resolve(), site, fleet, status)
         try:
+            link.wait_while_halted()
             with link.working():
                 link.activate()
                 on_ready()
@@ -98,6 +107,15 @@ class _Link:
         self._idle_s, self._pace = IDLE_S, Pace()
         self._told_run = 0  # whose study waits for approval, as the terminal was told
         self.accepted = False
+
+    def wait_while_halted(self) -> None:
+        """Return once something may leave this site; until then the coordinator hears nothing of it."""
+        if is_halted(self._folder):
+            logger.warning("%s It connects after prostafed-site go-on.", say_halt(self._folder))
+            self._status.change(state="halted")
+        while is_halted(self._folder):
+            time.sleep(HALTED_S)
+            self._status.write()
 
     @contextmanager
     def working(self) -> Iterator[None]:
@@ -147,6 +165,8 @@ class _Link:
         began = time.monotonic()
         try:
             answer = self._answer(incoming)
+            if not answer.refusal and is_halted(self._folder):
+                answer = refuse_message(incoming, HaltedError.code)
             if answer.refusal:
                 self._record_refusal(incoming, answer.refusal)
             took_s = time.monotonic() - began
@@ -158,13 +178,20 @@ class _Link:
             self._status.change(**counted, last_contact=now())
         except RunOverError as error:
             logger.warning("A request of run %d is dropped: %s", incoming.run_id, error)
+        except HaltedError as error:
+            logger.warning("An answer was broken off. %s", error)
+            self._record(lambda: note_broken_off(self._folder, self._status.status.run, stage, number))
         finally:
             self._status.change(state=self._idle_state(), run="", stage=0, round=0)
 
     def _push(self, answer: Outgoing, incoming: Incoming, seconds: float) -> None:
         if incoming.node_id != self._fleet.node_id:  # at each try: it may learn by this one that it is known no more
             raise RunOverError("The coordinator was started anew, and asks again.")
-        self._fleet.push(answer, incoming, seconds)
+        if answer.refusal:
+            self._fleet.push(answer, incoming, seconds)
+            return
+        require_going(self._folder)
+        self._fleet.push(answer, incoming, seconds, lambda: require_going(self._folder))
 
     def _answer(self, incoming: Incoming) -> Outgoing:
         try:
@@ -177,15 +204,21 @@ class _Link:
                 return refuse_message(incoming, "WRONG_RELEASE")
             if not isinstance(run.config.get("study"), str):
                 raise RequestError("A run names no study, or one that is too long.")
-            self._status.change(run=str(run.config.get("run", "")))
+            name = str(run.config.get("run", ""))
+            self._status.change(run=name)
+            if code := self._find_decision(incoming, name):
+                return refuse_message(incoming, code)
             contents = self._insist(lambda: self._fleet.fetch(incoming, self._site.worker.largest_request_mb << 20))
+            require_going(self._folder)
             try:
                 return self._worker.ask(incoming, contents, run, self._watch)
             except DiedError as error:
                 logger.warning("%s It is tried once more.", error)
                 return self._worker.ask(incoming, contents, run, self._watch)
-        except (DiedError, MemoryLimitError, RequestError, StorageError, TooLargeError) as error:
+        except (*_REFUSED, HaltedError) as error:
             logger.warning("%s", error)
+            if isinstance(error, HaltedError):
+                self._worker.end()  # at its next step; the round goes on from there
             return refuse_message(incoming, error.code)
 
     def _record_refusal(self, incoming: Incoming, code: str) -> None:
@@ -196,15 +229,31 @@ class _Link:
             self._told_run = incoming.run_id
             return
         stage, number = _read_group(incoming.group)
+        facts: dict[str, str | int] = {"kind": incoming.kind, "stage": stage, "round": number, "code": code}
+        self._record(lambda: record(self._folder, "refused", **facts))
+
+    def _record(self, write: Callable[[], None]) -> None:
         try:
-            record(self._folder, "refused", kind=incoming.kind, stage=stage, round=number, code=code)
+            write()
         except (CheckpointError, StorageError) as error:
             logger.warning("%s", error)
+
+    def _find_decision(self, incoming: Incoming, run: str) -> str:
+        """Return the code of an update of this round that waits for a person or was declined, "" where there is none;
+        its request is not fetched for that.
+        """
+        if incoming.kind != MESSAGE_TYPES["train"]:
+            return ""
+        place = (self._folder, run, *_read_group(incoming.group))
+        held = {"waiting": HeldError.code, "declined": DeclinedError.code}
+        return next((code for state, code in held.items() if is_decided(*place, state)), "")
 
     def _forbid(self, incoming: Incoming) -> str:
         """Return the code of why a message is not answered by this machine at this hour, "" where it is."""
         if incoming.kind not in MESSAGE_TYPES.values():
             return RequestError.code
+        if is_halted(self._folder):
+            return HaltedError.code
         if incoming.kind != MESSAGE_TYPES["hello"] and self._is_resting():
             return "RESTING"
         if shutil.disk_usage(self._folder).free < self._site.worker.free_disk_gb * 1e9:
@@ -229,6 +278,7 @@ class _Link:
         return given
 
     def _watch(self) -> None:
+        require_going(self._folder)
         if self._unknown.is_set():
             self.activate()
 
@@ -255,6 +305,8 @@ class _Link:
         return not is_within(self._site.worker.hours, datetime.now().time())
 
     def _idle_state(self) -> str:
+        if is_halted(self._folder):
+            return "halted"
         return "resting" if self._is_resting() else "connected"
 
 

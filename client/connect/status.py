@@ -15,7 +15,7 @@ FILE = "status.json"
 LINK_LOCK, WORKER_LOCK = ".link.lock", ".worker.lock"  # beside it: each is held as long as its process lives
 WRITTEN_EVERY_S = 5.0
 UNUSABLE = "which cannot be used"  # what follows a device's name where the worker cannot compute on it
-State = Literal["connecting", "connected", "working", "resting", "refused", "stopped"]
+State = Literal["connecting", "connected", "working", "resting", "halted", "refused", "stopped"]
 WorkerState = Literal["absent", "starting", "ready", "working"]
 
 

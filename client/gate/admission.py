@@ -1,10 +1,11 @@
 """The gate before training: a site enters a study with the cases that fit it, and with no others."""
 
+from collections.abc import Sequence
 from dataclasses import replace
 
-from prostafed.common.errors import DataError
+from prostafed.common.errors import CohortError, DataError
 from prostafed.common.imaging.case_folder import CaseFolder
-from prostafed.common.imaging.cases import Grid
+from prostafed.common.imaging.cases import CaseRecord, Grid
 from prostafed.common.study import Data
 
 
@@ -30,3 +31,24 @@ def admit_cases(cases: CaseFolder, data: Data) -> CaseFolder:
             f"allow_missing in the study's [data]."
         )
     return replace(cases, records=admitted)
+
+
+def require_cohort(chosen: Sequence[CaseRecord], minimum: int) -> None:
+    """Raise CohortError where a stage would train on fewer than `minimum` patients: among few, each shows."""
+    if problem := find_few(count_patients(chosen), minimum):
+        raise CohortError(f"{problem} Nothing was trained.")
+
+
+def find_few(patients: int, minimum: int) -> str:
+    """Return why a stage with so many training patients is declined, as a sentence; "" where it is not."""
+    if patients >= minimum:
+        return ""
+    return (
+        f"Expected at least {minimum} training patients, minimum_cohort of the site file, found {patients}. Index more "
+        "studies, or lower minimum_cohort where your data protection officer agrees."
+    )
+
+
+def count_patients(records: Sequence[CaseRecord]) -> int:
+    """Return of how many patients cases are."""
+    return len({record.patient_id for record in records})

@@ -4,11 +4,11 @@ from typing import NewType
 
 import torch
 
+from prostafed.client.gate.checks import CHECKS, Bounds
 from prostafed.common.errors import ProstafedError
 from prostafed.common.exchange.arrays import Layout
 from prostafed.common.exchange.kinds import REFUSALS
 from prostafed.common.exchange.messages import Refusal, Reply
-from prostafed.common.exchange.released import is_released
 from prostafed.common.tensors import Tensors
 
 Released = NewType("Released", Reply)  # an answer that passed the gate; only `release` makes one
@@ -29,28 +29,18 @@ def check_update(update: Tensors, allowed: Tensors) -> None:
         raise ReleaseError(f"Tensors about to leave are not those the study shares, e.g. {odd[0]}. Nothing was sent.")
 
 
-def check_answer(reply: Reply, payload: Layout) -> None:
-    """Raise ReleaseError unless the tensors of `reply` have exactly the names, and the dtypes and shapes, of `payload`,
-    and its metrics are listed and in range.
-
-    Nothing else of a reply is free text: the site's name is its enrolled one.
+def check_answer(reply: Reply, payload: Layout, bounds: Bounds) -> None:
+    """Raise ReleaseError unless `reply` passes every one of CHECKS: its tensors are those of `payload`, its numbers are
+    listed, and it is what was asked for.
     """
-    slots, odd = payload.slots, payload.slots.keys() ^ reply.tensors.keys()
-    for name, array in reply.tensors.items():
-        if name in slots and not slots[name].takes(str(array.dtype), array.shape):
-            odd.add(name)
-    if odd:
-        raise ReleaseError(f"What is about to leave is not what the study sends, e.g. {min(odd)}. Nothing was sent.")
-    for name, value in reply.metrics.items():
-        if not is_released(name, value):
-            raise ReleaseError(
-                f"The metric {name} is not one that may leave the site, or not in its range. Nothing was sent."
-            )
+    for check in CHECKS.values():
+        if problem := check(reply, payload, bounds):
+            raise ReleaseError(f"{problem} Nothing was sent.")
 
 
-def release(reply: Reply, payload: Layout) -> Released:
+def release(reply: Reply, payload: Layout, bounds: Bounds) -> Released:
     """Return `reply` unchanged if it passes `check_answer`. This is the one way out of a site, and has one caller."""
-    check_answer(reply, payload)
+    check_answer(reply, payload, bounds)
     return Released(reply)
 
 

@@ -8,12 +8,14 @@ OUT/series_map.csv         which series is used as what; fill use_as to choose a
 import os
 import time
 from collections.abc import Callable, Iterator, Mapping, Sequence
+from contextlib import suppress
 from dataclasses import dataclass, replace
 from functools import partial
 from pathlib import Path
 from typing import Any
 
 from prostafed.client.findings import make_finding
+from prostafed.client.gate.opt_out import keep_opted_out, read_opted_out
 from prostafed.client.ingest.assemble import Assembled, Wanted, assemble_files, assemble_study
 from prostafed.client.ingest.entries import (
     INDEX,
@@ -33,7 +35,8 @@ from prostafed.client.manifest import Manifest, read_manifest
 from prostafed.client.manifest.rows import STUDIES
 from prostafed.client.site.identity import read_secret
 from prostafed.client.site.site_file import Site, find_dicom
-from prostafed.common.imaging.case_folder import case_path, write_case
+from prostafed.common.errors import DataError
+from prostafed.common.imaging.case_folder import case_path, read_record, write_case
 from prostafed.common.imaging.cases import Grid
 from prostafed.common.shell.files import make_folder, write_json
 from prostafed.common.study import Data
@@ -57,6 +60,7 @@ class IndexRequest:
     manifest_folder: Path | None = None
     series_map: Path | None = None  # by default OUT/series_map.csv, where there is one
     center: str = ""
+    memory: Path | None = None  # where it is kept who objects, so that a running worker sees it
     dry_run: bool = False  # look at everything, write nothing
     workers: int | None = None
 
@@ -77,6 +81,7 @@ def request_index(site: Site, data: Data, dicom: Path | None) -> IndexRequest:
         manifest=read_manifest(site.manifest) if has_manifest else None,
         manifest_folder=site.manifest if has_manifest else None,
         center=site.center,
+        memory=site.memory,
     )
 
 
@@ -85,7 +90,8 @@ def index_site(request: IndexRequest, on_study: Callable[[int, int], None] | Non
 
     A case is written before it enters OUT/index.json, which is replaced every second and at the end: what was
     interrupted goes on where it stopped. A study whose files, masks, row and grid are those of last time is not read
-    again. A case goes away when its study is refused, opted out, or no longer in the folder it came from (SOURCE_GONE).
+    again. A case goes away when its study is refused, no longer in the folder it came from (SOURCE_GONE), or one of a
+    patient who objects, whichever of his studies the manifest says it of.
 
     `on_study(done, of)` is called as studies are done. Raises ConfigurationError for a folder that cannot be read or
     written or a wrong series map, DataError where a case cannot be written.
@@ -103,9 +109,14 @@ def index_site(request: IndexRequest, on_study: Callable[[int, int], None] | Non
     if not request.dry_run:
         make_folder(request.out)
 
+    objecting = _find_objecting(request, plans)
+    plans = [replace(plan, opted_out=True) if plan.known.patient_id in objecting else plan for plan in plans]
     unnamed = [plan.study for plan in plans if plan.study and not plan.opted_out and not plan.has_patient_key]
     findings += describe_shared(find_shared_numbers(unnamed))
     opted_out = {plan.known.case_id for plan in plans if plan.opted_out}
+    total = len(plans) - len(opted_out)
+    if objecting:
+        opted_out |= {case_id for case_id in known if _whose(request, case_id) in objecting}
     if gone := find_gone(known, plans, roots):
         text = f"{len(gone)} studies are no longer in the folder they came from, their cases were removed; index that "
         findings.append(make_finding("-", "SOURCE_GONE", f"{text}export again to have them back."))
@@ -117,7 +128,6 @@ def index_site(request: IndexRequest, on_study: Callable[[int, int], None] | Non
         if not plan.opted_out and not _is_unchanged(request.out, plan, known.get(plan.known.case_id))
     }
     entries = {case_id: entry for case_id, entry in known.items() if case_id not in {*gone, *opted_out, *changed}}
-    total = len(plans) - len(opted_out)
     counts = {"opted_out": len(opted_out), "reused": total - len(changed), "removed": len(gone)}
 
     say, saved_at = on_study or (lambda done, total: None), 0.0
@@ -136,6 +146,28 @@ def index_site(request: IndexRequest, on_study: Callable[[int, int], None] | Non
     if not request.dry_run:
         write_series_map(request.out / SERIES_MAP, list_series(index["studies"]), uses)
     return index
+
+
+def _find_objecting(request: IndexRequest, plans: Sequence[Plan]) -> set[str]:
+    """Return the patients who object, by pseudonym; it is kept before a case is removed.
+
+    Whoever objected once does so until the manifest has a row that does not say so: one that is missing says nothing.
+    """
+    objecting = {plan.known.patient_id for plan in plans if plan.opted_out}
+    objecting |= {_whose(request, plan.known.case_id) for plan in plans if plan.opted_out} - {""}
+    willing = {plan.known.patient_id for plan in plans if plan.has_row} - objecting
+    if request.memory is not None:
+        objecting |= read_opted_out(request.memory).keys() - willing
+        if not request.dry_run:
+            keep_opted_out(request.memory, objecting, willing)
+    return objecting
+
+
+def _whose(request: IndexRequest, case_id: str) -> str:
+    """Return whose case it is, as its file says: the images, which name the patient, may be gone. "" without a file."""
+    with suppress(DataError):
+        return read_record(case_path(request.out, case_id)).patient_id
+    return ""
 
 
 def make_case(plan: Plan, request: IndexRequest, wanted: Wanted, uses: Mapping[str, str]) -> Entry:

@@ -35,6 +35,7 @@ class Plan:
     files: Mapping[str, Path] = field(default_factory=dict)  # sequence -> image file, where there is no DICOM
     findings: tuple[Finding, ...] = ()  # of the manifest
     opted_out: bool = False
+    has_row: bool = True  # in the manifest, which says so
     has_patient_key: bool = True  # a person said who the patient is; else his number in the header does
 
 
@@ -94,6 +95,7 @@ def _plan_study(
         study=study,
         findings=findings,
         opted_out=row is not None and row.opt_out == 1,
+        has_row=row is not None,
         has_patient_key=patient_key != number,
     )
 

@@ -3,13 +3,12 @@
 from collections import Counter
 from collections.abc import Iterator
 
+from prostafed.client.gate.admission import count_patients, find_few
 from prostafed.client.preflight.records import Remark, Situation
 from prostafed.common.errors import DataError
 from prostafed.common.imaging.case_folder import open_case_folder
 from prostafed.common.imaging.cases import Grid
 from prostafed.common.study import Data
-
-MIN_PATIENTS = 20  # below, a study may refuse the site: too few to learn from, and too few to hide among
 
 
 def check_cases(situation: Situation) -> Iterator[Remark]:
@@ -35,12 +34,9 @@ def check_cases(situation: Situation) -> Iterator[Remark]:
             f"Cases lack a sequence the study wants: {found}.",
             "Export the series and index again; else they are left out.",
         )
-    patients = len({record.patient_id for record in cases.records})
-    if patients < MIN_PATIENTS:
-        yield Remark(
-            f"{patients} patients are few: studies expect {MIN_PATIENTS} or more.",
-            "Export and index more studies, or ask the coordinator whether a small cohort may take part.",
-        )
+    patients = count_patients(cases.records)
+    if few := find_few(patients, situation.site.privacy.minimum_cohort):
+        yield Remark(f"{patients} patients are few: every stage of a study is declined here.", few)
     generated = sum(record.generated for record in cases.records)
     if generated:
         yield Remark(f"{generated} cases are generated images, not patients.")

@@ -5,7 +5,9 @@ from collections.abc import Sequence
 from dataclasses import asdict
 from pathlib import Path
 
+from prostafed.client.gate.admission import require_cohort
 from prostafed.client.gate.allowance import allow
+from prostafed.client.gate.outbox import require_release, require_undeclined
 from prostafed.client.gate.release import Released, release
 from prostafed.client.gate.telling import counts_few, describe, list_told_splits
 from prostafed.client.gate.told import tell_once
@@ -16,7 +18,7 @@ from prostafed.client.rounds.several_processes import train_together
 from prostafed.client.rounds.starting import load_network
 from prostafed.client.rounds.workplace import Workplace
 from prostafed.client.training.evaluate import assess
-from prostafed.common.errors import RequestError
+from prostafed.common.errors import DataError, RequestError
 from prostafed.common.exchange.arrays import NOTHING, Layout
 from prostafed.common.exchange.messages import Reply, Request
 from prostafed.common.exchange.released import COHORT
@@ -29,9 +31,23 @@ from prostafed.common.shell.files import make_folder, write_text
 
 
 def answer(workplace: Workplace, request: Request) -> Released:
-    """Return the site's answer to a request. It is the one exit: whatever is answered passes the gate here."""
-    reply, payload = _answer(workplace, request)
-    return release(reply, payload)
+    """Return the site's answer to a request. It is the one exit: whatever is answered passes the gate here.
+
+    Where a patient objects meanwhile, it is answered anew without him. Where the site file says so, an update waits
+    until a person lets it leave; it is kept meanwhile.
+    """
+    while True:
+        place = workplace.without_opted_out()
+        try:
+            reply, payload = _answer(place, request)
+        except DataError:  # his cases are gone
+            if place.opted_out == workplace.without_opted_out().opted_out:
+                raise
+            continue
+        if place.opted_out == workplace.without_opted_out().opted_out:
+            if request.action == "train" and place.site.privacy.hold:
+                require_release(place.folder, request, reply)
+            return release(reply, payload, place.bounds(request))
 
 
 def _answer(workplace: Workplace, request: Request) -> tuple[Reply, Layout]:
@@ -61,10 +77,13 @@ def _train(job: Job) -> Reply:
     A request that was answered before gets the same answer, without training; one whose training was interrupted goes
     on where the site's last checkpoint is.
     """
+    place, request = job.workplace, job.request
+    require_undeclined(place.folder, request)
+    require_cohort(job.learnt, place.site.privacy.minimum_cohort)
     make_folder(job.folder)
-    reply = find_answer(job.folder, job.request, job.digest)
+    reply = find_answer(job.folder, request, job.key)
     if reply is None:
-        tidy(job.folder, job.request.round)
+        tidy(job.folder, request.round)
         reply = train_round(job, job.machine) if job.machine.ranks == 1 else train_together(job)
     return reply
 

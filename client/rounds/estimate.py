@@ -6,6 +6,7 @@ from math import ceil
 
 import torch
 
+from prostafed.client.gate.admission import count_patients
 from prostafed.client.gate.allowance import allow
 from prostafed.client.rounds.job import Job, open_job
 from prostafed.client.rounds.phases import Phase, list_phases
@@ -26,6 +27,7 @@ class StageCost:
 
     number: int
     cases: int  # that it trains on
+    patients: int  # whose cases they are
     steps: int  # of the optimiser, a round
     step_s: float  # seconds a step
     groups: tuple[str, ...]  # of tensors that leave
@@ -53,7 +55,7 @@ def estimate_stage(place: Workplace, number: int) -> StageCost:
         there = replace(place, site=place.site.model_copy(update={"memory": scratch, "processes": 1}))
         job = open_job(there, Request("train", RUN, study.hash(), number, stage.rounds, sent))
         phases = list_phases(job, begin_round(job))
-        cases = len(there.feed(job.chosen).choose(job.objective.usable).chosen)
+        cases = len(job.learnt)
         steps = [phase.settings.epochs * ceil(cases / stage.batch_size) for phase in phases]
         state = 3 if stage.keep_optimiser else 1  # of a network, with its optimiser's two moments or without
         copies = len({id(phase.network) for phase in phases}) * (2 * state + 3)  # of two rounds, and one in the making
@@ -61,6 +63,7 @@ def estimate_stage(place: Workplace, number: int) -> StageCost:
     return StageCost(
         number,
         cases,
+        count_patients(job.learnt),
         sum(steps),
         seconds / max(1, sum(steps)),
         tuple(sorted({group_of(name) for name in allowance.update})),

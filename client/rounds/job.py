@@ -1,5 +1,6 @@
 """A request to train or to evaluate, resolved: the stage it is for, and all that follows from that."""
 
+import hashlib
 from dataclasses import dataclass, field, replace
 from functools import cached_property
 from pathlib import Path
@@ -11,6 +12,7 @@ from prostafed.client.training.objective import Objective, finetuning, pretraini
 from prostafed.client.training.optimisers import Tuning
 from prostafed.common.errors import CheckpointError, RequestError
 from prostafed.common.exchange.messages import Request
+from prostafed.common.imaging.cases import CaseRecord
 from prostafed.common.imaging.label_share import choose_labelled
 from prostafed.common.ssl import build_method
 from prostafed.common.study import Finetune, Pretrain
@@ -43,10 +45,22 @@ class Job:
         return hash_tensors(self.request.tensors)
 
     @cached_property
+    def key(self) -> str:
+        """The hash of the tensors that were sent and of who objects: an answer is given again under the same one."""
+        opted_out = "".join(sorted(self.workplace.opted_out))
+        return hashlib.sha256(f"{self.digest}{opted_out}".encode()).hexdigest() if opted_out else self.digest
+
+    @cached_property
     def chosen(self) -> list[int]:
         """The indices of the training cases the stage uses."""
         place, usable = self.workplace, self.objective.usable
         return choose_labelled(place.cases.records, place.splits["train"], usable, self.labels, place.study.seed)
+
+    @cached_property
+    def learnt(self) -> list[CaseRecord]:
+        """The cases that the stage learns from: of those chosen, the ones that its objective can use."""
+        records = self.workplace.cases.records
+        return [records[index] for index in self.chosen if self.objective.usable(records[index])]
 
     @cached_property
     def machine(self) -> Machine:

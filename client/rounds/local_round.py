@@ -34,13 +34,13 @@ def train_round(job: Job, machine: Machine) -> Reply:
     reply, memory = _conclude(job, start, records)
     if machine.rank == 0:
         remember(job.folder, reply.round, memory, reply.study_hash)
-        keep_answer(job.folder, reply, job.digest)
+        keep_answer(job.folder, reply, job.key)
         tidy(job.folder)
     return reply
 
 
 def _train_phases(job: Job, start: Start, machine: Machine) -> dict[str, TrainingRecord]:
-    asked = {"digest": job.digest, "study_hash": job.request.study_hash, "cases": len(job.chosen), "form": FORM}
+    asked = {"digest": job.key, "study_hash": job.request.study_hash, "cases": len(job.chosen), "form": FORM}
     partial = find_partial(job.folder, job.request.round) or {}
     if {key: partial.get(key) for key in asked} != asked:
         partial = {}
@@ -100,7 +100,7 @@ def _conclude(job: Job, start: Start, records: Mapping[str, TrainingRecord]) -> 
     if any(place.cases.records[index].generated for index in place.splits["train"]):
         metrics["train/generated"] = 1.0  # said wherever their results go: no report may take them for patients
     reply = Reply(place.site.name, request.study_hash, request.stage, request.round, record.cases, payload, metrics)
-    check_answer(reply, allowance.payload)  # what may not leave is not kept as an answer either
+    check_answer(reply, allowance.payload, place.bounds(request))  # what may not leave is not kept either
     memory = Memory(
         tensors={name: array for name, array in ended.items() if name not in update},
         personal=read_tensors(start.personal.to("cpu")) if start.personal is not None else {},

@@ -112,6 +112,15 @@ def find_answer(folder: Path, request: Request, digest: str) -> Reply | None:
     return Reply(about.pop("site"), request.study_hash, request.stage, request.round, tensors=tensors, **about)
 
 
+def read_answer(folder: Path, round_number: int) -> tuple[Tensors, dict[str, Any]] | None:
+    """Return the tensors of the answer that is kept of a round, and its cases, metrics and site; None where none is."""
+    path = _answer_file(folder, round_number)
+    if not path.is_file():
+        return None
+    tensors, metadata = read_checkpoint(path)
+    return tensors, json.loads(metadata["reply"])
+
+
 def save_partial(folder: Path, round_number: int, partial: dict[str, Any]) -> None:
     """Keep a round in the making: tensors, numbers and texts in dictionaries and lists."""
     content = BytesIO()

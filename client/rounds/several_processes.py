@@ -46,7 +46,7 @@ def train_together(job: Job) -> Reply:
             kinds = (DivergedError, StorageError, MemoryError)  # torch's, too, is named ...MemoryError
             kind = next((each for each in kinds if each.__name__ in reason), DataError)
             raise kind(f"One of the site's {ranks} training processes ended: {reason}") from error
-    reply = find_answer(job.folder, job.request, job.digest)
+    reply = find_answer(job.folder, job.request, job.key)
     assert reply is not None
     return reply
 

@@ -2,17 +2,20 @@
 
 import json
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import lru_cache
 from pathlib import Path
 
 import torch
 
 from prostafed.client.gate.admission import admit_cases
+from prostafed.client.gate.checks import Bounds
+from prostafed.client.gate.opt_out import leave_out, read_opted_out
 from prostafed.client.site.site_file import Site, open_site
 from prostafed.client.training.feed import Feed
 from prostafed.client.training.machine import Machine
 from prostafed.common.errors import DataError
+from prostafed.common.exchange.messages import Request
 from prostafed.common.imaging.case_folder import CaseFolder, open_case_folder
 from prostafed.common.imaging.cases import CaseRecord
 from prostafed.common.imaging.folds import Splits, read_splits
@@ -25,16 +28,31 @@ from prostafed.common.study.split import draw_patients, name_split, split_patien
 class Workplace:
     """A site, opened for a study."""
 
+    folder: Path  # of the site file
     site: Site
     study: Study
     cases: CaseFolder
     splits: Splits
     device: torch.device
+    opted_out: frozenset[str] = frozenset()  # patients of the site who object, whose cases are left out
 
     @property
     def machine(self) -> Machine:
         """How the site's networks run, in one process."""
         return Machine(self.site.precision, self.site.micro_batch, self.site.compile)
+
+    def bounds(self, request: Request) -> Bounds:
+        """Return what the gate holds an answer to `request` against."""
+        most = self.site.worker.largest_answer_mb << 20
+        return Bounds(self.site.name, self.study.hash(), request, self.site.minimum_cell, most)
+
+    def without_opted_out(self) -> "Workplace":
+        """Return the site without the patients who object by now: of its cases, theirs alone change under a run."""
+        opted_out = frozenset(read_opted_out(self.site.memory))
+        if not opted_out:
+            return self
+        cases, splits = leave_out(self.cases, self.splits, opted_out)
+        return replace(self, cases=cases, splits=splits, opted_out=opted_out)
 
     def feed(self, chosen: Sequence[int]) -> Feed:
         """Return what the site's networks see of the `chosen` cases."""
@@ -59,7 +77,7 @@ def open_workplace(site_file: Path, canonical: str, run: int = 0) -> Workplace:
         splits = read_splits(site.splits, cases.records, kept_out)
     else:
         splits = split_patients(study, cases.records, keep_sides(site.memory, study, cases.records))
-    return Workplace(site, study, cases, splits, choose_device(site))
+    return Workplace(site_file.resolve().parent, site, study, cases, splits, choose_device(site))
 
 
 def choose_device(site: Site) -> torch.device:

@@ -32,6 +32,7 @@ class Worker(Section):
     )
     free_disk_gb: float = Field(2.0, ge=0, description="free disk space below which nothing is begun")
     largest_request_mb: int = Field(4096, ge=1, description="size of a request above which it is refused")
+    largest_answer_mb: int = Field(4096, ge=1, description="size of an answer's tensors above which it does not leave")
 
 
 class SitePrivacy(Section):

@@ -87,6 +87,11 @@ def open_case_folder(folder: Path) -> CaseFolder:
     return CaseFolder(folder, grid, sequences, tuple(record for record, _, _ in headers))
 
 
+def read_record(path: Path) -> CaseRecord:
+    """Return the record of one case file; raises DataError where it is none of this release."""
+    return _read_header(path)[0]
+
+
 def _read_header(path: Path) -> tuple[CaseRecord, Grid, tuple[str, ...]]:
     with _opened(path) as file:
         metadata = file.metadata()

@@ -6,6 +6,7 @@ import hashlib
 import json
 import os
 from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
@@ -13,6 +14,14 @@ from prostafed.common.errors import CheckpointError
 from prostafed.common.shell.files import append_bytes, write_bytes
 
 _BLOCK = 1 << 16  # bytes read at once from the end of a file
+
+
+@dataclass(frozen=True)
+class Head:
+    """The last line of a chain: whoever has noted it sees whether it was altered or cut off since."""
+
+    number: int = 0
+    digest: str = ""  # SHA-256 of the line
 
 
 class ChainedFile:
@@ -43,13 +52,16 @@ def read_last(path: Path) -> dict[str, Any]:
     return _parse_last(_read_end(path), path)
 
 
-def add_line(path: Path, record: Mapping[str, Any]) -> None:
-    """Add a line to a chained file that is too long to be read whole for it; it is on the disk when this returns.
+def add_line(path: Path, record: Mapping[str, Any], before: Path | None = None) -> None:
+    """Add a line to a chained file that is too long to be read whole for it; it is on the disk when this returns. The
+    first line of a file follows from the last one of `before`.
 
     The caller holds a lock. Half a last line, of a process that was killed, is removed. Raises CheckpointError where
     the last line is none of a chained file.
     """
     last = _read_end(path)
+    if last is None and before is not None:
+        last = _read_end(before)
     _append(path, record, int(_parse_last(last, path).get("number", 0)) + 1, "" if last is None else _digest(last))
 
 
@@ -57,15 +69,23 @@ def read_chained(path: Path) -> list[dict[str, Any]]:
     """Return the lines of a chained file; an absent file has none. Raises CheckpointError where one does not follow
     from the one before it.
     """
+    return read_part(path, Head())[0]
+
+
+def read_part(path: Path, before: Head) -> tuple[list[dict[str, Any]], Head]:
+    """Return the lines of a file of a chain whose head was `before`, and the head after them. Raises as `read_chained`
+    does.
+    """
     lines, _ = _read_lines(path)
     records = [_parse(line, path) for line in lines]
-    _check_chain(path, lines, records, (1, ""))
-    return records
+    _check_chain(path, lines, records, (before.number + 1, before.digest))
+    return records, Head(before.number + len(lines), _digest(lines[-1])) if lines else before
 
 
-def read_end(path: Path, most_bytes: int) -> list[dict[str, Any]]:
-    """Return the last whole lines of a chained file, as many as `most_bytes` hold; an absent file has none. Raises
-    CheckpointError where one does not follow from the one before it.
+def read_end(path: Path, most_bytes: int, part: bool = False) -> list[dict[str, Any]]:
+    """Return the last whole lines of a chained file, as many as `most_bytes` hold; an absent file has none. `part`:
+    its first line may follow from another file's last. Raises CheckpointError where one does not follow from the one
+    before it.
     """
     if not path.exists():
         return []
@@ -76,8 +96,9 @@ def read_end(path: Path, most_bytes: int) -> list[dict[str, Any]]:
     lines = _decode(whole.partition(b"\n")[2] if skipped else whole, path).split("\n") if end else []
     lines = [line for line in lines if line]
     records = [_parse(line, path) for line in lines]
-    first = int(records[0].get("number", 0)) if skipped and records else 1
-    previous = str(records[0].get("previous")) if skipped and records else ""
+    cut = records and (skipped or part)
+    first = int(records[0].get("number", 0)) if cut else 1
+    previous = str(records[0].get("previous")) if cut else ""
     _check_chain(path, lines, records, (first, previous))
     return records
 

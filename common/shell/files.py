@@ -165,6 +165,20 @@ def write_image(path: Path, image: "sitk.Image") -> None:
             raise RuntimeError
 
 
+def rename(path: Path, target: Path) -> None:
+    """Give `path` another name in its folder; raises StorageError."""
+    with writing(path):
+        path.rename(target)
+        _sync_folder(path.parent)
+
+
+def remove(path: Path) -> None:
+    """Remove a file; raises StorageError where it cannot be."""
+    with writing(path):
+        path.unlink(missing_ok=True)
+        _sync_folder(path.parent)
+
+
 def link_to(path: Path, target: Path) -> None:
     """Make `path` a symbolic link to `target`; raises StorageError."""
     with writing(path):

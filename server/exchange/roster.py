@@ -26,6 +26,7 @@ MOST_WAIT_S = 14 * 86400.0  # a hospital's ethics board and data manager decide 
 WAITING = {  # what people decide, or the time of day; deadline_s does not count meanwhile
     "NOT_APPROVED": "is waiting for approval of the study",
     "RESTING": "rests; it takes part at other hours",
+    "HALTED": "is halted: its people let nothing leave it until they say so",
 }
 
 

@@ -11,13 +11,14 @@ from flwr.serverapp import Grid
 
 from prostafed.common.exchange.messages import Request
 from prostafed.common.exchange.wire import pack_request
+from prostafed.common.shell.progress import Said, tell
 
 NEVER: Mapping[str, float] = {}
 SOON_S, SELDOM_S = 5.0, 60.0
 # Who is asked again in the same exchange: code of the failure -> seconds from one question to the next, at least.
 AGAIN_S: Mapping[str, float] = {
     **dict.fromkeys(("NODE_LOST", "NODE_UNAVAILABLE", "SITE_CRASHED", "CRASHED"), SOON_S),
-    "RESTING": SELDOM_S,
+    **dict.fromkeys(("RESTING", "HELD", "HALTED"), SELDOM_S),
 }
 LOOK_S = 1.0  # so often it is looked up who is connected, and since when
 
@@ -54,6 +55,8 @@ class Waiting:
         say.
         """
         if code in self._again_s:
+            if self._again_s[code] >= SELDOM_S and self.sites[site].failure != (code, text):
+                tell(Said(site, text))  # people or hours decide: whoever watches the run may want to ask them
             self.sites[site].failure = code, text
         else:
             self.reject(site, code, text)

@@ -112,6 +112,7 @@ _ASK = {
     "APPROVAL_OVER": "Ask the hospital to approve the study again: there, prostafed-site requests.",
     "WRONG_RELEASE": "Ask the hospital to install this release.",
     "RESTING": "Wait: it trains at other hours.",
+    "HALTED": "Ask the hospital why it lets nothing leave, and until when.",
 }
 
 

@@ -15,7 +15,12 @@ from prostafed.server.records.lines import RoundLine, WaitingLine
 from prostafed.server.records.read import read_waiting
 
 FILE = "submission.json"
-_WORDS = {"NOT_APPROVED": "waiting for approval", "APPROVAL_OVER": "its approval is over", "RESTING": "rests"}
+_WORDS = {
+    "NOT_APPROVED": "waiting for approval",
+    "APPROVAL_OVER": "its approval is over",
+    "RESTING": "rests",
+    "HALTED": "halted",
+}
 
 
 @dataclass(frozen=True)

@@ -5,6 +5,7 @@ Nothing of the SuperLink listens by itself: `door.py` and `control.py` decide wh
 as long as the process: sites are registered again from the home's public keys, and a run goes on from its checkpoint.
 """
 
+import time
 from base64 import b64decode
 from collections.abc import Callable, Iterable, Mapping, MutableMapping
 from dataclasses import dataclass
@@ -59,6 +60,7 @@ TIMES, BESIDE = 2.5, 16 * 1024 * 1024
 MOST_PARTS = 4096  # of an answer: tensors are cut into parts of 5 MiB
 _MOST_HEADER = 16 * 1024  # bytes of what stands on the outside of an answer
 HEARTBEAT_S = 30.0  # of a site, and of a run's process
+COMING_S, LOOK_S = 60.0, 0.02  # that a refused request may take to come, and so often it is looked whether it has
 AHEAD_S = 5.0  # that a site's clock may be ahead: Flower itself takes no more, and would not say why
 Asgi = Callable[[MutableMapping[str, Any], Callable[..., Any], Callable[..., Any]], Any]
 
@@ -182,7 +184,12 @@ class SuperLink:
         return status is not None and status.status == "running"
 
     def forget_message(self, message_id: str) -> None:
-        """Delete what a site was sent, once its answer is there."""
+        """Delete what a site was sent, once its answer is there, and once all of it has come: a site may refuse what
+        the run's process still sends, which could not go on otherwise.
+        """
+        coming, until = cast(InMemoryLinkState, self._state)._object_push_session_by_root, time.monotonic() + COMING_S
+        while message_id in coming and time.monotonic() < until:
+            time.sleep(LOOK_S)
         self._state.object_store.delete(message_id)
 
 

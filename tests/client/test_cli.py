@@ -10,6 +10,7 @@ from typing import Any
 import pytest
 
 from prostafed.client.cli import COMMANDS, manifest
+from prostafed.client.gate import opt_out
 from prostafed.client.ingest import index as index_room
 from prostafed.client.ingest.index import IndexRequest
 from prostafed.client.site.identity import make_pseudonym, read_secret
@@ -50,11 +51,13 @@ class TestHelp:
     def test_every_command_says_what_it_does_and_takes_json(self, call):
         for _, commands in COMMANDS:
             for command in commands:
-                shown = call(command.__name__, "--help")
+                shown = call(command.__name__.replace("_", "-"), "--help")
                 assert shown.code == 0
                 assert "--json" in shown.out
-        for command in ("init", "check", "import"):
-            assert "--json" in call("manifest", command, "--help").out
+        groups = {"manifest": "init check import", "audit": "verify head", "outbox": "show release decline"}
+        for group, names in groups.items():
+            for name in names.split():
+                assert "--json" in call(group, name, "--help").out
         assert len(manifest.app.registered_commands) == 3
 
     def test_help_loads_nothing_heavy(self):
@@ -159,6 +162,22 @@ class TestIndex:
         assert request.manifest is not None
         assert call("index", "--dicom", export, "--json").json["studies"][0]["study"] == "a"
         assert asked[1].out == north / "cases"
+
+    def test_who_objects_since_the_last_time_is_said_and_to_what_he_contributed(self, call, north, export, monkeypatch):
+        parts, describe = [{"study": "ab" * 32, "run": "demo", "stage": 1, "round": 2}], opt_out.describe_withdrawn
+
+        def index_site(request: IndexRequest, on_study: object) -> dict[str, Any]:
+            opt_out.keep_opted_out(north / "memory", {"0123456789abcdef"}, set())
+            return {"studies": [], "findings": [], "counts": {}}
+
+        monkeypatch.setattr(index_room, "index_site", index_site)
+        with monkeypatch.context() as patch:
+            patch.setattr(opt_out, "describe_withdrawn", lambda *asked: describe(*asked[:2], lambda *_: parts))
+            said = call("index", "--dicom", export).out
+        assert "1 patient objects since the last time" in said
+        assert "0123456789abcdef contributed to\n    abababababab, demo 1.2" in said
+        assert "cannot be unlearnt" in said
+        assert call("index", "--dicom", export, "--json").json["withdrawn"] == []
 
     def test_an_export_without_dicom_ends_with_1(self, call, north, tmp_path):
         (tmp_path / "empty").mkdir()

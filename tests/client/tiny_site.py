@@ -24,7 +24,7 @@ BYOL = {"kind": "pretrain", "method": "byol", "rounds": 3, "epochs": 2, "batch_s
 
 def write_site(folder: Path, settings: str = "", cases: int = 10) -> Path:
     """Write a site called north, every second case with csPCa, and return its site file; unless `settings` say
-    otherwise it tells of however few patients it has.
+    otherwise it trains on and tells of however few patients it has.
     """
     (folder / "cases").mkdir(parents=True)
     rng = np.random.default_rng(0)
@@ -41,6 +41,7 @@ def write_site(folder: Path, settings: str = "", cases: int = 10) -> Path:
         write_case(folder / "cases", record, image, np.zeros((3, *GRID.size), np.uint8), GRID, SEQUENCES)
     path = folder / "site.toml"
     minimum = "" if "minimum_cell" in settings else "minimum_cell = 1\n"
+    minimum += "" if "privacy" in settings else "privacy.minimum_cohort = 1\n"
     path.write_text(f'name = "north"\nthreads = 1\n{minimum}{settings}\n')
     return path
 

@@ -117,7 +117,8 @@ def test_three_hospitals_and_those_who_are_none(
         ("POST /v1/join", "join: EXPIRED"),
     } <= why
     audit = [line["event"] for line in read_lines(sites["north"].parent / "audit.jsonl")]
-    assert audit == ["approved", *["answered"] * 4]  # who it is, a round of each stage, the evaluation of the second
+    # who it is, a round of each stage, the evaluation of the second
+    assert audit == ["approved", *["received", "answered"] * 4]
     assert deployment.end()[0] == 0
 
 

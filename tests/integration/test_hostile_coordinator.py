@@ -100,7 +100,7 @@ def test_it_gets_what_was_approved_and_nothing_else(
         assert ask(link, study, hello) == Refusal("WRONG_RELEASE")
 
     audit = read_audit(site_file)
-    assert audit[:2] == [("approved", ""), ("answered", "")]
+    assert audit[:3] == [("approved", ""), ("received", ""), ("answered", "")]
     assert ("request", "") in audit
     assert ("refused", "WRONG_RELEASE") in audit
 

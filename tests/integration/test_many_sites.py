@@ -29,7 +29,8 @@ def test_two_hundred_sites_take_part(tiny_federation: TinyFederation, tmp_path: 
         folder = tmp_path / "sites" / f"site-{number:03}"
         folder.mkdir(parents=True)
         cases = json.dumps(str(hospital.cases.folder))
-        (folder / "site.toml").write_text(f'name = "site-{number:03}"\ncases = {cases}\nthreads = 1\n')
+        keys = "threads = 1\nprivacy.minimum_cohort = 1\n"
+        (folder / "site.toml").write_text(f'name = "site-{number:03}"\ncases = {cases}\n{keys}')
         files.append(folder / "site.toml")
     run_local(few, "few", tmp_path / "few-run", files[:8])
     before = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss

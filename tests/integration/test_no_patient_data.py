@@ -139,6 +139,7 @@ def site(export: Path, tmp_path_factory: pytest.TempPathFactory) -> tuple[Path, 
     said = {"init": run(home, "init", "north", "--name", "north")}
     north, dicom = home / "north", str(export)
     (north / "study.toml").write_text(STUDY)
+    (north / "site.toml").write_text("privacy.minimum_cohort = 1\n" + (north / "site.toml").read_text())
     for name, *arguments in (
         ("manifest init", "manifest", "init", "--dicom", dicom),
         ("manifest check", "manifest", "check"),

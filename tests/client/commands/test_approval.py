@@ -16,8 +16,11 @@ import pytest
 from prostafed.client.commands import approval as commands
 from prostafed.client.gate.approval import require_approval
 from prostafed.client.gate.approval_file import read_approval
+from prostafed.client.gate.outbox import Entry, read_outbox
 from prostafed.client.gate.waiting import file_request, list_waiting
-from prostafed.common.errors import ApprovalError, ApprovalOverError, InitialError
+from prostafed.client.rounds.answer import answer
+from prostafed.client.rounds.workplace import open_workplace
+from prostafed.common.errors import ApprovalError, ApprovalOverError, HeldError, InitialError
 from prostafed.common.imaging.case_folder import write_case
 from prostafed.common.imaging.cases import CaseRecord
 from prostafed.common.models.checkpoint import save_checkpoint
@@ -304,10 +307,117 @@ class TestAudit:
         assert "\x1b" not in done.out
         assert call("audit", "--json").json["holds"] is False
 
+    def test_verify_says_where_it_was_changed_and_with_the_head_what_was_cut_off(self, call, site):
+        assert call("audit", "head").code == 1, "there is none"
+        call("approve", "../study.toml", "--yes")
+        head = call("audit", "head").out.strip()
+        assert head.startswith("1:")
+        assert call("audit", "head", "--json").json["digest"] == head.partition(":")[2]
+        call("withdraw", "tiny")
+        assert "2 lines in 1 file, 0 in the outbox: none changed" in call("audit", "verify").out
+        assert call("audit", "verify", "--expect", head).code == 0
+        assert call("audit", "verify", "--site", site, "--json").json["files"] == ["audit.jsonl"]
+        last = call("audit", "head").out.strip()
+        path = Path("audit.jsonl")
+        path.write_text(path.read_text().splitlines(keepends=True)[0])
+        assert call("audit", "verify").code == 0
+        done = call("audit", "verify", "--expect", last)
+        assert (done.code, done.out) == (1, "Expected a line 2, found 1 lines: the last ones were cut off.\n")
+        path.write_text(path.read_text().replace("approved", "withdraws"))
+        assert call("audit", "verify", "--expect", head).code == 1
+        assert call("audit", "verify", "--expect", "7").code == 2
+        assert call("audit", "--site", site, "verify").code == 2, "it would be asked of another site"
+
+
+class TestLeaving:
+    def test_a_person_looks_at_an_update_and_lets_it_leave(self, call, site, study):
+        (waiting,) = self.hold(site, 1)
+        said = call("outbox").out
+        assert "waiting  train run 1.1" in said
+        assert "Waiting for you: 1." in said
+        assert "1 update waits for you: 1." in call("status").out
+        shown = call("outbox", "show", "1").out
+        assert f"sha256 {waiting.line['sha256']}" in shown
+        assert "encoder." in shown
+        assert "norm" in shown
+        assert "train/loss = " in shown
+        assert call("outbox", "show", "1", "--json").json["figures"].keys() >= {"train/loss"}
+        assert call("outbox", "release", "1").code == 0
+        assert call("outbox", "--json").json["answers"][0]["state"] == "released"
+        assert call("outbox", "release", "1").code == 2
+
+    def test_or_declines_it_for_a_reason_that_stays_here(self, call, site):
+        self.hold(site, 1)
+        assert call("outbox", "decline", "1", "--reason", "under review", "--json").json["state"] == "declined"
+        assert "declined by" in call("outbox").out
+        assert call("audit", "--json").json["lines"][-1]["reason"] == "under review"
+        assert call("outbox", "show", "7").code == 2
+
+    def test_what_is_not_kept_any_more_is_said(self, call, site):
+        self.hold(site, 1)
+        next(site.parent.glob("memory/run/stage-1/answer-*")).unlink()
+        done = call("outbox", "show", "1")
+        assert done.code == 2
+        assert "not kept here any more" in done.err
+
+    def hold(self, site: Path, number: int) -> list[Entry]:
+        study = read_study(Path("../study.toml"))
+        site.write_text(site.read_text() + "[privacy]\nhold = true\nminimum_cohort = 1\n")
+        site.write_text(site.read_text().replace("privacy.minimum_cohort = 1\n", ""))
+        with pytest.raises(HeldError):
+            answer(open_workplace(site, study.canonical(), 77), ask(study, number))
+        return read_outbox(site.parent)
+
+    def test_before_it_is_approved_it_is_said_that_a_stage_will_be_declined(self, call, site):
+        site.write_text(site.read_text().replace("minimum_cohort = 1", "minimum_cohort = 9"))
+        done = call("approve", "../study.toml", "--yes")
+        said = " ".join(done.out.split())
+        assert "Stage 1 trains on 9 cases of 9 patients." in said
+        assert "will decline" not in said
+        site.write_text(site.read_text().replace("minimum_cohort = 9", "minimum_cohort = 11"))
+        open_workplace.cache_clear()
+        said = " ".join(call("approve", "../study.toml", "--yes").out.split())
+        assert "This site will decline stage 1. Expected at least 11 training patients" in said
+        (cases,) = [each for each in call("status", "--json").json["conditions"] if each["name"] == "cases"]
+        assert not cases["ok"]
+        assert "Every stage of it is declined." in cases["text"]
+        (found,) = [each for each in call("check", "--json").json["results"] if "patients are few" in each["text"]]
+        assert "minimum_cohort of the site file, found 10" in found["fix"]
+
+    def test_a_changed_outbox_shows(self, call, site):
+        self.hold(site, 1)
+        assert call("audit", "verify").code == 0
+        path = Path("outbox.jsonl")
+        path.write_text(path.read_text().replace('"bytes": ', '"bytes": 1') * 2)
+        done = call("audit", "verify", "--json")
+        assert done.code == 1
+        assert "line 2 does not follow" in done.json["wrong"]
+        assert "nothing leaves" in call("status").out
+        assert call("outbox").code == 1
+
+    def test_an_empty_outbox_is_said(self, call, site):
+        assert call("outbox").out == "0 answers. None waits.\n"
+
+    def test_halt_and_go_on(self, call, site, monkeypatch):
+        assert call("halt", "--reason", "A theft.").code == 0
+        assert "A theft. Nothing leaves this site." in call("status").out
+        assert call("go-on").code == 2, "nobody is there to answer"
+        type_in(monkeypatch, "n\n")
+        done = call("go-on")
+        assert done.code == 1
+        assert "A theft." in done.err
+        type_in(monkeypatch, "y\n")
+        assert call("go-on").code == 0
+        assert "Nothing leaves" not in call("status").out
+        assert call("go-on", "--yes").code == 2, "it is not halted"
+        assert call("halt", "--json").json["halted"] is True
+        assert call("go-on", "--yes", "--json").json["halted"] is False
+        assert call("halt", "--site", "nowhere/site.toml").code == 2
+
 
 def test_listing_loads_nothing_heavy(site: Path, study: Study) -> None:
     file_request(site.parent, study, "fl.example.org:8000")
-    calls = "approve --help", "requests", "audit"
+    calls = "approve --help", "requests", "audit", "audit verify", "outbox", "halt", "go-on --yes"
     for words in calls:
         text = (
             "import sys\nfrom prostafed.client.cli import main\n"

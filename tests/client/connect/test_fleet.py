@@ -30,7 +30,7 @@ from flwr.supercore.error import ApiErrorCode
 from prostafed.client.connect import fleet as module
 from prostafed.client.connect.fleet import Fleet, inflate, pack, read_announced, refuse_message
 from prostafed.client.connect.reach import RefusedError, RunOverError, TooLargeError, UnreachableError
-from prostafed.common.errors import ConfigurationError, RequestError
+from prostafed.common.errors import ConfigurationError, HaltedError, RequestError
 from prostafed.common.exchange.messages import Refusal, Reply
 from prostafed.common.exchange.wire import pack_reply, unpack_reply, unpack_request
 
@@ -220,6 +220,31 @@ def test_a_part_that_is_not_taken_is_sent_again(tmp_path: Path) -> None:
     answers = {"push-messages": answer(told), "push-object": answer(PushObjectResponse(stored=False))}
     with pytest.raises(UnreachableError, match="did not take"):
         make_fleet(tmp_path, answers).push(outgoing, incoming, 1.0)
+
+
+@pytest.mark.parametrize("parts", [0, 2])
+def test_an_answer_that_may_not_go_on_is_left_between_two_parts(parts: int, tmp_path: Path) -> None:
+    announcement, contents = announce()
+    incoming = read_announced(announcement.SerializeToString(), NODE)
+    reply = Reply("north", "abc", 2, 3, 5, TENSORS, {"validation/cspca/auroc": 0.5})
+    outgoing = pack(pack_reply(reply, inflate(incoming, contents)), incoming)
+    pushed, confirmed, asked = list[str](), list[bytes](), list[int]()
+
+    def take(body: bytes) -> httpx.Response:
+        pushed.append(PushObjectRequest.FromString(body).object_id)
+        return answer(PushObjectResponse(stored=True))(body)
+
+    def may_go() -> None:
+        asked.append(1)
+        if len(asked) > parts:
+            raise HaltedError("halted")
+
+    told = PushMessagesResponse(objects_to_push=list(outgoing.contents), session_id="s")
+    answers = {"push-messages": answer(told), "push-object": take, "confirm-message-received": confirmed.append}
+    with pytest.raises(HaltedError):
+        make_fleet(tmp_path, answers).push(outgoing, incoming, 1.0, may_go)  # type: ignore[arg-type]
+    assert len(pushed) <= parts < len(outgoing.contents)
+    assert not confirmed
 
 
 @pytest.mark.parametrize("again", [True, False])

@@ -83,7 +83,7 @@ def test_an_approved_one_is_answered_and_that_is_recorded(bench: Bench) -> None:
     assert getattr(reply, "site", "") == "north"
     lines, wrong = read_audit(bench.site_file.parent)
     assert not wrong
-    assert [line["event"] for line in lines][-2:] == ["approved", "answered"]
+    assert [line["event"] for line in lines][-3:] == ["approved", "received", "answered"]
 
 
 def test_a_killed_worker_is_said_and_the_next_one_answers(bench: Bench) -> None:

@@ -16,10 +16,12 @@ from prostafed.client.connect.pace import Pace
 from prostafed.client.connect.reach import RefusedError, RunOverError, TooLargeError, UnreachableError
 from prostafed.client.connect.resident import run_link
 from prostafed.client.connect.status import LINK_LOCK, read_status
+from prostafed.client.gate.halt import go_on, halt
+from prostafed.client.gate.outbox import decide, read_outbox, require_release
 from prostafed.client.site.site_file import open_site
-from prostafed.common.errors import ApprovalError, ConfigurationError, RoundError
+from prostafed.common.errors import ApprovalError, ConfigurationError, HeldError, RoundError
 from prostafed.common.exchange.app_bundle import bundle_hash
-from prostafed.common.exchange.messages import Request
+from prostafed.common.exchange.messages import Reply, Request
 from prostafed.common.shell.files import holding
 
 from .coordinator import ASKED, NODE, announce
@@ -78,8 +80,11 @@ class FakeFleet:
         self._note("fetch")
         return {"a": b"1"}
 
-    def push(self, outgoing: Outgoing, incoming: Incoming, seconds: float) -> None:
+    def push(
+        self, outgoing: Outgoing, incoming: Incoming, seconds: float, may_go: Callable[[], None] = lambda: None
+    ) -> None:
         self._note("push")
+        may_go()
         self.pushed.append(outgoing.refusal or "answer")
 
     def deactivate(self) -> None:
@@ -292,6 +297,102 @@ def test_one_link_runs_for_a_site(link: Any, tmp_path: Path) -> None:
     with holding(tmp_path / LINK_LOCK), pytest.raises(ConfigurationError, match=r"runs for .* already"):
         link([])
     assert link([take_in()]) == ["answer"], "the lock of one that has ended holds nobody up"
+
+
+def stop(folder: Path) -> None:
+    halt(folder, "jane")
+
+
+def test_a_halted_site_says_so_and_no_more(link: Any, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """It was halted after it had connected."""
+    pull = FakeFleet.pull
+
+    def pull_halted(self: FakeFleet) -> Incoming | None:
+        stop(tmp_path)
+        status = read_status(tmp_path)
+        assert status is not None
+        return pull(self)
+
+    monkeypatch.setattr(FakeFleet, "pull", pull_halted)
+    assert link([take_in(HELLO), take_in()]) == ["HALTED", "HALTED"]
+    assert FakeWorker.asked == 0
+    assert "fetch" not in link_calls
+
+
+def test_one_that_is_halted_as_it_starts_connects_to_nobody(
+    link: Any, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
+    stop(tmp_path)
+    states = []
+
+    def wait(seconds: float) -> None:
+        status = read_status(tmp_path)
+        assert status is not None
+        states.append(status.state)
+        assert not link_calls or link_calls[-1] == "close", "of another test"
+        if len(states) == 3:
+            go_on(tmp_path, "jane")
+
+    monkeypatch.setattr(resident.time, "sleep", wait)
+    link_calls.clear()
+    assert link([take_in()]) == ["answer"]
+    assert states[:3] == ["halted"] * 3
+    assert "Halted since" in caplog.text
+    assert "connects after prostafed-site go-on" in caplog.text
+
+
+def test_training_is_ended_where_a_site_is_halted_meanwhile(
+    link: Any, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def ask(self: FakeWorker, incoming: Incoming, contents: object, run: Run, watch: Callable[[], None]) -> Outgoing:
+        stop(tmp_path)
+        watch()
+        return ANSWER
+
+    monkeypatch.setattr(FakeWorker, "ask", ask)
+    assert link([take_in()]) == ["HALTED"]
+    assert FakeWorker.ended == 2, "once to keep the round in the making, once at the end"
+    assert [line.get("code", line["event"]) for line in audit(tmp_path)] == ["halted", "HALTED"]
+
+
+def test_an_answer_that_is_ready_as_a_site_is_halted_does_not_leave(
+    link: Any, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def ask(*_: object) -> Outgoing:
+        stop(tmp_path)
+        return ANSWER
+
+    monkeypatch.setattr(FakeWorker, "ask", ask)
+    assert link([take_in()]) == ["HALTED"]
+
+
+def test_an_upload_is_broken_off_where_a_site_is_halted_meanwhile(
+    link: Any, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    note = FakeFleet._note
+
+    def note_and_halt(self: FakeFleet, name: str) -> None:
+        note(self, name)
+        if name == "push":
+            stop(tmp_path)
+
+    monkeypatch.setattr(FakeFleet, "_note", note_and_halt)
+    assert link([take_in(), take_in(HELLO)]) == ["HALTED"], "only the word, to the next question"
+    (entry,) = read_outbox(tmp_path)
+    assert (entry.state, entry.line["run"], entry.line["stage"], entry.line["round"]) == ("broken off", "run-1", 2, 3)
+    assert [line["event"] for line in audit(tmp_path)] == ["halted", "broken off", "refused", "halted"]
+
+
+@pytest.mark.parametrize(("decision", "code"), [("", "HELD"), ("declined", "DECLINED"), ("released", "answer")])
+def test_of_an_update_that_waits_nothing_is_fetched_again(decision: str, code: str, link: Any, tmp_path: Path) -> None:
+    request = Request("train", "run-1", "abc", 2, 3, {})
+    with pytest.raises(HeldError):
+        require_release(tmp_path, request, Reply("north", "abc", 2, 3, 5))
+    if decision:
+        decide(tmp_path, 1, decision, "jane")
+    other = Request("train", "run-1", "abc", 2, 4, {})
+    assert link([take_in(request), take_in(other)]) == [code, "answer"]
+    assert link_calls.count("fetch") == (2 if code == "answer" else 1)
 
 
 def test_the_status_says_what_is_worked_on(link: Any, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -7,10 +7,12 @@ import numpy as np
 import pytest
 
 from prostafed.client.gate.allowance import list_update
-from prostafed.client.gate.release import ReleaseError, check_update, release
+from prostafed.client.gate.checks import Bounds
+from prostafed.client.gate.release import Released, ReleaseError, check_update
+from prostafed.client.gate.release import release as release_within
 from prostafed.common.exchange.arrays import NOTHING, Layout
 from prostafed.common.exchange.compression import encode, list_slots
-from prostafed.common.exchange.messages import Reply
+from prostafed.common.exchange.messages import Reply, Request
 from prostafed.common.tensors import Tensors
 
 NETWORK: Tensors = {
@@ -20,6 +22,13 @@ NETWORK: Tensors = {
     "head.weight": np.zeros(1),
 }
 SHARED = ("encoder.weight", "encoder.count")  # norms stay: the same group, and yet they may not leave
+
+
+def release(reply: Reply, payload: Layout) -> Released:
+    """Return `reply` where it may leave: here none is about a study, and its metrics say what was asked for."""
+    split = next(iter(reply.metrics), "").partition("/")[0]
+    action = {"train": "train", "cohort": "hello"}.get(split, "evaluate")
+    return release_within(reply, payload, Bounds("north", "", Request(action, splits=(split,))))
 
 
 def allowing(sends: str = "", compress: str = "none") -> Layout:
@@ -32,7 +41,7 @@ def take(*names: str) -> Tensors:
 
 def test_the_shared_tensors_leave() -> None:
     check_update(take(*SHARED), list_update(NETWORK, SHARED, ""))
-    reply = Reply("north", tensors=take(*SHARED), metrics={"train/loss": 0.1, "train/steps": 3.0})
+    reply = Reply("north", cases=5, tensors=take(*SHARED), metrics={"train/loss": 0.1, "train/steps": 3.0})
     assert release(reply, allowing()) is reply
 
 
@@ -96,7 +105,7 @@ def test_the_names_of_a_payload_are_those_compression_gives(rule: str) -> None:
 )
 def test_a_metric_that_is_not_listed_or_not_finite_does_not(metrics: dict[str, float]) -> None:
     with pytest.raises(ReleaseError, match="may leave"):
-        release(Reply("north", metrics=metrics), NOTHING)
+        release(Reply("north", cases=5, metrics=metrics), NOTHING)
 
 
 CLIENT = Path(__file__).parents[3] / "client"

@@ -9,6 +9,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from prostafed.client.gate.checks import Bounds
 from prostafed.client.gate.release import release
 from prostafed.client.gate.telling import counts_few, describe, describe_loss, list_told_splits
 from prostafed.client.rounds import answer as work
@@ -94,7 +95,10 @@ def test_what_rests_on_few_patients_is_withheld_with_a_word(
     assert {
         name.removesuffix("_low").removesuffix("_high") for name in told if name.endswith(("_low", "_high"))
     } <= expected
-    release(Reply("north", metrics={f"test/{name}": value for name, value in told.items()}), NOTHING)
+    metrics = {f"test/{name}": value for name, value in told.items()}
+    release(
+        Reply("north", metrics=metrics), NOTHING, Bounds("north", "", Request("evaluate", splits=("test",)), HOSPITAL)
+    )
 
 
 def test_a_measure_is_told_of_those_who_have_it() -> None:

@@ -14,6 +14,7 @@ import numpy as np
 import pytest
 import SimpleITK as sitk
 
+from prostafed.client.gate.opt_out import read_opted_out
 from prostafed.client.ingest import index
 from prostafed.client.ingest.index import IndexRequest, index_site
 from prostafed.client.ingest.workers import map_in_processes
@@ -408,6 +409,70 @@ def test_a_patient_who_objects_is_left_out_though_the_study_lies_elsewhere(
     found = index_site(with_rows(replace(request_, dicom=tmp_path / "second"), out))
     assert (found["counts"]["opted_out"], found["counts"]["ready"]) == (1, 3)
     assert case_id(studies["a"]) not in case_files(request_)
+
+
+def test_all_studies_of_a_patient_who_objects_are_left_out_and_it_is_kept(
+    request_: IndexRequest, studies: dict[str, Study], tmp_path: Path
+) -> None:
+    a, b, c = (case_id(study) for study in studies.values())
+    request = replace(request_, memory=tmp_path / "memory")
+    index_site(with_rows(request, row(case_id=a, patient_key="p"), row(case_id=b, patient_key="p")))
+    whose = records(request)[a].patient_id
+    assert case_files(request) == {a, b, c}
+    assert read_opted_out(tmp_path / "memory") == {}
+    objects = row(case_id=a, patient_key="p", opt_out=1), row(case_id=b, patient_key="p", opt_out=0)
+    dry = index_site(replace(with_rows(request, *objects), dry_run=True))
+    assert dry["counts"]["opted_out"] == 2
+    assert case_files(request) == {a, b, c}
+    assert read_opted_out(tmp_path / "memory") == {}, "nothing is written"
+    found = index_site(with_rows(request, *objects))
+    assert (found["counts"]["opted_out"], case_files(request)) == (2, {c})
+    assert read_opted_out(tmp_path / "memory").keys() == {whose}
+
+
+def test_who_objected_does_so_until_a_row_says_otherwise(
+    request_: IndexRequest, studies: dict[str, Study], made: list[str], tmp_path: Path
+) -> None:
+    a, b, c = (case_id(study) for study in studies.values())
+    request = replace(request_, memory=tmp_path / "memory")
+    index_site(with_rows(request, row(case_id=a, opt_out=1)))
+    made.clear()
+    index_site(with_rows(request, row(case_id=b)))  # its row is gone
+    index_site(request)  # and so is the manifest
+    assert case_files(request) == {b, c}
+    assert a not in made, "never cached"
+    index_site(with_rows(request, row(case_id=a, opt_out=0)))
+    assert case_files(request) == {a, b, c}
+    assert read_opted_out(tmp_path / "memory") == {}
+
+
+def test_a_patient_whose_images_are_gone_is_known_by_the_case(
+    request_: IndexRequest, studies: dict[str, Study], tmp_path: Path
+) -> None:
+    request = replace(request_, memory=tmp_path / "memory")
+    index_site(request)
+    a, b, c = (case_id(study) for study in studies.values())
+    whose = records(request)[a].patient_id
+    assert request.dicom is not None
+    shutil.rmtree(request.dicom / "a")
+    index_site(with_rows(request, row(case_id=a, opt_out=1)))
+    assert case_files(request) == {b, c}
+    assert whose in read_opted_out(tmp_path / "memory")
+
+
+def test_cases_of_one_who_objects_go_though_their_images_lie_elsewhere(
+    request_: IndexRequest, studies: dict[str, Study], tmp_path: Path
+) -> None:
+    """Two studies of a patient come from two folders; he objects while one of them is looked into."""
+    request = replace(request_, memory=tmp_path / "memory")
+    index_site(request)
+    again = make_study(patient="Doe^a", seed=7)
+    save_study(again, tmp_path / "second" / "d")
+    later = replace(request, dicom=tmp_path / "second")
+    index_site(later)
+    assert len(case_files(request)) == 4
+    index_site(with_rows(later, row(case_id=case_id(again), opt_out=1)))
+    assert case_files(request) == {case_id(studies["b"]), case_id(studies["c"])}
 
 
 def test_a_changed_row_makes_its_study_anew(request_: IndexRequest, made: list[str], studies: dict[str, Study]) -> None:

@@ -50,7 +50,7 @@ def site_file(tmp_path: Path) -> Path:
         image = rng.normal(size=(3, *GRID.size)).astype(np.float16)
         write_case(tmp_path / "cases", record, image, np.zeros((3, *GRID.size), np.uint8), GRID, SEQUENCES)
     path = tmp_path / "site.toml"
-    path.write_text('name = "north"\nminimum_cell = 1\n')
+    path.write_text('name = "north"\nminimum_cell = 1\nprivacy.minimum_cohort = 1\n')
     return path
 
 
@@ -92,7 +92,7 @@ def test_an_evaluation_runs_as_the_site_file_says(
 def test_whatever_a_site_answers_passes_the_gate(
     leak: str, site_file: Path, study: Study, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    site_file.write_text('name = "north"\nshare_cohort = true\n')
+    site_file.write_text('name = "north"\nshare_cohort = true\nprivacy.minimum_cohort = 1\n')
     place = open_workplace(site_file, study.canonical())
     sent = select_groups(read_tensors(build_stage_network(study, 1)), ["encoder"])
     request = Request(leak.partition("'")[0], "run", study.hash(), 1, 1, sent, ("test",))

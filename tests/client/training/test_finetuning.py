@@ -196,7 +196,7 @@ def sites(tmp_path: Path) -> list[Path]:
         for index in range(20):
             record, image, masks = make_case(100 * number + index)
             write_case(folder / "cases", record, image, masks, Grid(SPACING, SIZE), SEQUENCES)
-        (folder / "site.toml").write_text(f'name = "{name}"\nminimum_cell = 1\n')
+        (folder / "site.toml").write_text(f'name = "{name}"\nminimum_cell = 1\nprivacy.minimum_cohort = 1\n')
         files.append(folder / "site.toml")
     return files
 

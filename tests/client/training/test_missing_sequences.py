@@ -73,7 +73,7 @@ def test_the_study_says_which_sequences_are_hidden(tmp_path: Path, monkeypatch: 
         image = np.random.default_rng(0).normal(size=(3, *size)).astype(np.float16)
         (tmp_path / "cases").mkdir(exist_ok=True)
         write_case(tmp_path / "cases", record, image, np.zeros((3, *size), np.uint8), Grid(SPACING, size), sequences)
-    (tmp_path / "site.toml").write_text('name = "north"\n')
+    (tmp_path / "site.toml").write_text('name = "north"\nprivacy.minimum_cohort = 1\n')
     study = parse(
         {
             "name": "partly",

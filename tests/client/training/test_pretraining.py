@@ -132,7 +132,7 @@ def workplace(tmp_path: Path) -> Workplace:
     for record, (image, masks) in zip(cases.records, cases.arrays, strict=True):
         complete = replace(record, sequences=dict.fromkeys(sequences, "acquired"))
         write_case(tmp_path / "cases", complete, image, masks, Grid(SPACING, SIZE), sequences)
-    (tmp_path / "site.toml").write_text('name = "north"\n')
+    (tmp_path / "site.toml").write_text('name = "north"\nprivacy.minimum_cohort = 1\n')
     study = {
         "name": "targets",
         "data": {"size": SIZE, "spacing_mm": SPACING, "sequences": sequences},

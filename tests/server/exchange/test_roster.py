@@ -217,7 +217,7 @@ def counting(refusals: list[Refusal], then: Reply, asked: list[str]) -> Answer:
 
 
 @pytest.mark.usefixtures("quick")
-@pytest.mark.parametrize("code", ["NOT_APPROVED", "RESTING"])
+@pytest.mark.parametrize("code", ["NOT_APPROVED", "RESTING", "HALTED"])
 def test_what_people_decide_does_not_count_as_silence(code: str) -> None:
     asked: list[str] = []
     waits = counting([Refusal(code)] * 6, Reply("north"), asked)

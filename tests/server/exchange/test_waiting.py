@@ -12,6 +12,7 @@ from flwr.proto.node_pb2 import NodeInfo
 from prostafed.common.exchange.kinds import NODE_LOST
 from prostafed.common.exchange.messages import Refusal, Request
 from prostafed.common.exchange.wire import pack_reply
+from prostafed.common.shell.progress import Event, Said, listening
 from prostafed.server.exchange import exchange as exchange_module
 from prostafed.server.exchange import waiting
 from prostafed.server.exchange.exchange import Exchange, Terms, ask_sites, pause
@@ -158,12 +159,29 @@ def test_a_site_that_rests_or_whose_worker_died_is_asked_again(code: str) -> Non
     assert (taken, exchange.rejections) == (["a"], [])
 
 
+def test_who_watches_reads_once_that_people_decide(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(waiting, "SELDOM_S", 0.02)
+    held = [lambda message, request: pack_reply(Refusal("HELD"), message)] * 3
+    answers: list[Answer] = [*held, good("a")]
+
+    def answer(message: Message, request: Request) -> Message:
+        return answers.pop(0)(message, request)
+
+    grid, nodes = make_grid({"a": answer}, LinkGrid)
+    said: list[Event] = []
+    with listening(said.append):
+        _, taken, _ = ask(grid, nodes, Terms(20.0, again={"HELD": 0.02}))
+    assert taken == ["a"]
+    assert said == [Said("a", "the answer waits in the site's outbox for a person there to let it leave")]
+
+
 def test_it_is_not_asked_more_often_than_its_code_says() -> None:
     grid, nodes = make_grid({"a": lambda message, request: pack_reply(Refusal("RESTING"), message)}, LinkGrid)
     exchange, _, _ = ask(grid, nodes, Terms(0.4, again={"RESTING": 0.15}))
     assert 2 <= len(grid.pushes) <= 3
     assert [entry["code"] for entry in exchange.rejections] == ["RESTING"]
-    assert waiting.AGAIN_S["RESTING"] == 60.0
+    assert waiting.AGAIN_S["RESTING"] == waiting.AGAIN_S["HELD"] == waiting.AGAIN_S["HALTED"] == 60.0
+    assert "DECLINED" not in waiting.AGAIN_S, "that is final"
     assert waiting.AGAIN_S["NODE_LOST"] == waiting.AGAIN_S["SITE_CRASHED"] == waiting.AGAIN_S["CRASHED"] == 5.0
 
 

@@ -74,6 +74,7 @@ def test_a_site_that_is_missing_is_named(running: tuple[Link, str], tmp_path: Pa
         ("APPROVAL_OVER", False, "approve the study again"),
         ("DATA", False, "its log"),
         ("RESTING", True, "other hours"),
+        ("HALTED", False, "Ask the hospital why it lets nothing leave"),
     ],
 )
 def test_a_site_that_a_run_waits_for_is_named(
