@@ -13,15 +13,17 @@ from prostafed.client.dossier.keeping import (
     answer_stopping,
 )
 from prostafed.client.dossier.privacy import answer_masks, answer_noise
-from prostafed.client.dossier.sources import AUDIT, OUTBOX, Sources, read_sources
+from prostafed.client.dossier.sources import Sources, read_sources
 from prostafed.client.gate.approval import count_used, find_end
+from prostafed.client.gate.audit import FILE as AUDIT
+from prostafed.client.gate.outbox import FILE as OUTBOX
 from prostafed.common.dossier.record import Dossier, Fact
 from prostafed.common.dossier.words import say_attacks, say_bytes, say_metrics, say_stages
 from prostafed.common.errors import ApprovalError, DataError
 from prostafed.common.imaging.case_folder import open_case_folder
 from prostafed.common.shell.provenance import read_versions
 
-GATE, APPROVAL_TEST = "tests/client/gate/test_release.py", "tests/client/gate/test_approval.py"
+OUTBOX_TEST, APPROVAL_TEST = "tests/client/gate/test_outbox.py", "tests/client/gate/test_approval.py"
 AUDIT_TEST = "tests/client/gate/test_audit.py"
 
 
@@ -99,15 +101,15 @@ def _answer_left(sources: Sources) -> Iterator[Fact]:
         return
     kinds = Counter(str(line.get("kind")) for line in lines)
     said = ", ".join(f"{count} to {kind}" for kind, count in sorted(kinds.items())) or "none"
-    yield Fact("left", "Answers", said, OUTBOX, GATE)
+    yield Fact("left", "Answers", said, OUTBOX, OUTBOX_TEST)
     size, tensors = (sum(int(line.get(name, 0)) for line in lines) for name in ("bytes", "tensors"))
-    yield Fact("left", "Weights", f"{say_bytes(size)} in {tensors} tensors", OUTBOX, GATE)
+    yield Fact("left", "Weights", f"{say_bytes(size)} in {tensors} tensors", OUTBOX, OUTBOX_TEST)
     groups = sorted({str(group) for line in lines for group in line.get("groups", ())})
-    yield Fact("left", "Parts of the network", ", ".join(groups) or "none", OUTBOX, GATE)
+    yield Fact("left", "Parts of the network", ", ".join(groups) or "none", OUTBOX, OUTBOX_TEST)
     metrics = say_metrics(str(name) for line in lines for name in line.get("metrics", ()))
-    yield Fact("left", "Metrics, by name", metrics, OUTBOX, GATE)
+    yield Fact("left", "Metrics, by name", metrics, OUTBOX, OUTBOX_TEST)
     told = sorted({int(line["cases"]) for line in lines if line.get("kind") == "train"})
-    yield Fact("left", "Number of training cases told", ", ".join(map(str, told)) or "none", OUTBOX, GATE)
+    yield Fact("left", "Number of training cases told", ", ".join(map(str, told)) or "none", OUTBOX, OUTBOX_TEST)
     held = [line for line in sources.outbox.of(sources.run) if line.get("event") == "held"]
     numbers = {line["number"] for line in held}
     decisions = [line for line in sources.outbox.lines if line.get("of") in numbers]
@@ -115,7 +117,7 @@ def _answer_left(sources: Sources) -> Iterator[Fact]:
     asked = "yes" if sources.site.privacy.hold else "no"
     yield Fact("left", "Each update waits for a person, as the site file stands now", asked, "the site file")
     waited = f"{len(held)} held, {decided['released']} released, {decided['declined']} declined"
-    yield Fact("left", "Updates that waited for a person", waited, OUTBOX)
+    yield Fact("left", "Updates that waited for a person", waited, OUTBOX, OUTBOX_TEST)
 
 
 def _answer_refused(sources: Sources) -> Iterator[Fact]:

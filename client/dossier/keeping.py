@@ -1,10 +1,13 @@
 """What a hospital holds back, keeps and can stop, in its dossier."""
 
-import json
 from collections.abc import Iterator
 from pathlib import Path
 
-from prostafed.client.dossier.sources import LEDGER, OUTBOX, Chain, Sources, count_files
+from prostafed.client.dossier.sources import LEDGER, Chain, Sources, count_files
+from prostafed.client.gate.halt import is_halted
+from prostafed.client.gate.opt_out import FILE as OPTED_OUT
+from prostafed.client.gate.opt_out import read_opted_out
+from prostafed.client.gate.outbox import FILE as OUTBOX
 from prostafed.client.manifest import read_manifest
 from prostafed.common.dossier.record import Fact
 from prostafed.common.dossier.words import say_bytes, say_withheld
@@ -12,8 +15,8 @@ from prostafed.common.errors import DataError
 from prostafed.common.imaging.case_folder import open_case_folder
 
 APPROVAL_TEST, CHAIN_TEST = "tests/client/gate/test_approval.py", "tests/common/shell/test_chained_file.py"
+OPT_OUT_TEST, HALT_TEST = "tests/client/gate/test_opt_out.py", "tests/client/gate/test_halt.py"
 TELLING, TOLD = "tests/client/gate/test_telling.py", "tests/client/gate/test_told.py"
-OPTED_OUT = "opted_out.json"  # in the site's memory: pseudonym -> since when
 
 
 def answer_cells(sources: Sources) -> Iterator[Fact]:
@@ -57,22 +60,21 @@ def answer_patients(sources: Sources) -> Iterator[Fact]:
         "Studies of who objects, by the manifest",
         objected,
         source,
-        "tests/client/ingest/test_index.py",
+        OPT_OUT_TEST,
     )
-    objecting = _count_objecting(sources.site.memory / OPTED_OUT)
+    objecting = _count_objecting(sources.site.memory)
     yield Fact(
         "patients", "Patients who object, kept by the site", objecting, f"memory/{OPTED_OUT}" if objecting else ""
     )
     yield Fact("patients", "What they contributed to before", None, "")
 
 
-def _count_objecting(path: Path) -> str | None:
-    """Return how many patients the site keeps as objecting, None where no file says."""
+def _count_objecting(memory: Path) -> str | None:
+    """Return how many patients the site keeps as objecting, None where it keeps no such file that can be read."""
     try:
-        found = json.loads(path.read_text(encoding="utf-8"))
-    except (OSError, ValueError):
+        return str(len(read_opted_out(memory))) if (memory / OPTED_OUT).exists() else None
+    except DataError:
         return None
-    return str(len(found)) if isinstance(found, dict) else None
 
 
 def answer_retention(sources: Sources) -> Iterator[Fact]:
@@ -94,8 +96,8 @@ def answer_stopping(sources: Sources) -> Iterator[Fact]:
     """Yield how the hospital stops it."""
     how = "prostafed-site withdraw ends the approval; from the next request on the study is refused"
     yield Fact("stopping", "By withdrawing", how, "the program", APPROVAL_TEST)
-    halted = (sources.folder / "halted").exists()
-    yield Fact("stopping", "Halted now", "yes: nothing leaves" if halted else "no", "the file `halted`, or its absence")
+    halted = is_halted(sources.folder)
+    yield Fact("stopping", "Halted now", "yes: nothing leaves" if halted else "no", "the file `halted`", HALT_TEST)
 
 
 def _say_chain(chain: Chain) -> str | None:
