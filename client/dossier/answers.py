@@ -5,19 +5,26 @@ from collections.abc import Iterator
 from datetime import UTC, datetime
 from pathlib import Path
 
+from prostafed.client.dossier.keeping import (
+    answer_cells,
+    answer_patients,
+    answer_records,
+    answer_retention,
+    answer_stopping,
+)
 from prostafed.client.dossier.privacy import answer_masks, answer_noise
-from prostafed.client.dossier.sources import AUDIT, LEDGER, OUTBOX, Chain, Sources, count_files, read_sources
+from prostafed.client.dossier.sources import Sources, read_sources
 from prostafed.client.gate.approval import count_used, find_end
-from prostafed.client.manifest import read_manifest
+from prostafed.client.gate.audit import FILE as AUDIT
+from prostafed.client.gate.outbox import FILE as OUTBOX
 from prostafed.common.dossier.record import Dossier, Fact
-from prostafed.common.dossier.words import say_attacks, say_bytes, say_metrics, say_stages, say_withheld
+from prostafed.common.dossier.words import say_attacks, say_bytes, say_metrics, say_stages
 from prostafed.common.errors import ApprovalError, DataError
 from prostafed.common.imaging.case_folder import open_case_folder
 from prostafed.common.shell.provenance import read_versions
 
-GATE, APPROVAL_TEST = "tests/client/gate/test_release.py", "tests/client/gate/test_approval.py"
-AUDIT_TEST, CHAIN_TEST = "tests/client/gate/test_audit.py", "tests/common/shell/test_chained_file.py"
-TELLING, TOLD = "tests/client/gate/test_telling.py", "tests/client/gate/test_told.py"
+OUTBOX_TEST, APPROVAL_TEST = "tests/client/gate/test_outbox.py", "tests/client/gate/test_approval.py"
+AUDIT_TEST = "tests/client/gate/test_audit.py"
 
 
 def make_dossier(site_file: Path, run: str) -> Dossier:
@@ -31,11 +38,11 @@ def make_dossier(site_file: Path, run: str) -> Dossier:
         *answer_noise(sources),
         *answer_masks(sources),
         *say_attacks(sources.attacks, f"attacks/{sources.study_hash[:12]}….json"),
-        *_answer_cells(sources),
-        *_answer_patients(sources),
-        *_answer_retention(sources),
-        *_answer_records(sources),
-        *_answer_stopping(sources),
+        *answer_cells(sources),
+        *answer_patients(sources),
+        *answer_retention(sources),
+        *answer_records(sources),
+        *answer_stopping(sources),
     ]
     return Dossier(
         title="Privacy dossier",
@@ -94,15 +101,15 @@ def _answer_left(sources: Sources) -> Iterator[Fact]:
         return
     kinds = Counter(str(line.get("kind")) for line in lines)
     said = ", ".join(f"{count} to {kind}" for kind, count in sorted(kinds.items())) or "none"
-    yield Fact("left", "Answers", said, OUTBOX, GATE)
+    yield Fact("left", "Answers", said, OUTBOX, OUTBOX_TEST)
     size, tensors = (sum(int(line.get(name, 0)) for line in lines) for name in ("bytes", "tensors"))
-    yield Fact("left", "Weights", f"{say_bytes(size)} in {tensors} tensors", OUTBOX, GATE)
+    yield Fact("left", "Weights", f"{say_bytes(size)} in {tensors} tensors", OUTBOX, OUTBOX_TEST)
     groups = sorted({str(group) for line in lines for group in line.get("groups", ())})
-    yield Fact("left", "Parts of the network", ", ".join(groups) or "none", OUTBOX, GATE)
+    yield Fact("left", "Parts of the network", ", ".join(groups) or "none", OUTBOX, OUTBOX_TEST)
     metrics = say_metrics(str(name) for line in lines for name in line.get("metrics", ()))
-    yield Fact("left", "Metrics, by name", metrics, OUTBOX, GATE)
+    yield Fact("left", "Metrics, by name", metrics, OUTBOX, OUTBOX_TEST)
     told = sorted({int(line["cases"]) for line in lines if line.get("kind") == "train"})
-    yield Fact("left", "Number of training cases told", ", ".join(map(str, told)) or "none", OUTBOX, GATE)
+    yield Fact("left", "Number of training cases told", ", ".join(map(str, told)) or "none", OUTBOX, OUTBOX_TEST)
     held = [line for line in sources.outbox.of(sources.run) if line.get("event") == "held"]
     numbers = {line["number"] for line in held}
     decisions = [line for line in sources.outbox.lines if line.get("of") in numbers]
@@ -110,7 +117,7 @@ def _answer_left(sources: Sources) -> Iterator[Fact]:
     asked = "yes" if sources.site.privacy.hold else "no"
     yield Fact("left", "Each update waits for a person, as the site file stands now", asked, "the site file")
     waited = f"{len(held)} held, {decided['released']} released, {decided['declined']} declined"
-    yield Fact("left", "Updates that waited for a person", waited, OUTBOX)
+    yield Fact("left", "Updates that waited for a person", waited, OUTBOX, OUTBOX_TEST)
 
 
 def _answer_refused(sources: Sources) -> Iterator[Fact]:
@@ -123,78 +130,6 @@ def _answer_refused(sources: Sources) -> Iterator[Fact]:
     mine = [line for line in sources.audit.lines if line.get("study") == sources.study_hash]
     before = sum(line.get("event") == "request" for line in mine)
     yield Fact("refused", "Requests before anybody had approved the study", str(before), AUDIT, APPROVAL_TEST)
-
-
-def _answer_cells(sources: Sources) -> Iterator[Fact]:
-    minimum = sources.site.minimum_cell
-    limit = "none: numbers about single patients may leave" if minimum < 2 else f"{minimum} patients"
-    yield Fact("cells", "Smallest group told of, as the site file stands now", limit, "the site file", TELLING)
-    left = [line for line in sources.outbox.of(sources.run) if line.get("event") == "left"]
-    said = say_withheld(str(name) for line in left for name in line.get("metrics", ()))
-    known = sources.outbox.lines is not None
-    yield Fact("cells", "Withheld in this run", said if known else None, OUTBOX if known else "", TELLING)
-    cohort = sources.site.privacy.minimum_cohort
-    yield Fact("cells", "Fewest training patients, as the site file stands now", str(cohort), "the site file")
-    once = "once per study and stage, about one model"
-    yield Fact("cells", "Answers about test patients", once, "the program", TOLD)
-    shares = "yes, in classes" if sources.site.share_cohort else "no"
-    yield Fact("cells", "Counts of patients are told, as the site file stands now", shares, "the site file", TELLING)
-
-
-def _answer_patients(sources: Sources) -> Iterator[Fact]:
-    try:
-        records = open_case_folder(sources.site.cases).records
-        patients = len({record.patient_id for record in records})
-        said: str | None = f"{len(records)} cases of {patients} patients now"
-    except DataError:
-        said = None
-    yield Fact("patients", "Indexed", said, "the folder of cases" if said else "")
-    trained = [line for line in sources.ledger.of(sources.run) if isinstance(line.get("patients"), int)]
-    most = max((int(line["patients"]) for line in trained), default=None)
-    known = None if most is None else f"{most} patients at most in a round"
-    yield Fact("patients", "Trained on in this run", known, LEDGER if known else "")
-    try:
-        rows = read_manifest(sources.site.manifest).studies
-        objected: str | None = f"{sum(row.opt_out == 1 for row in rows)} studies"
-    except DataError:
-        objected = None
-    source = "the manifest" if objected is not None else ""
-    yield Fact(
-        "patients",
-        "Studies of who objects, by the manifest",
-        objected,
-        source,
-        "tests/client/ingest/test_index.py",
-    )
-
-
-def _answer_retention(sources: Sources) -> Iterator[Fact]:
-    files, size = count_files([sources.memory])
-    yield Fact("retention", "Memory of the run", f"{files} files, {say_bytes(size)}", f"memory/{sources.run}")
-    told = list((sources.site.memory / "told").glob(f"{sources.study_hash}-*.json")) if sources.study_hash else []
-    yield Fact("retention", "Kept answers about test patients", f"{len(told)} files", "memory/told", TOLD)
-    yield Fact("retention", "At the coordinator", None, "")
-
-
-def _answer_records(sources: Sources) -> Iterator[Fact]:
-    for label, chain in (("Audit", sources.audit), ("Outbox", sources.outbox), ("Ledger", sources.ledger)):
-        yield Fact("records", label, _say_chain(chain), chain.name if chain.lines is not None else "", CHAIN_TEST)
-
-
-def _answer_stopping(sources: Sources) -> Iterator[Fact]:
-    how = "prostafed-site withdraw ends the approval; from the next request on the study is refused"
-    yield Fact("stopping", "By withdrawing", how, "the program", APPROVAL_TEST)
-    halted = (sources.folder / "halted").exists()
-    yield Fact("stopping", "Halted now", "yes: nothing leaves" if halted else "no", "the file `halted`, or its absence")
-
-
-def _say_chain(chain: Chain) -> str | None:
-    if chain.wrong:
-        return "broken: a line was changed or taken out, or cannot be read"
-    if chain.lines is None:
-        return None
-    last = chain.lines[-1] if chain.lines else {}
-    return f"{len(chain.lines)} lines, none changed or taken out; the last is number {last.get('number', 0)}"
 
 
 def _is_generated(sources: Sources) -> bool | None:

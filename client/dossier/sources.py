@@ -8,15 +8,17 @@ from typing import Any
 
 from prostafed.client.attack.own import FOLDER as ATTACKS
 from prostafed.client.gate.approval_file import Approval, read_approval
+from prostafed.client.gate.audit import FILE as AUDIT
 from prostafed.client.gate.audit import read_audit
+from prostafed.client.gate.outbox import FILE as OUTBOX
 from prostafed.client.site.site_file import Site, read_site_file
 from prostafed.common.errors import ApprovalError, CheckpointError, ConfigurationError
 from prostafed.common.privacy.attacks.finding import Findings, read_findings
-from prostafed.common.shell.chained_file import read_chained
+from prostafed.common.shell.rotating import list_parts, read_rotating
 from prostafed.common.study import RUN_NAME, Study, parse_study
 
 Line = Mapping[str, Any]
-AUDIT, OUTBOX, LEDGER = "audit.jsonl", "outbox.jsonl", "ledger.jsonl"
+LEDGER = "ledger.jsonl"
 
 
 @dataclass(frozen=True)
@@ -103,10 +105,10 @@ def count_files(folders: Sequence[Path]) -> tuple[int, int]:
 
 def _read_chain(folder: Path, name: str) -> Chain:
     path = folder / name
-    if not path.is_file():
+    if not list_parts(path):
         return Chain(name, None)
     try:
-        return Chain(name, tuple(read_chained(path)))
+        return Chain(name, tuple(read_rotating(path)[0]))
     except CheckpointError as error:
         return Chain(name, (), str(error))
 

@@ -17,6 +17,8 @@ from pydicom import config
 
 from prostafed.client import app as site_app
 from prostafed.client.connect.status import Status, StatusFile
+from prostafed.client.dossier import answers
+from prostafed.client.dossier.answers import make_dossier
 from prostafed.client.gate import outbox
 from prostafed.client.gate.approval import require_approval
 from prostafed.client.gate.audit import read_audit
@@ -26,6 +28,7 @@ from prostafed.client.rounds import answer as work
 from prostafed.client.rounds.workplace import open_workplace
 from prostafed.client.site.setup import init_site
 from prostafed.client.site.site_file import read_site_file
+from prostafed.common.dossier.page import write_dossier
 from prostafed.common.errors import ApprovalError, DataError, HeldError
 from prostafed.common.exchange.messages import Refusal, Reply, Request
 from prostafed.common.exchange.wire import unpack_reply
@@ -53,7 +56,7 @@ STUDY = parse(
     "test",
 )
 OTHER = STUDY.model_copy(update={"seed": 9})
-# What tells of what left, beside the site file. Whatever else comes to tell of it, as a dossier, belongs here.
+# What tells of what left, beside the site file. Whatever else comes to tell of it belongs here.
 TELLING = ("outbox*.jsonl", "audit*.jsonl", "requests/*", "approvals/*", "status.json", "halted", "dossier*/**/*")
 
 
@@ -190,8 +193,16 @@ def use(site_file: Path, monkeypatch: pytest.MonkeyPatch) -> Mapping[str, bytes]
     outbox.decide(folder, outbox.read_outbox(folder)[-1].number, "declined", "jane", "not now")
     StatusFile(folder, Status(run="run", stage=1, round=2))
     assert {line["event"] for line in read_audit(folder)[0]} >= {"request", "approved", "received", "answered", "held"}
+    write_dossier(folder / "dossiers", "run", make_dossier(site_file, "run"))
     files = {path for pattern in TELLING for path in folder.glob(pattern) if path.is_file()}
-    assert {path.name for path in files} >= {"outbox.jsonl", "audit.jsonl", "status.json", f"{hash_}.json"}
+    assert {path.name for path in files} >= {
+        "outbox.jsonl",
+        "audit.jsonl",
+        "status.json",
+        f"{hash_}.json",
+        "run.html",
+        "run.json",
+    }
     return wire.came | {str(path.relative_to(folder)): path.read_bytes() for path in files}
 
 
@@ -200,7 +211,7 @@ def fresh(hospital: tuple[Path, tuple[str, ...]]) -> Iterator[Path]:
     """The site file, of a site that has answered nothing yet."""
     site_file, _ = hospital
     yield site_file
-    for pattern in ("outbox*", "audit*", "requests", "approvals", "status.json", "memory"):
+    for pattern in ("outbox*", "audit*", "requests", "approvals", "status.json", "memory", "dossiers"):
         for path in site_file.parent.glob(pattern):
             shutil.rmtree(path) if path.is_dir() else path.unlink()
 
@@ -252,7 +263,13 @@ def leak_in_the_audit(patch: pytest.MonkeyPatch, text: str) -> None:
     patch.setattr(audit, "add_rotating", lambda path, line: write(path, {**line, "who": hidden}))
 
 
-@pytest.mark.parametrize("leak", [leak_a_code, leak_in_tensors, leak_in_the_outbox, leak_in_the_audit])
+def leak_in_the_dossier(patch: pytest.MonkeyPatch, text: str) -> None:
+    patch.setattr(answers, "say_metrics", lambda names: f"of {text}")
+
+
+@pytest.mark.parametrize(
+    "leak", [leak_a_code, leak_in_tensors, leak_in_the_outbox, leak_in_the_audit, leak_in_the_dossier]
+)
 def test_a_leak_is_found(
     leak: Callable[[pytest.MonkeyPatch, str], None],
     fresh: Path,

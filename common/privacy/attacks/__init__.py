@@ -25,8 +25,8 @@ ATTACKS: Mapping[str, About] = MappingProxyType(
             "Membership in the training set",
             "Was this patient trained on?",
             "whoever holds the model, or its encoder, and the patient's images",
-            "the encoder; for losses heads and the patient's labels too; for 'calibrated' a second model that never "
-            "saw the patient",
+            "the encoder; for losses the heads and the patient's labels, too; for 'calibrated' a second model that "
+            "never saw the patient",
             "An AUC of 0.5 is guessing, 1 is certainty. Above 0.5 the model remembers its patients.",
         ),
         "differencing": About(

@@ -146,6 +146,16 @@ def test_no_patient_and_no_path_is_in_it(site_file: Path, study: Study) -> None:
     assert str(site_file.parent) not in written
 
 
+def test_who_objects_is_counted_and_not_named(site_file: Path) -> None:
+    assert say(make_dossier(site_file, RUN), "patients")["Patients who object, kept by the site"] == "not known"
+    memory = site_file.parent / "memory"
+    memory.mkdir()
+    (memory / "opted_out.json").write_text(json.dumps({"case0": "2026-11-27T00:00:00+00:00"}))
+    dossier = make_dossier(site_file, RUN)
+    assert say(dossier, "patients")["Patients who object, kept by the site"] == "1"
+    assert "case0" not in json.dumps(dossier.as_json())
+
+
 def test_an_unknown_run_names_the_known_ones(site_file: Path) -> None:
     with pytest.raises(ConfigurationError, match=r"knows the run 'second'. Known are: tiny-1\."):
         make_dossier(site_file, "second")
