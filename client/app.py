@@ -13,7 +13,7 @@ from prostafed.client.gate.audit import record_answer
 from prostafed.client.gate.release import Released, refuse
 from prostafed.client.rounds.answer import answer
 from prostafed.client.rounds.workplace import open_workplace
-from prostafed.common.errors import ProstafedError, RequestError
+from prostafed.common.errors import ConfigurationError, ProstafedError, RequestError
 from prostafed.common.exchange.kinds import MESSAGE_TYPES
 from prostafed.common.exchange.messages import Refusal, Request
 from prostafed.common.exchange.wire import pack_reply, unpack_request
@@ -56,7 +56,12 @@ def handle(message: Message, context: Context) -> Message:
     hospital = bool(context.node_config.get(APPROVED_ONLY))
     if hospital:
         require_approval(site_file, parse_study(study), request)
-    released = answer(open_workplace(site_file, study, context.run_id), request)
+    place = open_workplace(site_file, study, context.run_id)
+    if hospital and place.site.privacy.noise_seed is not None:
+        raise ConfigurationError(
+            f"{site_file} sets noise_seed: noise that can be repeated hides nobody. It is for simulations; remove it."
+        )
+    released = answer(place, request)
     if hospital:
         record_answer(site_file.parent, request, released)
     return _send(released, message)

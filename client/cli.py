@@ -4,7 +4,7 @@ from collections.abc import Callable
 
 import typer
 
-from prostafed.client.commands import approval, archive, data, joining, manifest, predict, taking_part
+from prostafed.client.commands import approval, archive, data, joining, manifest, predict, privacy, taking_part
 from prostafed.common.shell.command import TYPER, run_command
 
 app = typer.Typer(help="Take part in a federation as a hospital.", no_args_is_help=True, **TYPER)
@@ -20,6 +20,7 @@ COMMANDS: tuple[tuple[str, tuple[Callable[..., None], ...]], ...] = (
     ("Data", (archive.pull, data.index, data.qc, data.find)),
     ("Take part", (taking_part.start, taking_part.status)),
     ("Approve", (approval.requests, approval.approve, approval.withdraw, approval.audit)),
+    ("Privacy", (privacy.ledger,)),
     ("Use a model", (predict.predict, predict.export)),
 )
 for panel, commands in COMMANDS:

@@ -38,8 +38,7 @@ def plan_stages(place: Workplace) -> list[Plans]:
 def cost_of_study(place: Workplace, plans: list[Plans]) -> float:
     """Return the epsilon of all rounds of a study, for its unit and delta."""
     privacy = place.study.privacy
-    whose = "site" if privacy.unit == "site" else "patient"
-    return account(_list_rounds(place, plans), privacy.delta, whose)
+    return account(_list_rounds(place, plans), privacy.delta, "site" if privacy.unit == "site" else "patient")
 
 
 def _list_rounds(place: Workplace, plans: list[Plans]) -> list[NoisePlan]:

@@ -30,6 +30,7 @@ class Workplace:
     cases: CaseFolder
     splits: Splits
     device: torch.device
+    folder: Path  # of the site file
 
     @property
     def machine(self) -> Machine:
@@ -59,7 +60,7 @@ def open_workplace(site_file: Path, canonical: str, run: int = 0) -> Workplace:
         splits = read_splits(site.splits, cases.records, kept_out)
     else:
         splits = split_patients(study, cases.records, keep_sides(site.memory, study, cases.records))
-    return Workplace(site, study, cases, splits, choose_device(site))
+    return Workplace(site, study, cases, splits, choose_device(site), site_file.resolve().parent)
 
 
 def choose_device(site: Site) -> torch.device:

@@ -7,7 +7,6 @@ hooks, lists of parameters and operations in place are no matter.
 
 import math
 import time
-from collections.abc import Mapping
 
 import numpy as np
 import numpy.typing as npt
@@ -177,11 +176,11 @@ class _StepTaker:
 
     def resume(self, continuation: Continuation) -> None:
         """Go on from a state, or from the optimiser of the round before."""
-        state: Mapping[str, State] = continuation.start or {}
+        state: State = continuation.start or {}
         if state:
             self._network.load_state_dict(state["network"])
             self.scores = torch.as_tensor(state["scores"]).numpy().copy()
-        moments = state["optimiser"] if state else continuation.optimiser
+        moments: OptimiserState | None = state["optimiser"] if state else continuation.optimiser
         if moments:
             load_state(self.optimiser.original_optimizer, moments)
 
