@@ -49,6 +49,13 @@ def ledger(
         f"{each.evaluations} evaluations; epsilon {say_epsilon(each.epsilon)}"
         for each in spent
     ]
+    audits = [line for line in lines if "audited" in line]
+    lines_shown += [
+        f"run {line['run']}, line {line['number']}: canaries show epsilon {line['audited']:.3g} at least, accounted "
+        f"are {line['accounted']:.3g}{'' if line['holds'] else ': THE NOISE IS BROKEN'}"
+        for line in audits[-1:]
+    ]
+    told["audited"] = audits
     limit = f"Budget: epsilon {budget:g}" if budget else "Budget: none is set (epsilon_budget)"
     end = f"{limit}, at delta {delta:g}. Metrics have no noise, and are not in epsilon. {count}"
     told |= {"cohorts": rows, "budget": budget, "delta": delta}

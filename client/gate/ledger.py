@@ -71,13 +71,21 @@ def begin(folder: Path, use: Use, patients: Sequence[str], limit: Limit) -> None
         for line in reversed(lines):
             if line["number"] not in left and {key: line.get(key) for key in said} == said:
                 return
+        if broken := next((line for line in lines if line["event"] == LEFT and not line.get("holds", True)), None):
+            raise BudgetError(
+                f"The canaries of the run {broken['run']} show an epsilon of {broken['audited']:.3g} at least, and its "
+                f"noise was to keep to {broken['accounted']:.3g}: the noise is broken. Nothing was trained. Ask for "
+                "another release before anything more leaves."
+            )
         if limit.epsilon:
             _check(folder, lines, use, frozenset(patients), limit)
         _add(path, said)
 
 
-def leave(folder: Path, use: Use) -> None:
-    """Write down that the answer of the round begun last for `use` is kept to leave, unless that was written."""
+def leave(folder: Path, use: Use, audited: float | None = None) -> None:
+    """Write down that the answer of the round begun last for `use` is kept to leave, unless that was written; with it
+    the epsilon that the run's canaries show, where it has some, beside that of its rounds so far.
+    """
     path = folder / FILE
     asked = {name: value for name, value in vars(use).items() if name != "plans"}
     with holding(path.with_suffix(".lock"), wait=True):
@@ -85,7 +93,12 @@ def leave(folder: Path, use: Use) -> None:
         left = {line["of"] for line in lines if line["event"] == LEFT}
         begun = [line for line in lines if line["event"] == BEGINS and {key: line[key] for key in asked} == asked]
         if begun and begun[-1]["number"] not in left:
-            _add(path, {"event": LEFT, "of": begun[-1]["number"]})
+            found: dict[str, Any] = {"event": LEFT, "of": begun[-1]["number"], "run": use.run}
+            if audited is not None:
+                delta = next(iter(use.plans.values())).delta
+                accounted = _cost([line for line in lines if line["event"] == BEGINS and line["run"] == use.run], delta)
+                found |= {"audited": audited, "accounted": accounted, "holds": audited <= accounted}
+            _add(path, found)
 
 
 def evaluate(folder: Path, use: Use, patients: Sequence[str], splits: Sequence[str]) -> None:

@@ -7,6 +7,7 @@ from pathlib import Path
 
 from prostafed.client.gate import ledger
 from prostafed.client.gate.allowance import allow
+from prostafed.client.gate.canaries import audit_run, draw_lots
 from prostafed.client.gate.release import Released, release
 from prostafed.client.gate.telling import counts_few, describe, list_told_splits
 from prostafed.client.gate.told import tell_once
@@ -70,9 +71,12 @@ def _train(job: Job) -> Reply:
         limit = ledger.Limit(place.site.privacy.epsilon_budget, place.site.privacy.delta)
         ledger.begin(place.folder, _use(job, plans), _list_trained(job), limit)
         tidy(job.folder, job.request.round)
-        noise = open_noise(job, plans)
+        hides_patients = place.study.privacy.unit == "patient"
+        lots = draw_lots(place.folder, job.request.run, place.site.privacy.canaries) if hides_patients else ()
+        noise = open_noise(job, plans, lots)
         reply = train_round(job, job.machine, noise) if job.machine.ranks == 1 else train_together(job)
-    ledger.leave(place.folder, _use(job, plans))
+    audited = audit_run(place.folder, job.request.run, place.study.privacy.delta) if plans else None
+    ledger.leave(place.folder, _use(job, plans), audited)
     return reply
 
 

@@ -144,7 +144,7 @@ class _StepTaker:
         finite = math.isfinite(loss) and all(bool(torch.isfinite(each).all()) for each in found)
         for parameter, gradient in zip(self._open, gradients, strict=True):
             of_unit = torch.zeros_like(parameter) if gradient is None or not finite else gradient
-            parameter.grad_sample, parameter.grad = of_unit[None], None  # type: ignore[attr-defined]
+            parameter.grad_sample, parameter.grad = of_unit[None], None
         self._canaries.grad_sample = torch.zeros_like(self._canaries)[None]  # type: ignore[attr-defined]
         self.optimiser.signal_skip_step(do_skip=True)
         self.optimiser.step()

@@ -8,11 +8,13 @@ from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import pytest
 
 from prostafed.client.gate import ledger
 from prostafed.client.gate.ledger import Limit, Use, begin, evaluate, leave, list_contributions, read_ledger, sum_up
 from prostafed.client.rounds import answer as work
+from prostafed.client.training import private
 from prostafed.common.errors import BudgetError, CheckpointError
 from prostafed.common.privacy.accounting import account
 from prostafed.common.privacy.plan import plan_patients
@@ -114,6 +116,25 @@ def test_a_site_with_a_budget_declines_a_study_without_noise(tmp_path: Path) -> 
     with pytest.raises(BudgetError, match="Nothing was trained"):
         work.answer(place, ask(study))
     assert not list(place.site.memory.glob("run/*/answer-*"))
+
+
+def test_canaries_catch_noise_that_is_none_and_the_next_round_is_declined(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    study = make_study({**FINETUNE, "epochs": 30}, privacy={"unit": "patient", "noise": 8.0})
+    sound = open_site(tmp_path / "sound", study, "[privacy]\nnoise_seed = 0\ncanaries = 1000")
+    reply = work.answer(sound, ask(study))
+    assert not [name for name in reply.metrics if "canar" in name or "audit" in name]
+    assert not [name for name in reply.tensors if "canar" in name]
+    _, left = read_ledger(tmp_path / "sound")
+    assert 0 <= left["audited"] <= left["accounted"] == sum_up(tmp_path / "sound", 1e-5)[0].epsilon
+    monkeypatch.setattr(private, "draw_gaussian", lambda source, *shape: np.zeros(shape))
+    broken = open_site(tmp_path / "broken", study, "[privacy]\nnoise_seed = 0\ncanaries = 1000")
+    work.answer(broken, ask(study))
+    _, left = read_ledger(tmp_path / "broken")
+    assert left["audited"] > left["accounted"]
+    with pytest.raises(BudgetError, match="the noise is broken"):
+        work.answer(broken, ask(study, 2))
 
 
 KILLED = """

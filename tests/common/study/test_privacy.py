@@ -23,7 +23,9 @@ def pretraining(privacy: dict[str, Any], method: str) -> Study:
 
 @pytest.mark.parametrize("method", ["conditional", "simclr", "moco", "byol", "vicreg"])
 def test_noise_for_patients_is_refused_where_a_loss_compares_cases(method: str) -> None:
-    with pytest.raises(ConfigurationError, match="compares the cases of a batch.*'restore' or 'sparse'.*unit = 'site'"):
+    with pytest.raises(
+        ConfigurationError, match=r"compares the cases of a batch.*'restore' or 'sparse'.*unit = 'site'"
+    ):
         pretraining(PATIENT, method)
     assert pretraining(SITE, method).privacy.unit == "site"
 
