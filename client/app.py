@@ -15,7 +15,7 @@ from prostafed.client.gate.outbox import note_left
 from prostafed.client.gate.release import Released, refuse
 from prostafed.client.rounds.answer import answer
 from prostafed.client.rounds.workplace import open_workplace
-from prostafed.common.errors import ProstafedError, RequestError
+from prostafed.common.errors import ConfigurationError, ProstafedError, RequestError
 from prostafed.common.exchange.kinds import MESSAGE_TYPES
 from prostafed.common.exchange.messages import Refusal, Request
 from prostafed.common.exchange.wire import pack_reply, unpack_request
@@ -60,7 +60,12 @@ def handle(message: Message, context: Context) -> Message:
         require_going(site_file.parent)
         require_approval(site_file, parse_study(study), request)
         record_request(site_file.parent, request)
-    released = answer(open_workplace(site_file, study, context.run_id), request)
+    place = open_workplace(site_file, study, context.run_id)
+    if hospital and place.site.privacy.noise_seed is not None:
+        raise ConfigurationError(
+            f"{site_file} sets noise_seed: noise that can be repeated hides nobody. It is for simulations; remove it."
+        )
+    released = answer(place, request)
     if hospital:
         require_going(site_file.parent)
         note_left(site_file.parent, request, released)

@@ -15,6 +15,7 @@ from prostafed.client.commands import (
     leaving,
     manifest,
     predict,
+    privacy,
     taking_part,
 )
 from prostafed.common.shell.command import TYPER, run_command
@@ -32,7 +33,7 @@ COMMANDS: tuple[tuple[str, tuple[Callable[..., None], ...]], ...] = (
     ("Data", (archive.pull, data.index, data.qc, data.find)),
     ("Take part", (taking_part.start, taking_part.status)),
     ("Approve", (approval.requests, approval.approve, approval.withdraw)),
-    ("Privacy", (leaving.halt, leaving.go_on, dossier.dossier)),
+    ("Privacy", (leaving.halt, leaving.go_on, privacy.ledger, dossier.dossier)),
     ("Use a model", (predict.predict, predict.export, attack.attack)),
 )
 for panel, commands in COMMANDS:

@@ -123,6 +123,7 @@ def _gather(site_file: Path, study: "Study", rounds: int, until: str) -> "Facts"
     from prostafed.client.commands.show import showing
     from prostafed.client.commands.statement import Facts
     from prostafed.client.rounds.estimate import estimate_stage
+    from prostafed.client.rounds.planning import cost_noise
     from prostafed.client.rounds.workplace import open_workplace
     from prostafed.common.imaging.case_folder import open_case_folder
 
@@ -138,7 +139,8 @@ def _gather(site_file: Path, study: "Study", rounds: int, until: str) -> "Facts"
         raise DataError(f"{error} This site cannot take part in {study.name}; nothing was approved.") from error
     indexed = open_case_folder(place.site.cases).records
     device = str(place.device)
-    return Facts(study, place.site, indexed, place.cases.records, place.splits, device, costs, rounds, until)
+    noise = cost_noise(place)
+    return Facts(study, place.site, indexed, place.cases.records, place.splits, device, costs, rounds, until, noise)
 
 
 def _say_earlier(site_file: Path, study: "Study") -> str:

@@ -1,5 +1,6 @@
 """What a person of the hospital reads before approving a study, in plain words."""
 
+import math
 import textwrap
 from collections import Counter
 from collections.abc import Callable, Mapping, Sequence
@@ -16,6 +17,7 @@ from prostafed.common.tasks import TASKS, build_task
 
 if TYPE_CHECKING:
     from prostafed.client.rounds.estimate import StageCost
+    from prostafed.client.rounds.planning import NoiseCost
     from prostafed.client.site.site_file import Site
     from prostafed.common.imaging.cases import CaseRecord
     from prostafed.common.imaging.folds import Splits
@@ -38,6 +40,7 @@ class Facts:
     costs: "Sequence[StageCost]"
     rounds: int  # that would be approved
     until: str
+    noise: "NoiseCost | None" = None  # of the study; None: it has none
 
 
 def write_statement(facts: Facts) -> str:
@@ -47,7 +50,7 @@ def write_statement(facts: Facts) -> str:
         "On which cases": _say_cases(facts),
         "How often": _say_rounds(facts),
         "What leaves the hospital": _say_leaving(facts),
-        "What it costs in privacy": [say_privacy(facts.study)],
+        "What it costs in privacy": say_privacy(facts.study, facts.noise),
         "How long it takes here": _say_time(facts),
         "What disk it needs": [
             f"About {_say_bytes(sum(cost.kept_bytes for cost in facts.costs))} in {facts.site.memory} for each run."
@@ -62,13 +65,34 @@ def write_statement(facts: Facts) -> str:
     return "\n".join([title, *(f"\n{head}\n" + "\n".join(map(_wrap, lines)) for head, lines in parts.items())])
 
 
-def say_privacy(study: Study) -> str:
-    """Return what a study costs in privacy."""
-    return (
-        f"No noise is added to what leaves. So no bound (epsilon) can be given on what the weights of {study.name} "
-        "tell of a patient. Attacks on weights can sometimes tell whether somebody was trained on, or rebuild an "
-        "image. Approve only if you trust the coordinator with that."
+def say_privacy(study: Study, cost: "NoiseCost | None" = None) -> list[str]:
+    """Return what a study costs in privacy; `cost` is that of its noise at this site."""
+    privacy = study.privacy
+    if privacy.unit == "none" or cost is None:
+        return [
+            f"No noise is added to what leaves. So no bound (epsilon) can be given on what the weights of {study.name} "
+            "tell of a patient. Attacks on weights can sometimes tell whether somebody was trained on, or rebuild an "
+            "image. Approve only if you trust the coordinator with that."
+        ]
+    whose = "one patient, with all studies of the patient" if privacy.unit == "patient" else "the whole site"
+    lines = [
+        f"Noise hides {whose}. All rounds together cost epsilon = {cost.epsilon:.3g} at delta = {privacy.delta:g}, "
+        f"with a noise multiplier of {cost.multiplier:g} and a clip of {privacy.clip:g}, in {cost.steps:,} noised "
+        "steps. Smaller is safer.",
+    ]
+    if privacy.unit == "site":
+        lines.append(f"For one patient it is epsilon = {cost.of_patient:.3g}.")
+    spent = f"{cost.spent:.3g}" if math.isfinite(cost.spent) else "without bound, since a round had no noise"
+    lines.append(
+        f"What patients here have spent already, by the ledger, is at most {spent}. "
+        + (f"Your budget is {cost.budget:g}." if cost.budget else "You have set no budget (epsilon_budget).")
     )
+    if privacy.delta * cost.patients > 0.1:
+        lines.append(f"Delta is large for {cost.patients} patients: it should be far below {1 / cost.patients:.1g}.")
+    lines.append(
+        "The noise does not cover the metrics of evaluations, the numbers of cases, and which patients are trained on."
+    )
+    return lines
 
 
 def _say_training(study: Study) -> list[str]:

@@ -5,8 +5,10 @@ from collections.abc import Sequence
 from dataclasses import asdict
 from pathlib import Path
 
+from prostafed.client.gate import ledger
 from prostafed.client.gate.admission import require_cohort
 from prostafed.client.gate.allowance import allow
+from prostafed.client.gate.canaries import audit_run, draw_lots
 from prostafed.client.gate.outbox import require_release, require_undeclined
 from prostafed.client.gate.release import Released, release
 from prostafed.client.gate.telling import counts_few, describe, list_told_splits
@@ -14,7 +16,7 @@ from prostafed.client.gate.told import tell_once
 from prostafed.client.rounds.job import Job, open_job
 from prostafed.client.rounds.local_round import train_round
 from prostafed.client.rounds.memory import find_answer, tidy
-from prostafed.client.rounds.planning import open_noise, plan_round
+from prostafed.client.rounds.planning import Plans, open_noise, plan_round
 from prostafed.client.rounds.several_processes import train_together
 from prostafed.client.rounds.starting import load_network
 from prostafed.client.rounds.workplace import Workplace
@@ -82,12 +84,33 @@ def _train(job: Job) -> Reply:
     require_undeclined(place.folder, request)
     require_cohort(job.learnt, place.site.privacy.minimum_cohort)
     make_folder(job.folder)
+    plans = plan_round(job)
     reply = find_answer(job.folder, request, job.key)
     if reply is None:
+        limit = ledger.Limit(place.site.privacy.epsilon_budget, place.site.privacy.delta)
+        ledger.begin(place.folder, _use(job, plans), _list_trained(job), limit)
         tidy(job.folder, request.round)
-        noise = open_noise(job, plan_round(job))
+        hides_patients = place.study.privacy.unit == "patient"
+        lots = draw_lots(place.folder, request.run, place.site.privacy.canaries) if hides_patients else ()
+        noise = open_noise(job, plans, lots)
         reply = train_round(job, job.machine, noise) if job.machine.ranks == 1 else train_together(job)
+    audited = audit_run(place.folder, request.run, place.study.privacy.delta) if plans else None
+    ledger.leave(place.folder, _use(job, plans), audited)
     return reply
+
+
+def _use(job: Job, plans: Plans) -> ledger.Use:
+    request = job.request
+    return ledger.Use(request.study_hash, request.run, request.stage, request.round, job.digest, plans)
+
+
+def _list_trained(job: Job) -> list[str]:
+    """Return the patients whom the round's update depends on. Noise for a site hides what it keeps to itself as well,
+    which may come from any of its training patients.
+    """
+    place = job.workplace
+    chosen = place.splits["train"] if place.study.privacy.unit == "site" else job.chosen
+    return [place.cases.records[index].patient_id for index in chosen]
 
 
 def _evaluate(job: Job) -> Reply:
@@ -95,6 +118,9 @@ def _evaluate(job: Job) -> Reply:
     leaves. About the test patients one model is answered, and no other.
     """
     _check_splits(job)
+    place, splits = job.workplace, job.request.splits
+    judged = [place.cases.records[index].patient_id for split in splits for index in place.splits[split]]
+    ledger.evaluate(place.folder, _use(job, {}), judged, splits)
     if "test" not in job.request.splits:
         return _assess_splits(job)
     return tell_once(job.workplace.site.memory, job.request, job.digest, lambda: _assess_splits(job))

@@ -9,6 +9,7 @@ import numpy as np
 from torch import distributed
 
 from prostafed.client.gate.allowance import allow
+from prostafed.client.gate.canaries import keep_scores
 from prostafed.client.gate.noise import add_noise
 from prostafed.client.gate.release import check_answer, check_update
 from prostafed.client.gate.telling import describe_loss, list_told_splits
@@ -44,6 +45,11 @@ def train_round(job: Job, machine: Machine, noise: Mapping[str, Noise] = NO_NOIS
     records = _train_phases(job, start, machine, noise)
     reply, memory = _conclude(job, start, records, noise)
     if machine.rank == 0:
+        if scores := [each.scores for each in records.values() if each.scores]:
+            attempt = f"{reply.stage}/{reply.round}/{job.digest}"
+            keep_scores(
+                job.workplace.folder, job.request.run, attempt, [sum(each) for each in zip(*scores, strict=True)]
+            )
         remember(job.folder, reply.round, memory, reply.study_hash)
         keep_answer(job.folder, reply, job.key)
         tidy(job.folder)

@@ -1,5 +1,8 @@
 """The noise of a study at a site: a plan for each phase of a round, the same in all rounds of a stage."""
 
+from dataclasses import dataclass
+
+from prostafed.client.gate.ledger import sum_up
 from prostafed.client.rounds.job import Job, open_job
 from prostafed.client.rounds.workplace import Workplace
 from prostafed.client.training.sampling import Noise
@@ -10,6 +13,19 @@ from prostafed.common.privacy.plan import NoisePlan, plan_patients, plan_site, r
 
 SHARED, HEADS, PERSONAL = "shared", "heads", "personal"  # phases; the names are those in files
 Plans = dict[str, NoisePlan]  # by phase; {}: no noise
+
+
+@dataclass(frozen=True)
+class NoiseCost:
+    """What all rounds of a study cost at a site, before the first."""
+
+    epsilon: float  # of the study's unit
+    of_patient: float
+    multiplier: float
+    steps: int  # of all rounds
+    patients: int  # who are trained on
+    spent: float  # by the patient of the ledger who spent most
+    budget: float  # 0: none
 
 
 def plan_round(job: Job) -> Plans:
@@ -35,11 +51,23 @@ def plan_stages(place: Workplace) -> list[Plans]:
     return [{phase: with_noise(plan, multiplier) for phase, plan in plans.items()} for plans in rough]
 
 
-def cost_of_study(place: Workplace, plans: list[Plans]) -> float:
-    """Return the epsilon of all rounds of a study, for its unit and delta."""
-    privacy = place.study.privacy
-    whose = "site" if privacy.unit == "site" else "patient"
-    return account(_list_rounds(place, plans), privacy.delta, whose)
+def cost_noise(place: Workplace) -> NoiseCost | None:
+    """Return what the noise of a study costs at this site, None where it has none; raises ConfigurationError where no
+    noise keeps to its epsilon, CheckpointError where the site's ledger is damaged.
+    """
+    privacy, site = place.study.privacy, place.site.privacy
+    if privacy.unit == "none":
+        return None
+    every = _list_rounds(place, plan_stages(place))
+    return NoiseCost(
+        epsilon=account(every, privacy.delta, "site" if privacy.unit == "site" else "patient"),
+        of_patient=account(every, privacy.delta),
+        multiplier=max((plan.noise for plan in every), default=0.0),
+        steps=sum(plan.steps for plan in every),
+        patients=len({place.cases.records[index].patient_id for index in place.splits["train"]}),
+        spent=max((each.epsilon for each in sum_up(place.folder, site.delta)), default=0.0),
+        budget=site.epsilon_budget,
+    )
 
 
 def _list_rounds(place: Workplace, plans: list[Plans]) -> list[NoisePlan]:

@@ -7,7 +7,6 @@ hooks, lists of parameters and operations in place are no matter.
 
 import math
 import time
-from collections.abc import Mapping
 
 import numpy as np
 import numpy.typing as npt
@@ -145,7 +144,7 @@ class _StepTaker:
         finite = math.isfinite(loss) and all(bool(torch.isfinite(each).all()) for each in found)
         for parameter, gradient in zip(self._open, gradients, strict=True):
             of_unit = torch.zeros_like(parameter) if gradient is None or not finite else gradient
-            parameter.grad_sample, parameter.grad = of_unit[None], None  # type: ignore[attr-defined]
+            parameter.grad_sample, parameter.grad = of_unit[None], None
         self._canaries.grad_sample = torch.zeros_like(self._canaries)[None]  # type: ignore[attr-defined]
         self.optimiser.signal_skip_step(do_skip=True)
         self.optimiser.step()
@@ -177,11 +176,11 @@ class _StepTaker:
 
     def resume(self, continuation: Continuation) -> None:
         """Go on from a state, or from the optimiser of the round before."""
-        state: Mapping[str, State] = continuation.start or {}
+        state: State = continuation.start or {}
         if state:
             self._network.load_state_dict(state["network"])
             self.scores = torch.as_tensor(state["scores"]).numpy().copy()
-        moments = state["optimiser"] if state else continuation.optimiser
+        moments: OptimiserState | None = state["optimiser"] if state else continuation.optimiser
         if moments:
             load_state(self.optimiser.original_optimizer, moments)
 

@@ -31,7 +31,8 @@ def open_sources(seed: int | None, *parts: str | int) -> Sources:
 def draw_uniform(source: Source, *shape: int) -> npt.NDArray[np.float64]:
     """Return values in [0, 1), each a multiple of 2^-53."""
     count = int(np.prod(shape))
-    return (np.frombuffer(source(8 * count), "<u8") >> np.uint64(11)).reshape(shape) * 2.0**-53
+    whole = np.frombuffer(source(8 * count), "<u8") >> np.uint64(11)
+    return whole.reshape(shape).astype(np.float64) * np.float64(2.0**-53)
 
 
 def draw_gaussian(source: Source, *shape: int) -> npt.NDArray[np.float64]:

@@ -97,6 +97,7 @@ class TestEveryMethod:
         ]
         decomposes = torch.allclose(whole, torch.stack(alone).mean(), atol=1e-5)
         assert decomposes or not method.decomposes_per_sample
+        assert METHODS[name].decomposes == method.decomposes_per_sample, "the table says it without torch"
         if name != "moco":  # a case's loss depends on others through the queue, not within a batch
             assert decomposes == method.decomposes_per_sample
 

@@ -1,0 +1,217 @@
+"""What every patient was used for: ledger.jsonl beside the site file, chained, and cohorts/HASH.json, the patients of a
+round. The hash of a cohort is its file's, and stands in the chained line: who was in it cannot be changed unseen.
+
+Events: "begins", before a round trains; it counts from then on, whatever comes of it. "left", once its answer is kept
+to leave. "evaluated": metrics left, which have no noise. Pseudonyms are in the cohort files alone.
+"""
+
+import hashlib
+import json
+import math
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from datetime import UTC, datetime
+from pathlib import Path
+from typing import Any
+
+from prostafed.common.errors import BudgetError, CheckpointError
+from prostafed.common.privacy.accounting import account
+from prostafed.common.privacy.plan import NoisePlan, read_plan, write_plan
+from prostafed.common.shell.chained_file import add_line, read_chained
+from prostafed.common.shell.files import holding, make_folder, write_bytes
+
+FILE, COHORTS = "ledger.jsonl", "cohorts"
+BEGINS, LEFT, EVALUATED = "begins", "left", "evaluated"
+
+
+@dataclass(frozen=True)
+class Use:
+    """What patients are about to be used for. `digest` is of the tensors that were sent."""
+
+    study: str
+    run: str
+    stage: int
+    round: int
+    digest: str
+    plans: Mapping[str, NoisePlan]  # by phase; none: no noise
+
+
+@dataclass(frozen=True)
+class Limit:
+    """What the site allows all studies together: epsilon at delta; 0: anything."""
+
+    epsilon: float
+    delta: float
+
+
+@dataclass(frozen=True)
+class Spent:
+    """Patients with the same history, and what it cost them; infinite where a round had no noise."""
+
+    patients: tuple[str, ...]
+    studies: tuple[str, ...]
+    rounds: int
+    evaluations: int
+    epsilon: float
+
+
+def begin(folder: Path, use: Use, patients: Sequence[str], limit: Limit) -> None:
+    """Write down, before it starts, that `patients` are trained on. A use of which nothing has left, begun before in
+    the same way, is not written again.
+
+    Raises BudgetError where a patient's epsilon would exceed the limit, CheckpointError where the ledger is damaged.
+    """
+    path = folder / FILE
+    plans = {phase: write_plan(plan) for phase, plan in use.plans.items()}
+    said = {"event": BEGINS, **{name: value for name, value in vars(use).items() if name != "plans"}}
+    said |= {"cohort": _keep_cohort(folder, patients), "patients": len(set(patients)), "plans": plans or "no noise"}
+    with holding(path.with_suffix(".lock"), wait=True):
+        lines = read_chained(path)
+        left = {line["of"] for line in lines if line["event"] == LEFT}
+        for line in reversed(lines):
+            if line["number"] not in left and {key: line.get(key) for key in said} == said:
+                return
+        if broken := next((line for line in lines if line["event"] == LEFT and not line.get("holds", True)), None):
+            raise BudgetError(
+                f"The canaries of the run {broken['run']} show an epsilon of {broken['audited']:.3g} at least, and its "
+                f"noise was to keep to {broken['accounted']:.3g}: the noise is broken. Nothing was trained. Ask for "
+                "another release before anything more leaves."
+            )
+        if limit.epsilon:
+            _check(folder, lines, use, frozenset(patients), limit)
+        _add(path, said)
+
+
+def leave(folder: Path, use: Use, audited: float | None = None) -> None:
+    """Write down that the answer of the round begun last for `use` is kept to leave, unless that was written; with it
+    the epsilon that the run's canaries show, where it has some, beside that of its rounds so far.
+    """
+    path = folder / FILE
+    asked = {name: value for name, value in vars(use).items() if name != "plans"}
+    with holding(path.with_suffix(".lock"), wait=True):
+        lines = read_chained(path)
+        left = {line["of"] for line in lines if line["event"] == LEFT}
+        begun = [line for line in lines if line["event"] == BEGINS and {key: line[key] for key in asked} == asked]
+        if begun and begun[-1]["number"] not in left:
+            found: dict[str, Any] = {"event": LEFT, "of": begun[-1]["number"], "run": use.run}
+            if audited is not None:
+                delta = next(iter(use.plans.values())).delta
+                accounted = _cost([line for line in lines if line["event"] == BEGINS and line["run"] == use.run], delta)
+                found |= {"audited": audited, "accounted": accounted, "holds": audited <= accounted}
+            _add(path, found)
+
+
+def evaluate(folder: Path, use: Use, patients: Sequence[str], splits: Sequence[str]) -> None:
+    """Write down that metrics of `patients` are about to leave, without noise."""
+    path = folder / FILE
+    said = {"event": EVALUATED, **{name: value for name, value in vars(use).items() if name != "plans"}}
+    said |= {"cohort": _keep_cohort(folder, patients), "patients": len(set(patients)), "splits": list(splits)}
+    with holding(path.with_suffix(".lock"), wait=True):
+        _add(path, {**said, "metrics": "without noise"})
+
+
+def read_ledger(folder: Path) -> list[dict[str, Any]]:
+    """Return the lines of a site's ledger; raises CheckpointError where it or a cohort's file was changed."""
+    lines = read_chained(folder / FILE)
+    for digest in {str(line["cohort"]) for line in lines if "cohort" in line}:
+        read_cohort(folder, digest)
+    return lines
+
+
+def read_cohort(folder: Path, digest: str) -> frozenset[str]:
+    """Return the pseudonyms of a cohort; raises CheckpointError where its file is missing or not what was written."""
+    path = folder / COHORTS / f"{digest}.json"
+    content = path.read_bytes() if digest.isalnum() and path.is_file() else b""
+    if hashlib.sha256(content).hexdigest() != digest:
+        raise CheckpointError(f"{path} is missing or was changed: it says who was trained on. Restore it from a copy.")
+    return frozenset(json.loads(content))
+
+
+def list_contributions(folder: Path, patient: str) -> list[dict[str, Any]]:
+    """Return what a patient contributed to, in order: of each run's stage the study, and which rounds trained on the
+    patient, which of them left, and in which the patient was evaluated. `folder` is the site's.
+    """
+    lines = read_ledger(folder)
+    left = {line["of"] for line in lines if line["event"] == LEFT}
+    found: dict[tuple[str, str, int], dict[str, Any]] = {}
+    for line in lines:
+        if "cohort" not in line or patient not in read_cohort(folder, line["cohort"]):
+            continue
+        key = (line["study"], line["run"], line["stage"])
+        empty: dict[str, Any] = {"study": key[0], "run": key[1], "stage": key[2], "rounds": [], "left": []}
+        entry = found.setdefault(key, {**empty, "evaluated": []})
+        entry["evaluated" if line["event"] == EVALUATED else "rounds"].append(line["round"])
+        if line["number"] in left:
+            entry["left"].append(line["round"])
+    return [{name: _once(value) for name, value in entry.items()} for entry in found.values()]
+
+
+def sum_up(folder: Path, delta: float) -> list[Spent]:
+    """Return what all patients were used for and what it cost, those with the same history together, dearest first."""
+    lines = read_ledger(folder)
+    spent = []
+    for numbers, patients in _group(folder, lines).items():
+        of_them = [lines[number - 1] for number in numbers]
+        begun = [line for line in of_them if line["event"] == BEGINS]
+        studies = tuple(sorted({line["study"] for line in of_them}))
+        cost = _cost(begun, delta)
+        spent.append(Spent(tuple(sorted(patients)), studies, len(begun), len(of_them) - len(begun), cost))
+    return sorted(spent, key=lambda each: (-each.epsilon, each.patients))
+
+
+def _check(folder: Path, lines: list[dict[str, Any]], use: Use, patients: frozenset[str], limit: Limit) -> None:
+    """Raise BudgetError where `use` costs one of the patients too much."""
+    if not use.plans:
+        raise BudgetError(
+            f"The site's epsilon_budget is {limit.epsilon:g}, and the study adds no noise: its cost has no bound. "
+            "Nothing was trained. Ask for a study with noise, or set epsilon_budget = 0 in the site file."
+        )
+    begun = [line for line in lines if line["event"] == BEGINS]
+    histories = [numbers for numbers, group in _group(folder, begun).items() if group & patients]
+    for numbers in {(), *histories}:
+        history = [lines[number - 1] for number in numbers]
+        cost = _cost(history, limit.delta, tuple(use.plans.values()))
+        if cost > limit.epsilon:
+            raise BudgetError(
+                f"Round {use.round} of stage {use.stage} would bring patients to epsilon = {cost:.3g}, by the ledger, "
+                f"and the site's epsilon_budget is {limit.epsilon:g}. Nothing was trained. See prostafed-site ledger."
+            )
+
+
+def _cost(begun: Sequence[Mapping[str, Any]], delta: float, more: tuple[NoisePlan, ...] = ()) -> float:
+    if any(line["plans"] == "no noise" for line in begun):
+        return math.inf
+    return account([read_plan(plan) for line in begun for plan in line["plans"].values()] + list(more), delta)
+
+
+def _group(folder: Path, lines: Sequence[Mapping[str, Any]]) -> dict[tuple[int, ...], frozenset[str]]:
+    """Return the patients by the numbers of the lines they are in."""
+    cohorts: dict[str, frozenset[str]] = {}
+    histories: dict[str, list[int]] = {}
+    for line in lines:
+        if "cohort" in line:
+            cohorts.setdefault(line["cohort"], frozenset())
+            cohorts[line["cohort"]] = cohorts[line["cohort"]] or read_cohort(folder, line["cohort"])
+            for patient in cohorts[line["cohort"]]:
+                histories.setdefault(patient, []).append(line["number"])
+    groups: dict[tuple[int, ...], set[str]] = {}
+    for patient, numbers in histories.items():
+        groups.setdefault(tuple(numbers), set()).add(patient)
+    return {numbers: frozenset(patients) for numbers, patients in groups.items()}
+
+
+def _keep_cohort(folder: Path, patients: Sequence[str]) -> str:
+    content = json.dumps(sorted(set(patients))).encode()
+    digest = hashlib.sha256(content).hexdigest()
+    path = make_folder(folder / COHORTS) / f"{digest}.json"
+    if not path.exists():
+        write_bytes(path, content, mode=0o600)
+    return digest
+
+
+def _add(path: Path, record: Mapping[str, Any]) -> None:
+    add_line(path, {**record, "time": datetime.now(UTC).isoformat(timespec="seconds")})
+
+
+def _once(value: Any) -> Any:
+    return sorted(set(value)) if isinstance(value, list) else value
