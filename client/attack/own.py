@@ -14,7 +14,6 @@ from prostafed.common.imaging.label_share import choose_labelled
 from prostafed.common.privacy.attacks.finding import Findings, write_findings
 from prostafed.common.privacy.attacks.membership import FEWEST, judge_scores
 from prostafed.common.shell.files import make_folder
-from prostafed.common.study import Finetune
 
 FOLDER = "attacks"  # beside the site file: HASH.json, by study
 NOT_HERE = "It needs what only a simulation holds: prostafed-sim attack."
@@ -36,7 +35,7 @@ def attack_bundle(site_file: Path, folder: Path, seed: int) -> Findings:
             "nobody for it. Attack a model that this site took part in."
         )
     stage, forward = study.stage[number - 1], load_forward(bundle, place.device)
-    assert isinstance(stage, Finetune), "a bundle is of such a stage"
+    assert stage.kind == "finetune", "a bundle is of such a stage"
     task, records = forward.task, place.cases.records
     members = choose_labelled(records, place.splits["train"], task.usable, stage.labels, study.seed)
     others = [index for index in place.splits["test"] if task.usable(records[index])]

@@ -22,6 +22,7 @@ def ledger(
     as_json: Json = False,
 ) -> None:
     """Show what patients were used for here and what it cost them in privacy. Exit 1: the ledger was changed."""
+    from prostafed.client.commands.show import say_contribution
     from prostafed.client.gate.ledger import list_contributions, read_ledger, sum_up
     from prostafed.client.site.site_file import read_site_file
 
@@ -38,7 +39,7 @@ def ledger(
         return
     if patient is not None:
         found = list_contributions(folder, patient)
-        text = "\n".join(map(_say_contribution, found)) or f"No study was trained or evaluated on {patient}."
+        text = "\n".join(map(say_contribution, found)) or f"No study was trained or evaluated on {patient}."
         print_result({**told, "patient": patient, "contributed": found}, text, as_json)
         return
     spent = sum_up(folder, site.privacy.delta)
@@ -65,13 +66,3 @@ def ledger(
 def say_epsilon(epsilon: float) -> str:
     """Return an epsilon as a person reads it."""
     return f"{epsilon:.3g}" if math.isfinite(epsilon) else "without bound: a round had no noise"
-
-
-def _say_contribution(each: dict[str, Any]) -> str:
-    def say(numbers: list[int]) -> str:
-        return ", ".join(map(str, numbers)) or "none"
-
-    return (
-        f"study {each['study'][:12]}, run {each['run']}, stage {each['stage']}: trained on in rounds "
-        f"{say(each['rounds'])}; left: {say(each['left'])}; evaluated in: {say(each['evaluated'])}"
-    )

@@ -64,13 +64,20 @@ def show_withdrawn(withdrawn: Sequence[Mapping[str, Any]]) -> str:
     lines += ["their cases, predictions of them, and updates that have not left were removed."]
     for each in withdrawn:
         lines.append(f"  {each['patient']} {'contributed to' if each['contributed'] else 'is in no ledger'}")
-        lines += [
-            f"    {part['study'][:12]}, {part['run']} {part['stage']}.{part['round']}" for part in each["contributed"]
-        ]
+        lines += [f"    {say_contribution(part)}" for part in each["contributed"]]
     lines += [
         "What networks have learnt from them cannot be unlearnt. A report of prostafed-site qc shows the images of"
     ]
     return "\n".join([*lines, "its day: write it anew.", ""])
+
+
+def say_contribution(part: Mapping[str, Any]) -> str:
+    """Return what a patient contributed to a stage of a run."""
+    rounds = {name: ", ".join(map(str, part[name])) or "none" for name in ("rounds", "left", "evaluated")}
+    return (
+        f"study {part['study'][:12]}, run {part['run']}, stage {part['stage']}: trained on in rounds "
+        f"{rounds['rounds']}; left: {rounds['left']}; evaluated in: {rounds['evaluated']}"
+    )
 
 
 def show_series(folder: Path, series: Sequence[Mapping[str, Any]]) -> str:

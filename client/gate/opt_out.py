@@ -6,21 +6,19 @@ and nobody who was trained on is ever tested. What networks have learnt cannot b
 """
 
 import json
-from collections.abc import Callable, Collection, Mapping, Sequence, Set
+from collections.abc import Collection, Mapping, Set
 from dataclasses import replace
 from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
 
+from prostafed.client.gate.ledger import list_contributions
 from prostafed.common.errors import DataError
 from prostafed.common.imaging.case_folder import CaseFolder
 from prostafed.common.imaging.folds import Splits
 from prostafed.common.shell.files import holding, make_folder, write_json, write_text
 
 FILE = "opted_out.json"
-
-# (folder of the site, patient) -> what the patient was trained on for
-Contributions = Callable[[Path, str], Sequence[Mapping[str, Any]]]
 
 
 def read_opted_out(memory: Path) -> Mapping[str, str]:
@@ -76,13 +74,9 @@ def forget(memory: Path, patients: Collection[str]) -> None:
             path.unlink(missing_ok=True)
 
 
-def describe_withdrawn(
-    folder: Path, patients: Collection[str], contributions: Contributions = lambda folder, patient: ()
-) -> list[dict[str, Any]]:
-    """Return, for each of `patients` of the site in `folder`, "patient" and "contributed": to which "study", "run",
-    "stage" and "round", as the ledger says.
-    """
-    return [{"patient": name, "contributed": list(contributions(folder, name))} for name in sorted(patients)]
+def describe_withdrawn(folder: Path, patients: Collection[str]) -> list[dict[str, Any]]:
+    """Return, for each of `patients` of the site in `folder`, "patient" and "contributed", what the ledger lists."""
+    return [{"patient": name, "contributed": list_contributions(folder, name)} for name in sorted(patients)]
 
 
 def leave_out(cases: CaseFolder, splits: Splits, patients: Collection[str]) -> tuple[CaseFolder, Splits]:

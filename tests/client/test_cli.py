@@ -10,7 +10,7 @@ from typing import Any
 import pytest
 
 from prostafed.client.cli import COMMANDS, manifest
-from prostafed.client.gate import opt_out
+from prostafed.client.gate import ledger, opt_out
 from prostafed.client.ingest import index as index_room
 from prostafed.client.ingest.index import IndexRequest
 from prostafed.client.site.identity import make_pseudonym, read_secret
@@ -164,18 +164,19 @@ class TestIndex:
         assert asked[1].out == north / "cases"
 
     def test_who_objects_since_the_last_time_is_said_and_to_what_he_contributed(self, call, north, export, monkeypatch):
-        parts, describe = [{"study": "ab" * 32, "run": "demo", "stage": 1, "round": 2}], opt_out.describe_withdrawn
+        ledger.begin(north, ledger.Use("ab" * 32, "demo", 1, 2, "", {}), ["0123456789abcdef"], ledger.Limit(0.0, 1e-5))
 
         def index_site(request: IndexRequest, on_study: object) -> dict[str, Any]:
             opt_out.keep_opted_out(north / "memory", {"0123456789abcdef"}, set())
             return {"studies": [], "findings": [], "counts": {}}
 
         monkeypatch.setattr(index_room, "index_site", index_site)
-        with monkeypatch.context() as patch:
-            patch.setattr(opt_out, "describe_withdrawn", lambda *asked: describe(*asked[:2], lambda *_: parts))
-            said = call("index", "--dicom", export).out
+        said = call("index", "--dicom", export).out
         assert "1 patient objects since the last time" in said
-        assert "0123456789abcdef contributed to\n    abababababab, demo 1.2" in said
+        assert (
+            "0123456789abcdef contributed to\n    study abababababab, run demo, stage 1: trained on in rounds 2;"
+            in said
+        )
         assert "cannot be unlearnt" in said
         assert call("index", "--dicom", export, "--json").json["withdrawn"] == []
 

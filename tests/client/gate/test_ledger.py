@@ -98,7 +98,7 @@ def test_a_changed_line_and_a_changed_cohort_show(tmp_path: Path) -> None:
 @pytest.mark.parametrize("privacy", [SILENT, {"unit": "site", "noise": 2.0}, {"unit": "none"}])
 def test_a_round_and_an_evaluation_are_in_the_ledger_of_the_site(privacy: dict[str, Any], tmp_path: Path) -> None:
     study = make_study(FINETUNE, privacy=privacy)
-    place = open_site(tmp_path / "north", study, "[privacy]\nnoise_seed = 0")
+    place = open_site(tmp_path / "north", study, "[privacy]\nminimum_cohort = 1\nnoise_seed = 0")
     for _ in range(2):
         reply = work.answer(place, ask(study))
         assert ("train/loss" in reply.metrics) == (privacy["unit"] == "none")
@@ -112,7 +112,7 @@ def test_a_round_and_an_evaluation_are_in_the_ledger_of_the_site(privacy: dict[s
 
 def test_a_site_with_a_budget_declines_a_study_without_noise(tmp_path: Path) -> None:
     study = make_study(FINETUNE)
-    place = open_site(tmp_path / "north", study, "[privacy]\nepsilon_budget = 5.0")
+    place = open_site(tmp_path / "north", study, "[privacy]\nminimum_cohort = 1\nepsilon_budget = 5.0")
     with pytest.raises(BudgetError, match="Nothing was trained"):
         work.answer(place, ask(study))
     assert not list(place.site.memory.glob("run/*/answer-*"))
@@ -122,14 +122,14 @@ def test_canaries_catch_noise_that_is_none_and_the_next_round_is_declined(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     study = make_study({**FINETUNE, "epochs": 30}, privacy={"unit": "patient", "noise": 8.0})
-    sound = open_site(tmp_path / "sound", study, "[privacy]\nnoise_seed = 0\ncanaries = 1000")
+    sound = open_site(tmp_path / "sound", study, "[privacy]\nminimum_cohort = 1\nnoise_seed = 0\ncanaries = 1000")
     reply = work.answer(sound, ask(study))
     assert not [name for name in reply.metrics if "canar" in name or "audit" in name]
     assert not [name for name in reply.tensors if "canar" in name]
     _, left = read_ledger(tmp_path / "sound")
     assert 0 <= left["audited"] <= left["accounted"] == sum_up(tmp_path / "sound", 1e-5)[0].epsilon
     monkeypatch.setattr(private, "draw_gaussian", lambda source, *shape: np.zeros(shape))
-    broken = open_site(tmp_path / "broken", study, "[privacy]\nnoise_seed = 0\ncanaries = 1000")
+    broken = open_site(tmp_path / "broken", study, "[privacy]\nminimum_cohort = 1\nnoise_seed = 0\ncanaries = 1000")
     work.answer(broken, ask(study))
     _, left = read_ledger(tmp_path / "broken")
     assert left["audited"] > left["accounted"]
@@ -154,7 +154,7 @@ with listening(kill):
 
 def test_a_round_that_was_killed_is_in_the_ledger_and_costs_once(tmp_path: Path) -> None:
     study = make_study(FINETUNE, privacy=SILENT)
-    site_file = write_site(tmp_path / "north", "[privacy]\nnoise_seed = 0")
+    site_file = write_site(tmp_path / "north", "[privacy]\nminimum_cohort = 1\nnoise_seed = 0")
     killed = subprocess.run([sys.executable, "-c", KILLED, str(site_file)], check=False)
     assert killed.returncode == -signal.SIGKILL
     (begun,) = read_ledger(site_file.parent)

@@ -5,6 +5,7 @@ from pathlib import Path
 
 import pytest
 
+from prostafed.client.gate.ledger import Limit, Use, begin
 from prostafed.client.gate.opt_out import FILE, describe_withdrawn, keep_opted_out, read_opted_out
 from prostafed.client.rounds.workplace import open_workplace
 from prostafed.client.training.step import Draw, Stepper
@@ -143,13 +144,7 @@ def test_predictions_of_him_are_removed_and_others_stay(site_file: Path) -> None
 
 
 def test_what_he_contributed_to_is_said(tmp_path: Path) -> None:
-    part = {"study": "ab" * 32, "run": "demo", "stage": 1, "round": 2}
-    asked = []
-
-    def contributions(folder: Path, patient: str) -> list[dict[str, object]]:
-        asked.append((folder, patient))
-        return [part] if patient == "b" else []
-
-    told = describe_withdrawn(tmp_path, {"b", "a"}, contributions)
+    begin(tmp_path, Use("ab" * 32, "demo", 1, 2, "digest", {}), ["b", "c"], Limit(0.0, 1e-5))
+    part = {"study": "ab" * 32, "run": "demo", "stage": 1, "rounds": [2], "left": [], "evaluated": []}
+    told = describe_withdrawn(tmp_path, {"b", "a"})
     assert told == [{"patient": "a", "contributed": []}, {"patient": "b", "contributed": [part]}]
-    assert asked == [(tmp_path, "a"), (tmp_path, "b")]
