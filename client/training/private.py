@@ -94,6 +94,8 @@ class _StepTaker:
     ) -> None:
         self._network, self._objective, self._feed, self._plan = network, objective, feed, noise.plan
         optimiser = make_optimiser(network, settings)
+        for target in objective.targets:  # it follows the weights alone, and has no gradient to add noise to
+            network.get_submodule(target).requires_grad_(False)
         self._own = sum(len(group["params"]) for group in optimiser.param_groups)  # the canaries come after these
         self._canaries = nn.Parameter(torch.zeros(len(noise.canaries), device=feed.device))
         self._planted = np.array(noise.canaries, dtype=bool)
@@ -129,6 +131,7 @@ class _StepTaker:
         if continuation.adjust is not None:
             continuation.adjust(self._network)  # of the weights alone, which tell no more than noise lets them
         self.optimiser.original_optimizer.step()
+        self._objective.after_step(self._network)
         return float(np.mean(losses)) if losses else math.nan
 
     def _add_canaries(self, source: Source) -> torch.Tensor:

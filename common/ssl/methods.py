@@ -164,7 +164,7 @@ METHODS: dict[str, MethodEntry] = {
     "prior_uniformity": MethodEntry(_SSL + "prior_uniformity", PriorUniformityParameters, _PAIR),
     "simclr": MethodEntry(_SSL + "simclr", SimclrParameters, _PAIR),
     "moco": MethodEntry(_SSL + "moco", MocoParameters, _PAIR),
-    "byol": MethodEntry(_SSL + "byol", ByolParameters, _PAIR, ("predictor",)),
+    "byol": MethodEntry(_SSL + "byol", ByolParameters, _PAIR, ("predictor",), decomposes=True),
     "vicreg": MethodEntry(_SSL + "vicreg", VicregParameters, _PAIR),
     "barlow": MethodEntry(_SSL + "barlow", BarlowParameters, _PAIR),
     "restore": MethodEntry(_SSL + "restore", RestoreParameters, ("encoder",), decomposes=True),

@@ -55,6 +55,12 @@ class Privacy(Section):
 
 def check_noise(privacy: Privacy, stage: Pretrain | Finetune, number: int) -> None:
     """Raise ValueError where noise of the unit that is asked for cannot be added in a stage."""
+    learned = isinstance(stage, Pretrain) and stage.parameters.get("learned_transforms")
+    if learned and privacy.unit == "patient":
+        raise ValueError(
+            f"learned_transforms in stage {number} learns from the labelled cases of a batch together, so what one "
+            "patient adds has no bound. Leave it out, or use unit = 'site' in [privacy]."
+        )
     if privacy.unit == "patient" and isinstance(stage, Pretrain) and not METHODS[stage.method].decomposes:
         fitting = " or ".join(f"'{name}'" for name, entry in METHODS.items() if entry.decomposes)
         raise ValueError(

@@ -21,16 +21,16 @@ def pretraining(privacy: dict[str, Any], method: str) -> Study:
     return parse({"name": "tiny", "stage": [stage, FINETUNE], "privacy": privacy}, Study, "test")
 
 
-@pytest.mark.parametrize("method", ["conditional", "simclr", "moco", "byol", "vicreg"])
+@pytest.mark.parametrize("method", ["conditional", "simclr", "moco", "vicreg"])
 def test_noise_for_patients_is_refused_where_a_loss_compares_cases(method: str) -> None:
     with pytest.raises(
-        ConfigurationError, match=r"compares the cases of a batch.*'restore' or 'sparse'.*unit = 'site'"
+        ConfigurationError, match=r"compares the cases of a batch.*'byol' or 'restore' or 'sparse'.*unit = 'site'"
     ):
         pretraining(PATIENT, method)
     assert pretraining(SITE, method).privacy.unit == "site"
 
 
-@pytest.mark.parametrize("method", ["restore", "sparse"])
+@pytest.mark.parametrize("method", ["restore", "sparse", "byol"])
 def test_noise_for_patients_is_taken_where_a_loss_is_a_sum(method: str) -> None:
     assert pretraining(PATIENT, method).privacy.epsilon == 3.0
 
@@ -39,3 +39,9 @@ def test_noise_for_a_site_is_refused_where_tensors_leave_beside_the_update() -> 
     with pytest.raises(ConfigurationError, match="'scaffold' in stage 1 sends tensors beside"):
         make(SITE, aggregate="scaffold", optimiser="sgd")
     assert make(PATIENT, aggregate="scaffold", optimiser="sgd").privacy.unit == "patient"
+
+
+def test_noise_for_patients_is_refused_where_transformations_are_learnt() -> None:
+    stage = {"kind": "pretrain", "method": "byol", "rounds": 1, "parameters": {"learned_transforms": True}}
+    with pytest.raises(ConfigurationError, match="learned_transforms in stage 1"):
+        parse({"name": "tiny", "stage": [stage], "privacy": PATIENT}, Study, "test")
