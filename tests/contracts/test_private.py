@@ -19,7 +19,7 @@ TASK = [{"kind": "finetune", "task": name, **ROUND} for name in TASKS]
 @pytest.mark.parametrize("stage", [*METHOD, *TASK], ids=lambda stage: str(stage.get("method", stage.get("task"))))
 def test_a_private_round_gives_an_update(stage: dict[str, Any], tmp_path: Path) -> None:
     study = make_study(stage, privacy={"unit": "patient", "noise": 1.0})
-    place = open_site(tmp_path / "north", study, "[privacy]\nnoise_seed = 0")
+    place = open_site(tmp_path / "north", study, "[privacy]\nminimum_cohort = 1\nnoise_seed = 0")
     try:
         reply = work.answer(place, ask(study))
     except DataError:
@@ -27,5 +27,5 @@ def test_a_private_round_gives_an_update(stage: dict[str, Any], tmp_path: Path) 
     sent = ask(study).tensors
     assert reply.tensors.keys() == sent.keys()
     assert any(reply.tensors[name].tobytes() != sent[name].tobytes() for name in sent)
-    again = work.answer(open_site(tmp_path / "again", study, "[privacy]\nnoise_seed = 0"), ask(study))
+    again = work.answer(open_site(tmp_path / "again", study, "[privacy]\nminimum_cohort = 1\nnoise_seed = 0"), ask(study))
     assert all(again.tensors[name].tobytes() == reply.tensors[name].tobytes() for name in sent)

@@ -295,6 +295,11 @@ def writes_down_what_it_does(folder: Path) -> None:
     assert [each.state for each in outbox.read_outbox(folder / "north")] == ["left"]
 
 
+def takes_no_noise_that_can_be_repeated(folder: Path) -> None:
+    refuses(make_hospital(folder / "north", "noise_seed = 1"), ask_round(), "CONFIGURATION")
+    assert isinstance(put(make_hospital(folder / "south"), ask_round()), Reply)
+
+
 def holds_updates(folder: Path) -> None:
     site_file, north = make_hospital(folder / "north", "hold = true"), folder / "north"
     refuses(site_file, ask_round(), "HELD")
@@ -379,7 +384,7 @@ TESTS: dict[str, list[Callable[[Path], None]]] = {
     "opt_out.read_opted_out": [trains_without_who_objects],
     "app.handle": [
         *(asks_before_it_opens_a_case, stops_where_it_is_halted_meanwhile, asks_who_has_approved),
-        writes_down_what_it_does,
+        *(writes_down_what_it_does, takes_no_noise_that_can_be_repeated),
     ],
     "answer.answer": [holds_updates],
     "answer._train": [keeps_what_was_declined, wants_a_cohort],
