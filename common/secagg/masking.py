@@ -1,4 +1,4 @@
-"""Streams of random bytes, added to whole numbers modulo 2**16 or 2**32: with one of them added, what is seen is random.
+"""Streams of random bytes, added to whole numbers modulo 2**16 or 2**32: with one of them, what is seen is random.
 
 A stream is ChaCha20's under a key that is used for it alone. AES-256 in counter mode is as fast where the processor
 helps (40 MB in 6 ms, both) and slower where it does not. The streams of all keys are added block by block, while the

@@ -1,4 +1,4 @@
-"""What sites and server tell each other to mask a round: signed by the site that says it, and read as if it were hostile.
+"""What sites and server tell each other to mask a round: signed by the site that says it, read as if it were hostile.
 
 A session is one try of one round. What is signed names it, so nothing that was said in one counts in another.
 """

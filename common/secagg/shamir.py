@@ -16,7 +16,8 @@ PRIME = 2**256 + 297  # the first above all secrets
 
 def split_secret(secret: bytes, threshold: int, count: int) -> dict[int, bytes]:
     """Return the shares at the places 1 to `count` of a secret of 32 bytes, any `threshold` of which give it."""
-    assert len(secret) == SECRET_BYTES and 1 <= threshold <= count
+    assert len(secret) == SECRET_BYTES
+    assert 1 <= threshold <= count
     coefficients = [int.from_bytes(secret, "big"), *(secrets.randbelow(PRIME) for _ in range(threshold - 1))]
     return {place: _evaluate(coefficients, place).to_bytes(SHARE_BYTES, "big") for place in range(1, count + 1)}
 

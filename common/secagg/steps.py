@@ -27,7 +27,6 @@ from prostafed.common.secagg.records import Agreed, AllAgreed, AllKeys, AllShare
 from prostafed.common.secagg.shamir import SECRET_BYTES, SHARE_BYTES, split_secret
 from prostafed.common.shell.keys import say_public_key
 
-
 Told = TypeVar("Told")
 
 

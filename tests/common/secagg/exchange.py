@@ -1,7 +1,7 @@
 """A masked round in this process: sites and server, and whatever may go wrong between them."""
 
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from fractions import Fraction
 from functools import lru_cache
 from typing import TypeVar
@@ -86,6 +86,7 @@ class Exchange:
         shares = [self._say("shares", site, self.parties[site].shares, Shares) for site in there]
         for made, site in zip(shares, there, strict=True):
             check_shares(made, site, among, SESSION)
+            self.parties[site] = replace(self.parties[site], shares=made)  # who lies remembers what it has said
         mixed = AllShares(**TRY, shares=tuple(shares))
         mixing, total = Mixing(SESSION, among, mixed, self.threshold), open_total(sent, self.rule)
         there = self._stay(there, "train")
