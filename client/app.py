@@ -48,15 +48,18 @@ app = SiteApp()
 
 
 @app.query("hello")
+@app.query("keys")
+@app.query("shares")
+@app.query("agree")
+@app.query("unmask")
 @app.train("round")
 @app.evaluate("round")
 def handle(message: Message, context: Context) -> Message:
     """Return the answer to one request."""
     request, site_file, study = _read(message), find_site_file(context), str(context.run_config["study"])
     hospital = bool(context.node_config.get(APPROVED_ONLY))
-    if hospital:
-        require_approval(site_file, parse_study(study), request)
-    released = answer(open_workplace(site_file, study, context.run_id), request)
+    peers = require_approval(site_file, parse_study(study), request).peers if hospital else None
+    released = answer(open_workplace(site_file, study, context.run_id), request, peers)
     if hospital:
         record_answer(site_file.parent, request, released)
     return _send(released, message)

@@ -1,11 +1,12 @@
 """A site's answer to a request: train or evaluate what was sent with what was kept, and release."""
 
 import json
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import asdict
 from pathlib import Path
 
 from prostafed.client.gate.allowance import allow
+from prostafed.client.gate.masks import ACTIONS, Desk, answer_masks, check_sum, is_summed, make_summand
 from prostafed.client.gate.release import Released, release
 from prostafed.client.gate.telling import counts_few, describe, list_told_splits
 from prostafed.client.gate.told import tell_once
@@ -28,21 +29,34 @@ from prostafed.common.seeding import derive_seed
 from prostafed.common.shell.files import make_folder, write_text
 
 
-def answer(workplace: Workplace, request: Request) -> Released:
-    """Return the site's answer to a request. It is the one exit: whatever is answered passes the gate here."""
-    reply, payload = _answer(workplace, request)
+def answer(workplace: Workplace, request: Request, peers: Mapping[str, str] | None = None) -> Released:
+    """Return the site's answer to a request. It is the one exit: whatever is answered passes the gate here. `peers`:
+    whose keys the site takes in masked rounds, as a person approved them; None: anybody's.
+    """
+    reply, payload = _answer(workplace, request, peers)
     return release(reply, payload)
 
 
-def _answer(workplace: Workplace, request: Request) -> tuple[Reply, Layout]:
+def _answer(workplace: Workplace, request: Request, peers: Mapping[str, str] | None) -> tuple[Reply, Layout]:
     """Return the answer, and the tensors that may be in it."""
     if request.action == "train":
         job = open_job(workplace, request)
         payload = allow(workplace.study.canonical(), request.stage).payload  # known before anything is trained
-        return _train(job), payload
+        if not is_summed(workplace.study):
+            return _train(job), payload
+        desk = _open_desk(job, peers)
+        check_sum(desk, job.digest)
+        return make_summand(desk, _train(job), job.digest), payload
+    if request.action in ACTIONS:
+        return answer_masks(_open_desk(open_job(workplace, request), peers)), NOTHING
     if request.action == "evaluate":
         return _evaluate(open_job(workplace, request)), NOTHING
     return _introduce(workplace), NOTHING
+
+
+def _open_desk(job: Job, peers: Mapping[str, str] | None) -> Desk:
+    place = job.workplace
+    return Desk(job.folder, place.site, place.study, job.request, len(job.chosen), peers)
 
 
 def _introduce(workplace: Workplace) -> Reply:

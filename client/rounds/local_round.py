@@ -100,7 +100,7 @@ def _conclude(job: Job, start: Start, records: Mapping[str, TrainingRecord]) -> 
     if any(place.cases.records[index].generated for index in place.splits["train"]):
         metrics["train/generated"] = 1.0  # said wherever their results go: no report may take them for patients
     reply = Reply(place.site.name, request.study_hash, request.stage, request.round, record.cases, payload, metrics)
-    check_answer(reply, allowance.payload)  # what may not leave is not kept as an answer either
+    check_answer(reply, allowance.kept)  # what may not leave is not kept as an answer either
     memory = Memory(
         tensors={name: array for name, array in ended.items() if name not in update},
         personal=read_tensors(start.personal.to("cpu")) if start.personal is not None else {},

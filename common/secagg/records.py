@@ -70,16 +70,31 @@ class Signed(Record):
 
 
 class Try(Record):
-    """Which try of a round: with the request's run, study, stage and round it makes a session."""
+    """One try of a round: with the request's run, study, stage and round it makes a session."""
 
-    attempt: Annotated[int, Field(ge=1, le=1000)]
+    number: Hash  # drawn by the server for this try alone
     digest: Hash  # of the global tensors
+
+
+Line = Annotated[str, Field(pattern="^[A-Za-z0-9+/= -]{1,300}$")]  # a public key as OpenSSH writes it
+
+
+class Enrolled(Record):
+    """The hospitals that the coordinator has enrolled, and their public keys: who may take part."""
+
+    sites: Annotated[dict[Name, Line], Field(max_length=4 * MOST_SITES)]
+
+
+class Call(Try):
+    """The server asks for keys. `enrolled`, as above, is for a person at the site to approve, and for nothing else."""
+
+    enrolled: Annotated[dict[Name, Line], Field(max_length=4 * MOST_SITES)]
 
 
 class Keys(Signed):
     """A site takes part: with so many cases, and these public keys of X25519 for this session."""
 
-    identity: Annotated[str, Field(pattern="^[A-Za-z0-9+/= -]{1,300}$")]  # OpenSSH line
+    identity: Line
     cases: Annotated[int, Field(ge=1, le=MOST_COUNTED)]
     sealing: Hash
     masking: Hash
@@ -175,7 +190,7 @@ class Opened(Record):
 
 def find_session(run: str, study_hash: str, stage: int, number: int, tried: Try) -> str:
     """Return the hash that is a session's name."""
-    about = [run, study_hash, stage, number, tried.attempt, tried.digest]
+    about = [run, study_hash, stage, number, tried.number, tried.digest]
     return hashlib.sha256(json.dumps(about).encode()).hexdigest()
 
 

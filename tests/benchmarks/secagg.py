@@ -30,7 +30,7 @@ from prostafed.common.secagg.unmasking import Mixing, check_agreed, check_keys, 
 from prostafed.common.tensors import Tensors, count_bytes, hash_tensors
 
 SESSION = "5e" * 32
-TRY: dict[str, Any] = {"attempt": 1, "digest": "d1" * 32}
+TRY: dict[str, Any] = {"number": "7a" * 32, "digest": "d1" * 32}
 
 
 def main() -> None:

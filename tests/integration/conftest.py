@@ -53,7 +53,7 @@ class TinyFederation:
         """Write a site folder per hospital, with its own memory and one thread: one order of sums on every engine."""
         files = tuple(write_site_folder(folder / hospital.name, hospital) for hospital in self.hospitals)
         for file in files:
-            file.write_text(file.read_text() + "threads = 1\n")
+            file.write_text("threads = 1\n" + file.read_text())
         return files
 
 

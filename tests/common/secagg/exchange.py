@@ -25,7 +25,7 @@ from prostafed.common.tensors import Tensors, hash_tensors
 
 Said = TypeVar("Said")
 SESSION, DIGEST = "5e" * 32, "d1" * 32
-TRY = {"attempt": 1, "digest": DIGEST}
+TRY = {"number": "7a" * 32, "digest": DIGEST}
 
 
 @lru_cache(maxsize=100)

@@ -46,6 +46,7 @@ class Sites:
         self.before, self.there, self.asked, self.times = before, there, [], 0
         self.cohorts = {"north": {"csPCa/yes": 30.0}}
         self.refused: dict[str, str] = {}
+        self.enrolled: dict[str, str] = {}
 
     def present(self) -> list[str]:
         self.times += 1
