@@ -13,7 +13,7 @@ from prostafed.common.aggregation import AGGREGATORS
 from prostafed.common.errors import ConfigurationError
 from prostafed.common.exchange.arrays import Layout
 from prostafed.common.exchange.compression import list_slots
-from prostafed.common.secagg.fixed_point import FORMS
+from prostafed.common.secagg.fixed_point import FORMS, list_whole_slots
 from prostafed.common.study import parse_study
 from prostafed.common.study.network import build_stage_network, shared_names
 from prostafed.common.tensors import Tensors
@@ -44,8 +44,10 @@ def allow(canonical: str, number: int) -> Allowance:
     tensors = {name: _outline(tensor) for name, tensor in network.state_dict().items()}
     update = list_update(tensors, shared_names(network, stage), AGGREGATORS[stage.aggregate].sends)
     rule, fraction = study.round.compress, study.round.top_fraction
-    kept = list_slots(update, "none" if rule in FORMS else rule, fraction)
-    return Allowance(update, list_slots(update, rule, fraction), kept)
+    if rule in FORMS:
+        return Allowance(update, list_whole_slots(update, rule), list_slots(update, "none", fraction))
+    payload = list_slots(update, rule, fraction)
+    return Allowance(update, payload, payload)
 
 
 def list_update(network: Mapping[str, npt.NDArray[Any]], shared: Iterable[str], sends: str) -> Tensors:

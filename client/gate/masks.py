@@ -31,6 +31,7 @@ from prostafed.common.secagg.records import (
     Keys,
     Offer,
     Parts,
+    Record,
     Shares,
     Survivors,
     Try,
@@ -254,7 +255,7 @@ def _find(desk: Desk, session: str) -> Party | None:
         kept = json.loads(path.read_text(encoding="utf-8"))
         if kept["session"] != session:
             raise ValueError(session)
-        records = {"among": AllKeys, "shares": Shares, "mixed": AllShares, "agreed": Agreed}
+        records: Mapping[str, type[Record]] = {"among": AllKeys, "shares": Shares, "mixed": AllShares, "agreed": Agreed}
         return Party(
             session=session,
             sealing=open_pair(bytes.fromhex(kept["sealing"])),
@@ -263,7 +264,7 @@ def _find(desk: Desk, session: str) -> Party | None:
             keys=Keys.model_validate_json(kept["keys"]),
             own=(bytes.fromhex(kept["own"][0]), bytes.fromhex(kept["own"][1])),
             payload=str(kept["payload"]),
-            **{name: kind.model_validate_json(kept[name]) if kept[name] else None for name, kind in records.items()},
+            **{name: kind.model_validate_json(kept[name]) for name, kind in records.items() if kept[name]},  # type: ignore[arg-type]
         )
     except (KeyError, IndexError, TypeError, ValueError, ValidationError) as error:
         raise CheckpointError(f"{path}, secrets of a round's masks, is damaged. Remove it: the round fails.") from error

@@ -20,6 +20,7 @@ from prostafed.client.training.optimisers import pack_states, unpack_state
 from prostafed.client.training.rules.rule import RoundResult
 from prostafed.common.exchange.compression import encode
 from prostafed.common.exchange.messages import Reply
+from prostafed.common.secagg.fixed_point import FORMS
 from prostafed.common.tensors import read_tensors
 
 FORM = 2  # of a round in the making: one that another release began is begun anew
@@ -93,8 +94,9 @@ def _conclude(job: Job, start: Start, records: Mapping[str, TrainingRecord]) -> 
     sent = {**update, **outcome.sent}
     check_update(sent, allowance.update)
     baseline = {**{name: np.zeros_like(array) for name, array in outcome.sent.items()}, **start.given.extra}
+    rule = "none" if section.compress in FORMS else section.compress  # whole numbers are made of it as it leaves
     payload, residual = encode(
-        {**start.given.shared, **baseline}, sent, section.compress, section.top_fraction, start.kept.residual
+        {**start.given.shared, **baseline}, sent, rule, section.top_fraction, start.kept.residual
     )
     metrics = {"train/steps": float(record.steps), **_tell_loss(job, record.loss)}
     if any(place.cases.records[index].generated for index in place.splits["train"]):

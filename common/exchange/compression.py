@@ -1,5 +1,4 @@
 """What a site sends for its trained tensors, and how the server has them whole again: rules none, float16 and topk.
-Under fixed16 and fixed32 the site keeps them whole, and its gate makes whole numbers of them (common/secagg).
 
 float16   the differences from what was sent, rounded to 11 bits, those below 3e-8 to 0; a tensor with a difference
           beyond float16's 65504 goes whole
@@ -20,11 +19,10 @@ import numpy.typing as npt
 
 from prostafed.common.errors import CheckpointError
 from prostafed.common.exchange.arrays import Layout, Slot
-from prostafed.common.secagg.fixed_point import FORMS, select_combined
 from prostafed.common.tensors import Tensors, count_bytes
 
 Array = npt.NDArray[Any]
-RULES = ("none", "float16", "topk", *FORMS)
+RULES = ("none", "float16", "topk")
 PLACES, VALUES = "places.", "values."
 _LARGEST = float(np.finfo(np.float16).max)
 
@@ -36,7 +34,7 @@ def encode(sent: Tensors, trained: Tensors, rule: str, fraction: float, residual
     returned, {} at first; it stays {} but with topk, where it has the shapes and dtypes of the floating tensors.
     """
     assert rule in RULES
-    if rule == "none" or rule in FORMS:
+    if rule == "none":
         return dict(trained), {}
     if rule == "float16":
         return {name: _halve(sent[name], array) for name, array in trained.items()}, {}
@@ -59,13 +57,8 @@ def encode(sent: Tensors, trained: Tensors, rule: str, fraction: float, residual
 
 
 def list_slots(sent: Tensors, rule: str, fraction: float) -> Layout:
-    """Return what travels of tensors of the names, shapes and dtypes of those in `sent`."""
+    """Return what `encode` can make of tensors of the names, shapes and dtypes of those in `sent`, for the wire."""
     assert rule in RULES
-    if rule in FORMS:
-        whole = np.dtype(FORMS[rule].dtype)
-        chosen = select_combined(sent)
-        most = sum(array.size for array in chosen.values()) * whole.itemsize
-        return Layout({name: Slot((whole.name,), array.shape) for name, array in chosen.items()}, most)
     slots: dict[str, Slot] = {}
     floating = {name: array for name, array in sent.items() if _is_floating(array)}
     most_values = _count_kept(sum(array.size for array in floating.values()), fraction) if rule == "topk" else 0

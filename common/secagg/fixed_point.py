@@ -17,6 +17,7 @@ import numpy as np
 import numpy.typing as npt
 
 from prostafed.common.errors import DivergedError
+from prostafed.common.exchange.arrays import Layout, Slot
 from prostafed.common.tensors import Tensors, cut
 
 Array = npt.NDArray[Any]
@@ -48,6 +49,13 @@ FORMS: Mapping[str, Form] = {
 def select_combined(tensors: Mapping[str, Array]) -> Tensors:
     """Return the tensors that travel, sorted by name: the floating ones."""
     return {name: tensors[name] for name in sorted(tensors) if np.issubdtype(tensors[name].dtype, np.floating)}
+
+
+def list_whole_slots(sent: Mapping[str, Array], rule: str) -> Layout:
+    """Return what travels of tensors of the names, shapes and dtypes of those in `sent`, for the wire."""
+    dtype, combined = np.dtype(FORMS[rule].dtype), select_combined(sent)
+    slots = {name: Slot((dtype.name,), array.shape) for name, array in combined.items()}
+    return Layout(slots, sum(array.size for array in combined.values()) * dtype.itemsize)
 
 
 def find_step(sent: Array, rule: str) -> float:

@@ -6,7 +6,6 @@ block is in the processor's cache. Numbers are little-endian, tensors follow eac
 """
 
 import sys
-from collections.abc import Mapping
 from dataclasses import dataclass
 
 import numpy as np
@@ -43,7 +42,7 @@ def apply_masks(tensors: Tensors, masks: Masks) -> None:
                 operation(block, values[: block.size], out=block)
 
 
-def add_to(total: Tensors, tensors: Mapping[str, np.ndarray]) -> None:  # type: ignore[type-arg]
+def add_to(total: Tensors, tensors: Tensors) -> None:
     """Add whole numbers to a sum, in place, modulo what its dtype holds; both have the same names and shapes."""
     for name, array in total.items():
         np.add(array, tensors[name], out=array)

@@ -10,6 +10,7 @@ from dataclasses import dataclass, field, replace
 
 from prostafed.common.errors import MaskError
 from prostafed.common.exchange.arrays import NOTHING
+from prostafed.common.exchange.kinds import UNMASKING
 from prostafed.common.exchange.messages import Reply, Request
 from prostafed.common.secagg.records import (
     Agreed,
@@ -93,7 +94,10 @@ def ask_summed(asking: Asking, chosen: Sequence[str], masked: bool, updates: Sum
         else:
             _ask_open(asking, chosen, call, updates)
     except MaskError as error:
+        # Who failed before has its rejection; those asked to take masks off have none: their updates count.
+        why = [f"{each['site']}: {each['code']}" for each in updates.dropped if each["exchange"] in UNMASKING]
         updates.problem = f"{error.code}: {str(error).rstrip('.')}"
+        updates.problem += f" ({', '.join(why)})" if why else ""
     return asking.whole
 
 

@@ -12,9 +12,8 @@ from typing import Any
 import numpy as np
 
 from prostafed.common.errors import RoundError
-from prostafed.common.exchange.compression import list_slots
 from prostafed.common.exchange.messages import Reply
-from prostafed.common.secagg.fixed_point import open_total, to_mean
+from prostafed.common.secagg.fixed_point import list_whole_slots, open_total, to_mean
 from prostafed.common.secagg.masking import Masks, add_to, apply_masks
 from prostafed.common.tensors import Tensors
 from prostafed.server.aggregation.aggregator import Aggregator, Update, select_floating
@@ -32,7 +31,7 @@ class SummedUpdates:
         self._total = open_total(self._combined, rule)
         self._cases: Mapping[str, int] = {}
         self.extra: Tensors = {}
-        self.returns = list_slots(self._combined, rule, 1.0)
+        self.returns = list_whole_slots(self._combined, rule)
         self.replies: dict[str, Reply] = {}
         self.dropped: list[dict[str, str]] = []  # who gave no answer at which exchange, and why
         self.problem = ""  # why there is no sum
