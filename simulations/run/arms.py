@@ -11,9 +11,9 @@ from typing import Any
 from prostafed.common.errors import ConfigurationError
 from prostafed.common.study import Finetune, Study, parse_study
 from prostafed.common.study.split import split_patients
-from prostafed.common.study.sums import FEWEST_MASKED
+from prostafed.common.study.sums import FEWEST_MASKED, FIXED
 from prostafed.common.tasks import build_task
-from prostafed.simulations.federation.faults import Fault
+from prostafed.simulations.federation.faults import SPOILING, Fault
 from prostafed.simulations.federation.hospitals import (
     Hospital,
     write_flipped_cases,
@@ -56,6 +56,12 @@ def plan_arms(study: Study, hospitals: Sequence[Hospital], folder: Path, initial
     if obstacle := _find_obstacle(study, hospitals, len(hospitals)):
         raise ConfigurationError(f"The federation cannot run this study. {obstacle}")
     compare = set(study.arms.compare)
+    spoilt = sorted({fault.kind for hospital in hospitals for fault in hospital.faults} & {*SPOILING})
+    if spoilt and study.round.compress in FIXED:
+        raise ConfigurationError(
+            f"The faults {', '.join(spoilt)} spoil floats on their way; with compress '{study.round.compress}' whole "
+            "numbers travel, under secure_aggregation masked ones. Leave them out, or use label_flip."
+        )
     federated = plan("federated", "federated", hospitals)
     for hospital, file in zip(hospitals, federated.site_files, strict=True):
         if any(fault.kind == "label_flip" for fault in hospital.faults):
