@@ -80,7 +80,11 @@ def _try_round(run: OpenRun, plan: ReadyStage, number: int, attempt: int) -> Rou
         attempt=attempt,
         participants=tuple(chosen),
         **asdict(exchange),
-        reported=tuple(site for site, count in rejected.items() if count and count % study.round.report_after == 0),
+        reported=tuple(
+            site
+            for site, count in rejected.items()
+            if count != state.rejected.get(site) and count % study.round.report_after == 0  # now, not in a round before
+        ),
         aggregated=aggregated,
         problem=problem,
         aggregate=section.aggregate,

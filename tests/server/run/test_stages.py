@@ -212,6 +212,15 @@ def test_one_rejected_again_and_again_is_reported_once_per_so_many_times(tmp_pat
     assert said[0].text == "rejected 2 times in a row, last DEADLINE: no answer"
 
 
+def test_one_that_was_reported_and_is_not_there_any_more_is_not_reported_again(tmp_path: Path) -> None:
+    sites = Sites(
+        lambda request: {"south"} if request.action == "train" else set(),
+        there=lambda time: SITES if time < 4 else ["north"],  # asked at the start and before each round
+    )
+    run(tmp_path, sites, with_round(quorum=1, report_after=2))
+    assert [list(row.reported) for row in read_rounds(tmp_path)] == [[], ["south"], [], [], []]
+
+
 def test_one_answer_ends_a_row_of_rejections(tmp_path: Path) -> None:
     study = with_round(quorum=1, report_after=2)
     run(tmp_path, Sites(lambda request: {"south"} if request.round == 1 else set()), study)
