@@ -214,7 +214,7 @@ def test_one_rejected_again_and_again_is_reported_once_per_so_many_times(tmp_pat
 
 def test_one_that_was_reported_and_is_not_there_any_more_is_not_reported_again(tmp_path: Path) -> None:
     sites = Sites(
-        lambda request: {"south"} if request.action == "train" else set(),
+        lambda request: {"south"} if request.action == "train" and sites.times < 4 else set(),
         there=lambda time: SITES if time < 4 else ["north"],  # asked at the start and before each round
     )
     run(tmp_path, sites, with_round(quorum=1, report_after=2))
