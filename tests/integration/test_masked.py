@@ -8,6 +8,7 @@ import signal
 import subprocess
 from pathlib import Path
 
+import numpy as np
 import pytest
 import torch
 
@@ -20,7 +21,7 @@ from prostafed.simulations.federation.hospitals import Hospital, prepare_hospita
 from prostafed.simulations.run.engine.local import run_local
 from tests.integration.services import descendants
 
-from .conftest import STUDY, TinyFederation, assert_same_result
+from .conftest import STUDY, TinyFederation
 from .deployment import COORDINATOR, Deployment, find_command, wait_for
 
 MASKED, PLAIN = "[privacy]\nsecure_aggregation = true\n", 'compress = "fixed32"\n'
@@ -117,4 +118,13 @@ def test_four_hospitals_mask_and_one_is_killed_while_it_trains(
     three = TinyFederation(study_file, plain, hospitals.hospitals[:3])
     run_local(plain, "tiny", tmp_path / "plain", three.write_sites(tmp_path / "again"))
     torch.set_num_threads(threads)
-    assert_same_result(deployment.home / "runs" / "tiny", tmp_path / "plain")
+    found, expected = (
+        read_checkpoint(folder / "model.safetensors")[0]
+        for folder in (deployment.home / "runs" / "tiny", tmp_path / "plain")
+    )
+    assert found.keys() == expected.keys()
+    for (
+        name,
+        array,
+    ) in found.items():  # shares of four sites are rounded otherwise than of three, and training amplifies
+        np.testing.assert_allclose(array, expected[name], atol=1e-3, rtol=0, err_msg=name)
