@@ -50,22 +50,27 @@ app = SiteApp()
 
 
 @app.query("hello")
+@app.query("keys")
+@app.query("shares")
+@app.query("agree")
+@app.query("unmask")
 @app.train("round")
 @app.evaluate("round")
 def handle(message: Message, context: Context) -> Message:
     """Return the answer to one request."""
     request, site_file, study = _read(message), find_site_file(context), str(context.run_config["study"])
     hospital = bool(context.node_config.get(APPROVED_ONLY))
+    peers = None
     if hospital:
         require_going(site_file.parent)
-        require_approval(site_file, parse_study(study), request)
+        peers = require_approval(site_file, parse_study(study), request).peers
         record_request(site_file.parent, request)
     place = open_workplace(site_file, study, context.run_id)
     if hospital and place.site.privacy.noise_seed is not None:
         raise ConfigurationError(
             f"{site_file} sets noise_seed: noise that can be repeated hides nobody. It is for simulations; remove it."
         )
-    released = answer(place, request)
+    released = answer(place, request, peers)
     if hospital:
         require_going(site_file.parent)
         note_left(site_file.parent, request, released)

@@ -145,6 +145,7 @@ class AggregatorEntry:
     sends: str = ""  # prefix of what a site sends beside each floating shared tensor
     groups: tuple[str, ...] = ()  # of tensors that have to travel for it, beside the encoder
     whole: bool = False  # it needs every value of an update: not with compress 'topk'
+    single: str = "each update by itself"  # what it needs of single sites; "": their mean by cases is enough
     about: str = ""  # what it does, and whose idea it is, for the documentation
 
 
@@ -152,30 +153,38 @@ _SERVER, _RULES = "prostafed.server.aggregation.", "prostafed.client.training.ru
 AGGREGATORS: dict[str, AggregatorEntry] = {
     "fedavg": AggregatorEntry(
         _SERVER + "fedavg",
+        single="",
         about="mean weighted by cases, the same to the last bit whatever order replies arrive in (McMahan et al. 2017)",
     ),
     "fedprox": AggregatorEntry(
         _SERVER + "fedavg",
         ProxParameters,
         _RULES + "prox",
+        single="",
         about="`fedavg`; each site is held to the global model by a term in its loss (Li et al. 2020)",
     ),
     "fedavgm": AggregatorEntry(
-        _SERVER + "fedavgm", MomentumParameters, about="`fedavg` with momentum at the server (Hsu et al. 2019)"
+        _SERVER + "fedavgm",
+        MomentumParameters,
+        single="",
+        about="`fedavg` with momentum at the server (Hsu et al. 2019)",
     ),
     "fedadagrad": AggregatorEntry(
         _SERVER + "adaptive",
         AdagradParameters,
+        single="",
         about="the mean update is a gradient for Adagrad at the server (Reddi et al. 2021)",
     ),
     "fedadam": AggregatorEntry(
         _SERVER + "adaptive",
         AdamParameters,
+        single="",
         about="the mean update is a gradient for Adam at the server (Reddi et al. 2021)",
     ),
     "fedyogi": AggregatorEntry(
         _SERVER + "adaptive",
         AdamParameters,
+        single="",
         about="the mean update is a gradient for Yogi at the server (Reddi et al. 2021)",
     ),
     "scaffold": AggregatorEntry(
@@ -185,11 +194,13 @@ AGGREGATORS: dict[str, AggregatorEntry] = {
         plain_sgd=True,
         sends="control.",
         whole=True,
+        single="control variates beside the network",
         about="control variates correct each site's drift; plain SGD at the sites (Karimireddy et al. 2020)",
     ),
     "fednova": AggregatorEntry(
         _SERVER + "fednova",
         plain_sgd=True,
+        single="each site's number of steps",
         about="a site counts by its cases, not by its steps; plain SGD at the sites (Wang et al. 2020)",
     ),
     "fedmedian": AggregatorEntry(
@@ -222,6 +233,7 @@ AGGREGATORS: dict[str, AggregatorEntry] = {
     "l_dawa": AggregatorEntry(
         _SERVER + "l_dawa",
         LDawaParameters,
+        single="the direction of each site's layers",
         about="each layer weighted by its cosine with the global one (Rehman et al. 2023)",
     ),
     "fedu": AggregatorEntry(
@@ -229,6 +241,7 @@ AGGREGATORS: dict[str, AggregatorEntry] = {
         FeduParameters,
         _RULES + "fedu",
         groups=("predictor",),
+        single="",
         about="`fedavg` for byol; a site that drifted keeps its predictor (Zhuang et al. 2021)",
     ),
     "fedema": AggregatorEntry(
@@ -236,12 +249,14 @@ AGGREGATORS: dict[str, AggregatorEntry] = {
         FedemaParameters,
         _RULES + "fedema",
         groups=("predictor",),
+        single="",
         about="`fedavg` for byol; a site starts from a mixture of its own and the global model (Zhuang et al. 2022)",
     ),
     "ditto": AggregatorEntry(
         _SERVER + "fedavg",
         DittoParameters,
         _RULES + "ditto",
+        single="",
         about="`fedavg`, and beside it a model of each site's own, pulled to the global one (Li et al. 2021)",
     ),
 }

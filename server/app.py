@@ -8,6 +8,7 @@ from flwr.serverapp import Grid, ServerApp
 
 from prostafed.common.errors import ProstafedError
 from prostafed.common.shell.files import make_folder, write_json
+from prostafed.common.shell.keys import read_public_keys
 from prostafed.common.study import parse_study
 from prostafed.common.study.weights import load_initial
 from prostafed.server.exchange.roster import Roster, Unready
@@ -29,7 +30,16 @@ def main(grid: Grid, context: Context) -> None:
             write_run_record(folder, "running", ended=False, sites_expected=expected)
             study = parse_study(config["study"])
             # In a simulation, which has the folder `sites`, everybody is there from the start, and nobody comes back.
-            roster = Roster(grid, study.hash(), study.round.deadline_s, patient=not config.get("sites"))
+            masks_with = (
+                Path(config["enrolled"]) if study.privacy.secure_aggregation and config.get("enrolled") else None
+            )
+            roster = Roster(
+                grid,
+                study.hash(),
+                study.round.deadline_s,
+                patient=not config.get("sites"),
+                list_enrolled=lambda: read_public_keys(masks_with) if masks_with else {},
+            )
             try:
                 roster.assemble(expected, lambda unready: write_waiting(folder, _list_waiting(unready)))
             finally:

@@ -1,6 +1,7 @@
 """requests, approve and withdraw: a person of the hospital decides which studies are answered."""
 
 import sys
+from dataclasses import replace
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
@@ -59,7 +60,7 @@ def approve(
     from prostafed.client.commands.statement import write_statement
     from prostafed.client.gate.approval import read_initial
     from prostafed.client.gate.approval_file import Approval, keep_approval, read_server
-    from prostafed.client.gate.overview import find_study
+    from prostafed.client.gate.overview import find_peers, find_study
 
     if not yes and not sys.stdin.isatty():
         raise ConfigurationError(
@@ -71,8 +72,9 @@ def approve(
     if end < now.date():
         raise ConfigurationError(f"--until is {end}, which is over: today is {now.date()}. Name a later day.")
     digest, left_out = read_initial(asked, initial)
+    peers = find_peers(site_file, asked)
     most = rounds or sum(stage.rounds for stage in asked.stage) + asked.round.retries
-    facts = _gather(site_file, asked, most, str(end))
+    facts = replace(_gather(site_file, asked, most, str(end)), peers=peers)
     statement = write_statement(facts)
     typer.echo(statement, err=as_json)
     typer.echo(_say_earlier(site_file, asked), err=True, nl=False)
@@ -90,6 +92,7 @@ def approve(
         statement=statement,
         initial_digest=digest,
         initial_left_out=left_out,
+        peers=peers,
     )
     keep_approval(site_file, approval, "approved")
     told: dict[str, Any] = {

@@ -4,11 +4,12 @@ import math
 import textwrap
 from collections import Counter
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from importlib import import_module
 from typing import TYPE_CHECKING, Any
 
 from prostafed.client.gate.admission import find_few
+from prostafed.common.shell.keys import say_fingerprint
 from prostafed.common.ssl import METHODS
 from prostafed.common.ssl.methods import KernelParameters
 from prostafed.common.study import Data, Pretrain, Study
@@ -41,6 +42,7 @@ class Facts:
     rounds: int  # that would be approved
     until: str
     noise: "NoiseCost | None" = None  # of the study; None: it has none
+    peers: Mapping[str, str] = field(default_factory=dict)  # who masks with the site: name -> public key
 
 
 def write_statement(facts: Facts) -> str:
@@ -50,6 +52,7 @@ def write_statement(facts: Facts) -> str:
         "On which cases": _say_cases(facts),
         "How often": _say_rounds(facts),
         "What leaves the hospital": _say_leaving(facts),
+        **({"With whom updates are masked": _say_peers(facts)} if facts.peers else {}),
         "What it costs in privacy": say_privacy(facts.study, facts.noise),
         "How long it takes here": _say_time(facts),
         "What disk it needs": [
@@ -218,6 +221,15 @@ def _say_time(facts: Facts) -> list[str]:
     processes = f" with one process; you have {facts.site.processes}" if facts.site.processes > 1 else ""
     measured = f"One step of each stage was measured on this machine ({facts.device}){processes}."
     return [*lines, f"Training in all: about {say_duration(total)}. {measured} Evaluations and waiting come on top."]
+
+
+def _say_peers(facts: Facts) -> list[str]:
+    return [
+        "Each hospital adds masks to its update that cancel in the sum: the coordinator learns the sum alone, as long "
+        "as it does not hold the keys of more than half of these. Names and fingerprints of their keys:",
+        *(f"{name}: {say_fingerprint(line)}" for name, line in sorted(facts.peers.items())),
+        "Ask a hospital by telephone if you doubt its key. One that joins later takes part once you approve again.",
+    ]
 
 
 def say_duration(seconds: float) -> str:

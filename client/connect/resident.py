@@ -37,7 +37,7 @@ from prostafed.common.errors import (
     StorageError,
 )
 from prostafed.common.exchange.app_bundle import NAME, bundle_hash
-from prostafed.common.exchange.kinds import MESSAGE_TYPES
+from prostafed.common.exchange.kinds import MESSAGE_TYPES, UNMASKING
 from prostafed.common.shell.files import holding, make_folder
 from prostafed.common.shell.logs import logging_to
 from prostafed.common.shell.processes import interrupted_by_sigterm
@@ -254,7 +254,8 @@ class _Link:
             return RequestError.code
         if is_halted(self._folder):
             return HaltedError.code
-        if incoming.kind != MESSAGE_TYPES["hello"] and self._is_resting():
+        at_any_hour = [MESSAGE_TYPES[action] for action in ("hello", *UNMASKING)]  # an update has left before
+        if incoming.kind not in at_any_hour and self._is_resting():
             return "RESTING"
         if shutil.disk_usage(self._folder).free < self._site.worker.free_disk_gb * 1e9:
             return StorageError.code

@@ -13,6 +13,7 @@ from prostafed.common.aggregation import AGGREGATORS
 from prostafed.common.errors import ConfigurationError
 from prostafed.common.exchange.arrays import Layout
 from prostafed.common.exchange.compression import list_slots
+from prostafed.common.secagg.fixed_point import FORMS, list_whole_slots
 from prostafed.common.study import parse_study
 from prostafed.common.study.network import build_stage_network, shared_names
 from prostafed.common.tensors import Tensors
@@ -24,6 +25,7 @@ class Allowance:
 
     update: Tensors  # what an update has to look like before compression; the arrays hold nothing
     payload: Layout  # the names, dtypes and shapes it travels in
+    kept: Layout  # those it is kept in until it travels: of what is summed the whole update, else the same
 
 
 @lru_cache(maxsize=16)
@@ -41,7 +43,11 @@ def allow(canonical: str, number: int) -> Allowance:
         network = build_stage_network(study, number)
     tensors = {name: _outline(tensor) for name, tensor in network.state_dict().items()}
     update = list_update(tensors, shared_names(network, stage), AGGREGATORS[stage.aggregate].sends)
-    return Allowance(update, list_slots(update, study.round.compress, study.round.top_fraction))
+    rule, fraction = study.round.compress, study.round.top_fraction
+    if rule in FORMS:
+        return Allowance(update, list_whole_slots(update, rule), list_slots(update, "none", fraction))
+    payload = list_slots(update, rule, fraction)
+    return Allowance(update, payload, payload)
 
 
 def list_update(network: Mapping[str, npt.NDArray[Any]], shared: Iterable[str], sends: str) -> Tensors:

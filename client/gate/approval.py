@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING
 
 from prostafed.client.gate.approval_file import FOLDER, Approval, read_approval, read_server
 from prostafed.client.gate.audit import record
-from prostafed.client.gate.waiting import file_request
+from prostafed.client.gate.waiting import file_request, read_peers
 from prostafed.common.errors import ApprovalError, ApprovalOverError, ConfigurationError, InitialError
 from prostafed.common.shell.files import holding, write_json
 from prostafed.common.study import Study
@@ -26,9 +26,9 @@ if TYPE_CHECKING:
     from prostafed.common.tensors import Tensors
 
 
-def require_approval(site_file: Path, study: Study, request: "Request") -> None:
-    """Return where the site has approved what `request` asks for of `study`; a round of training counts as used,
-    and so does an evaluation, apart.
+def require_approval(site_file: Path, study: Study, request: "Request") -> Approval:
+    """Return the approval by which the site answers what `request` asks for of `study`; a round of training counts as
+    used, and so does an evaluation, apart.
 
     Raises ApprovalError where nobody has, and files the study as waiting; ApprovalOverError where the approval has
     ended, was withdrawn, or its rounds are used up; InitialError where the first round starts from other weights.
@@ -43,11 +43,15 @@ def require_approval(site_file: Path, study: Study, request: "Request") -> None:
         _require_time(approval)
         if request.action == "train":
             _require_initial(approval, request)
-        if request.action != "hello":
+        if request.action in ("train", "evaluate"):
             _use(folder, approval, request)
+        named = read_peers(request)
+        if named and named != approval.peers and study.privacy.secure_aggregation:
+            file_request(folder, study, coordinator, named)  # somebody has come: a person decides whether to mask with
     except ApprovalError:
-        file_request(folder, study, coordinator)
+        file_request(folder, study, coordinator, read_peers(request))
         raise
+    return approval
 
 
 def count_used(site_file: Path, approval: Approval) -> int:

@@ -12,7 +12,7 @@ from cryptography.exceptions import InvalidSignature, UnsupportedAlgorithm
 from cryptography.hazmat.primitives import hashes
 from cryptography.hazmat.primitives.asymmetric import ec
 from cryptography.hazmat.primitives.serialization import load_ssh_private_key
-from pydantic import ValidationError
+from pydantic import Field, ValidationError
 
 from prostafed.client.gate.audit import record
 from prostafed.client.gate.waiting import forget_request
@@ -38,6 +38,8 @@ class Approval(Section):
     statement: str  # what was shown
     initial_digest: str = ""  # of the encoder's tensors that the study starts from; "" where they are random
     initial_left_out: tuple[str, ...] = ()  # the encoder's tensors that the file does not hold
+    # Of a masked study: the public keys, OpenSSH lines, of who takes part, by name.
+    peers: dict[str, str] = Field(default_factory=dict)
     withdrawn_at: str = ""
     signature: str = ""  # of all above, in hexadecimal: ECDSA, P-384, SHA-384
 

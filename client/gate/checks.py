@@ -7,7 +7,8 @@ from dataclasses import dataclass
 import numpy as np
 
 from prostafed.common.exchange.arrays import Layout
-from prostafed.common.exchange.messages import Reply, Request
+from prostafed.common.exchange.kinds import ABOUT_MASKS
+from prostafed.common.exchange.messages import MOST_MASK_BYTES, Reply, Request
 from prostafed.common.exchange.released import COHORT, MOST_COUNTED, is_released
 from prostafed.common.metrics.cohort import SCANNER_KEYS
 from prostafed.common.metrics.histogram_floats import DETECTIONS, SCORES, TOTALS
@@ -103,6 +104,12 @@ def check_asked(reply: Reply, payload: Layout, bounds: Bounds) -> str:
     return f"The metric {odd[0]} was not asked for." if odd else ""
 
 
+def check_masks(reply: Reply, payload: Layout, bounds: Bounds) -> str:
+    """Is something said about masks only where that was asked for, and no more than that takes?"""
+    fits = len(reply.masks) <= (MOST_MASK_BYTES if bounds.request.action in ABOUT_MASKS else 0)
+    return "" if fits else "The answer says something about masks that was not asked for."
+
+
 def check_cells(reply: Reply, payload: Layout, bounds: Bounds) -> str:
     """Does no count, and no mean over all, rest on fewer patients than minimum_cell?
 
@@ -141,5 +148,6 @@ CHECKS: Mapping[str, Check] = {
     "size": check_size,
     "metrics": check_metrics,
     "asked": check_asked,
+    "masks": check_masks,
     "cells": check_cells,
 }

@@ -45,10 +45,10 @@ class Entry:
 
 
 def note_left(folder: Path, request: "Request", reply: "Reply") -> None:
-    """Enter an answer that is about to leave; one without tensors and metrics is not. Raises CheckpointError where the
-    outbox is damaged, StorageError where the disk is full: then nothing may leave.
+    """Enter an answer that is about to leave; one without tensors, metrics and masks is not. Raises CheckpointError
+    where the outbox is damaged, StorageError where the disk is full: then nothing may leave.
     """
-    if reply.tensors or reply.metrics:
+    if reply.tensors or reply.metrics or reply.masks:
         _add(folder, {"event": "left", **_describe(request, reply)})
 
 
@@ -143,7 +143,9 @@ def _describe(request: "Request", reply: "Reply") -> dict[str, Any]:
 
     names = [name.removeprefix(PLACES).removeprefix(VALUES) for name in reply.tensors]
     figures = json.dumps([reply.cases, sorted(reply.metrics.items())])
+    masks = {"masks_sha256": hashlib.sha256(reply.masks).hexdigest()} if reply.masks else {}
     return {
+        **masks,
         "kind": request.action,
         "run": limit(request.run),
         "study": reply.study_hash,
@@ -151,7 +153,7 @@ def _describe(request: "Request", reply: "Reply") -> dict[str, Any]:
         "round": reply.round,
         "cases": reply.cases,
         "sha256": hash_tensors(reply.tensors),
-        "bytes": count_bytes(reply.tensors),
+        "bytes": count_bytes(reply.tensors) + len(reply.masks),
         "tensors": len(reply.tensors),
         "groups": sorted(set(map(group_of, names))),
         "metrics": sorted(reply.metrics),

@@ -4,7 +4,7 @@ from collections.abc import Mapping
 from pathlib import Path
 
 from prostafed.client.gate.approval import count_used, find_end
-from prostafed.client.gate.approval_file import Approval, list_approved
+from prostafed.client.gate.approval_file import Approval, list_approved, read_approval
 from prostafed.client.gate.waiting import list_waiting
 from prostafed.common.errors import ApprovalError, ConfigurationError
 from prostafed.common.study import Study, parse_study, read_study
@@ -42,6 +42,24 @@ def find_study(site_file: Path, named: str) -> Study:
     }
     found |= {digest: each.study for digest, each in list_waiting(site_file.resolve().parent).items()}
     return found[find_hash(named, {digest: study.name for digest, study in found.items()})]
+
+
+def find_peers(site_file: Path, study: Study) -> dict[str, str]:
+    """Return who masks a study with this site, name -> public key: as the coordinator told last. {} where nothing is
+    masked. Raises ConfigurationError where the coordinator has not told yet.
+    """
+    if not study.privacy.secure_aggregation:
+        return {}
+    waiting = list_waiting(site_file.resolve().parent).get(study.hash())
+    if waiting and waiting.peers:
+        return dict(waiting.peers)
+    before = read_approval(site_file, study.hash())
+    if before and before.peers:
+        return dict(before.peers)
+    raise ConfigurationError(
+        f"The study {study.name} masks updates, and you approve with whom. The coordinator tells the hospitals and "
+        "their keys once it asks: approve the study when prostafed-site requests lists it as waiting."
+    )
 
 
 def find_hash(named: str, names: Mapping[str, str]) -> str:

@@ -34,5 +34,6 @@ def tell_once(memory: Path, request: Request, digest: str, answer: Callable[[], 
                 )
             return Reply(**kept["reply"])
         reply = answer()
-        write_text(path, json.dumps({"run": request.run, "asked": asked, "reply": vars(reply)}) + "\n")
+        about = {name: value for name, value in vars(reply).items() if name != "masks"}  # an evaluation has none
+        write_text(path, json.dumps({"run": request.run, "asked": asked, "reply": about}) + "\n")
         return reply

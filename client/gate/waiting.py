@@ -5,14 +5,19 @@ A coordinator can fill no disk with them: there are few, and each is short. The 
 
 import json
 from collections.abc import Mapping
-from dataclasses import dataclass
+from contextlib import suppress
+from dataclasses import dataclass, field
 from datetime import UTC, datetime
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 from prostafed.client.gate.audit import record
-from prostafed.common.errors import ProstafedError
+from prostafed.common.errors import MaskError, ProstafedError
 from prostafed.common.shell.files import holding, make_folder, write_json
 from prostafed.common.study import Study, parse_study
+
+if TYPE_CHECKING:
+    from prostafed.common.exchange.messages import Request
 
 FOLDER = "requests"
 MOST_WAITING, MOST_BYTES = 50, 1_000_000
@@ -27,9 +32,22 @@ class Waiting:
     last_asked: str
     asked: int  # how often
     coordinator: str  # the address that the site is connected to
+    peers: Mapping[str, str] = field(default_factory=dict)  # of a masked study: who is enrolled, name -> public key
 
 
-def file_request(site_folder: Path, study: Study, coordinator: str) -> None:
+def read_peers(request: "Request") -> dict[str, str]:
+    """Return the enrolled hospitals that a request names, {} where it names none."""
+    from prostafed.common.secagg.records import Call, Enrolled
+
+    with suppress(MaskError):
+        if request.action == "hello" and request.masks:
+            return dict(Enrolled.read(request.masks).sites)
+        if request.action == "keys":
+            return dict(Call.read(request.masks).enrolled)
+    return {}
+
+
+def file_request(site_folder: Path, study: Study, coordinator: str, peers: Mapping[str, str] | None = None) -> None:
     """File a study as waiting, or count that it was asked for again; the first time stands in the audit. One that is
     longer than MOST_BYTES is not filed.
     """
@@ -45,9 +63,9 @@ def file_request(site_folder: Path, study: Study, coordinator: str) -> None:
             there = _by_age(folder)
             for old in there[: max(0, len(there) - MOST_WAITING + 1)]:
                 old.unlink()
-        waiting = Waiting(
-            study, before.first_asked if before else now, now, before.asked + 1 if before else 1, coordinator
-        )
+        first, asked = (before.first_asked, before.asked + 1) if before else (now, 1)
+        named = dict(peers or (before.peers if before else {}))
+        waiting = Waiting(study, first, now, asked, coordinator, named)
         write_json(folder / f"{digest}.json", {**vars(waiting), "study": canonical})
 
 
@@ -79,5 +97,8 @@ def _read(path: Path) -> Waiting | None:
     except (OSError, ValueError, TypeError, KeyError, AttributeError, ProstafedError):
         return None
     texts = (waiting.first_asked, waiting.last_asked, waiting.coordinator)
+    if not isinstance(waiting.peers, dict):
+        return None
+    texts += (*waiting.peers.keys(), *waiting.peers.values())
     sound = type(waiting.asked) is int and all(isinstance(text, str) for text in texts)
     return waiting if sound and waiting.study.hash() == path.stem else None

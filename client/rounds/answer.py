@@ -1,7 +1,7 @@
 """A site's answer to a request: train or evaluate what was sent with what was kept, and release."""
 
 import json
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import asdict
 from pathlib import Path
 
@@ -9,6 +9,7 @@ from prostafed.client.gate import ledger
 from prostafed.client.gate.admission import require_cohort
 from prostafed.client.gate.allowance import allow
 from prostafed.client.gate.canaries import audit_run, draw_lots
+from prostafed.client.gate.masks import Desk, answer_masks, check_sum, is_summed, make_summand
 from prostafed.client.gate.outbox import require_release, require_undeclined
 from prostafed.client.gate.release import Released, release
 from prostafed.client.gate.telling import counts_few, describe, list_told_splits
@@ -23,6 +24,7 @@ from prostafed.client.rounds.workplace import Workplace
 from prostafed.client.training.evaluate import assess
 from prostafed.common.errors import DataError, RequestError
 from prostafed.common.exchange.arrays import NOTHING, Layout
+from prostafed.common.exchange.kinds import ABOUT_MASKS
 from prostafed.common.exchange.messages import Reply, Request
 from prostafed.common.exchange.released import COHORT
 from prostafed.common.imaging.folds import SPLITS
@@ -33,35 +35,60 @@ from prostafed.common.seeding import derive_seed
 from prostafed.common.shell.files import make_folder, write_text
 
 
-def answer(workplace: Workplace, request: Request) -> Released:
-    """Return the site's answer to a request. It is the one exit: whatever is answered passes the gate here.
+def answer(workplace: Workplace, request: Request, peers: Mapping[str, str] | None = None) -> Released:
+    """Return the site's answer to a request. It is the one exit: whatever is answered passes the gate here. `peers`:
+    whose keys the site takes in masked rounds, as a person approved them; None: anybody's.
 
-    Where a patient objects meanwhile, it is answered anew without him. Where the site file says so, an update waits
-    until a person lets it leave; it is kept meanwhile.
+    Where a patient objects meanwhile, it is answered anew without him.
     """
     while True:
         place = workplace.without_opted_out()
         try:
-            reply, payload = _answer(place, request)
-        except DataError:  # his cases are gone
+            reply, payload = _answer(place, request, peers)
+            _require_same(place)
+        except DataError:  # his cases are gone, or what was made of them is
             if place.opted_out == workplace.without_opted_out().opted_out:
                 raise
             continue
-        if place.opted_out == workplace.without_opted_out().opted_out:
-            if request.action == "train" and place.site.privacy.hold:
-                require_release(place.folder, request, reply)
-            return release(reply, payload, place.bounds(request))
+        return release(reply, payload, place.bounds(request))
 
 
-def _answer(workplace: Workplace, request: Request) -> tuple[Reply, Layout]:
+def _require_same(place: Workplace) -> None:
+    """Raise DataError where a patient who was counted in objects meanwhile."""
+    if place.opted_out != place.without_opted_out().opted_out:
+        raise DataError("A patient objects meanwhile. What was made with his cases does not leave.")
+
+
+def _answer(workplace: Workplace, request: Request, peers: Mapping[str, str] | None) -> tuple[Reply, Layout]:
     """Return the answer, and the tensors that may be in it."""
     if request.action == "train":
         job = open_job(workplace, request)
         payload = allow(workplace.study.canonical(), request.stage).payload  # known before anything is trained
-        return _train(job), payload
+        if not is_summed(workplace.study):
+            return _let_go(job, _train(job)), payload
+        desk = _open_desk(job, peers)
+        check_sum(desk, job.digest)
+        return make_summand(desk, _let_go(job, _train(job)), job.digest), payload
+    if request.action in ABOUT_MASKS:
+        return answer_masks(_open_desk(open_job(workplace, request), peers)), NOTHING
     if request.action == "evaluate":
         return _evaluate(open_job(workplace, request)), NOTHING
     return _introduce(workplace), NOTHING
+
+
+def _let_go(job: Job, trained: Reply) -> Reply:
+    """Return a trained answer that may leave. Where the site file says so, it waits until a person lets it, as it is
+    before masks; it is kept meanwhile.
+    """
+    _require_same(job.workplace)
+    if job.workplace.site.privacy.hold:
+        require_release(job.workplace.folder, job.request, trained)
+    return trained
+
+
+def _open_desk(job: Job, peers: Mapping[str, str] | None) -> Desk:
+    place = job.workplace
+    return Desk(job.folder, place.site, place.study, job.request, len(job.chosen), peers)
 
 
 def _introduce(workplace: Workplace) -> Reply:

@@ -28,6 +28,7 @@ from prostafed.common.exchange.compression import encode
 from prostafed.common.exchange.messages import Reply
 from prostafed.common.metrics.summary import LOSS, WITHHELD
 from prostafed.common.privacy.plan import write_plan
+from prostafed.common.secagg.fixed_point import FORMS
 from prostafed.common.tensors import read_tensors
 
 logger = logging.getLogger("prostafed.site")
@@ -135,14 +136,15 @@ def _conclude(
     sent = {**update, **outcome.sent}
     check_update(sent, allowance.update)
     baseline = {**{name: np.zeros_like(array) for name, array in outcome.sent.items()}, **start.given.extra}
+    rule = "none" if section.compress in FORMS else section.compress  # whole numbers are made of it as it leaves
     payload, residual = encode(
-        {**start.given.shared, **baseline}, sent, section.compress, section.top_fraction, start.kept.residual
+        {**start.given.shared, **baseline}, sent, rule, section.top_fraction, start.kept.residual
     )
     metrics = {"train/steps": float(record.steps), **_tell_loss(job, record.loss)}
     if any(place.cases.records[index].generated for index in place.splits["train"]):
         metrics["train/generated"] = 1.0  # said wherever their results go: no report may take them for patients
     reply = Reply(place.site.name, request.study_hash, request.stage, request.round, record.cases, payload, metrics)
-    check_answer(reply, allowance.payload, place.bounds(request))  # what may not leave is not kept either
+    check_answer(reply, allowance.kept, place.bounds(request))  # what may not leave is not kept either
     memory = Memory(
         tensors={name: array for name, array in ended.items() if name not in start.shared},
         personal=read_tensors(start.personal.to("cpu")) if start.personal is not None else {},

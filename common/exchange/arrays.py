@@ -15,7 +15,7 @@ import numpy as np
 from prostafed.common.errors import CheckpointError
 from prostafed.common.tensors import Tensors
 
-_DTYPES = frozenset({"float16", "float32", "float64", "int8", "int32", "int64", "uint8"})
+_DTYPES = frozenset({"float16", "float32", "float64", "int8", "int32", "int64", "uint8", "uint16", "uint32"})
 _NAME = re.compile(r"[A-Za-z0-9_.-]{1,300}")
 _ALIGNED = 16  # each tensor begins at a multiple of so many bytes
 MOST_ARRAYS, MOST_DIMENSIONS = 20_000, 8  # where no layout is known

@@ -4,7 +4,17 @@ refusal or says that its sender has gone.
 
 from collections.abc import Mapping
 
-MESSAGE_TYPES: Mapping[str, str] = {"hello": "query.hello", "train": "train.round", "evaluate": "evaluate.round"}
+MESSAGE_TYPES: Mapping[str, str] = {
+    "hello": "query.hello",
+    "keys": "query.keys",
+    "shares": "query.shares",
+    "train": "train.round",
+    "agree": "query.agree",
+    "unmask": "query.unmask",
+    "evaluate": "evaluate.round",
+}
+UNMASKING = ("agree", "unmask")  # what a site is asked once its update has left: as many answers as needed, no more
+ABOUT_MASKS = ("keys", "shares", *UNMASKING)
 REFUSED = 100  # the error code of a refusal; Flower's own lie below
 NODE_LOST = 5  # Flower's error code where a site has gone
 

@@ -9,6 +9,7 @@ from prostafed.common.tensors import Tensors
 SITE_NAME = re.compile(r"[a-z0-9][a-z0-9-]{0,40}")
 STUDY_HASH = re.compile(r"[a-z0-9]{0,64}")
 MOST_STAGES, MOST_ROUNDS = 1000, 10**6
+MOST_MASK_BYTES = 4_000_000  # of what is said about masks: 50 sites, each with a sealed share for each of the others
 
 
 @dataclass(frozen=True)
@@ -18,13 +19,14 @@ class Request:
     `returns` stays with who asks: the tensors that may come back; None takes any.
     """
 
-    action: str  # "hello", "train" or "evaluate"
+    action: str  # of MESSAGE_TYPES
     run: str = ""
     study_hash: str = ""
     stage: int = 0
     round: int = 0
     tensors: Tensors = field(default_factory=dict)
     splits: tuple[str, ...] = ()
+    masks: bytes = b""  # a record of common/secagg; to "hello", the enrolled sites
     returns: Layout | None = NOTHING
 
 
@@ -41,6 +43,7 @@ class Reply:
     cases: int = 0
     tensors: Tensors = field(default_factory=dict)
     metrics: dict[str, float] = field(default_factory=dict)
+    masks: bytes = b""  # a record of common/secagg
 
 
 @dataclass(frozen=True)

@@ -12,7 +12,16 @@ from flwr.app import Array, ArrayRecord, ConfigRecord, Error, Message, MetricRec
 from prostafed.common.errors import CheckpointError, RequestError
 from prostafed.common.exchange.arrays import MOST_ARRAYS, NOTHING, Declared, Layout, join_arrays, read_arrays
 from prostafed.common.exchange.kinds import MESSAGE_TYPES, NODE_LOST, REFUSALS, REFUSED, UNKNOWN_REFUSAL
-from prostafed.common.exchange.messages import MOST_ROUNDS, MOST_STAGES, SITE_NAME, STUDY_HASH, Refusal, Reply, Request
+from prostafed.common.exchange.messages import (
+    MOST_MASK_BYTES,
+    MOST_ROUNDS,
+    MOST_STAGES,
+    SITE_NAME,
+    STUDY_HASH,
+    Refusal,
+    Reply,
+    Request,
+)
 from prostafed.common.exchange.released import COHORT, MOST_COUNTED, is_released
 from prostafed.common.imaging.folds import SPLITS
 from prostafed.common.study import RUN_NAME
@@ -39,6 +48,7 @@ def pack_request(request: Request, node_ids: Sequence[int], deadline_s: float) -
             "stage": request.stage,
             "round": request.round,
             "splits": list(request.splits),
+            "masks": request.masks,
         }
     )
     content = RecordDict({"ask": ask, **_pack(request.tensors)})
@@ -60,8 +70,9 @@ def unpack_request(message: Message) -> Request:
             study_hash=_read_text(ask["study_hash"], STUDY_HASH),
             stage=_read_whole(ask["stage"], MOST_STAGES),
             round=_read_whole(ask["round"], MOST_ROUNDS),
-            tensors=_unpack(message, NOTHING if action == "hello" else None),
+            tensors=_unpack(message, None if action in ("train", "evaluate") else NOTHING),
             splits=_read_splits(ask["splits"]),
+            masks=_read_masks(ask["masks"]),
         )
     except Exception as error:  # the sentence must not repeat what was sent
         raise RequestError(
@@ -80,6 +91,7 @@ def pack_reply(reply: Reply | Refusal, request: Message) -> Message:
             "stage": reply.stage,
             "round": reply.round,
             "cases": reply.cases,
+            "masks": reply.masks,
         }
     )
     content = RecordDict({"answer": answer, **_pack(reply.tensors), "metrics": MetricRecord(dict(reply.metrics))})
@@ -109,7 +121,7 @@ def _name_error(error: Error) -> str:
 def _unpack_answer(message: Message, request: Request) -> Reply:
     answer: Mapping[str, Any] = message.content.config_records["answer"]
     metrics: Mapping[str, Any] = message.content.metric_records["metrics"]
-    asked = {"hello": (COHORT,), "train": ("train",), "evaluate": request.splits}[request.action]
+    asked = {"hello": (COHORT,), "train": ("train",), "evaluate": request.splits}.get(request.action, ())
     if not all(name.partition("/")[0] in asked and _is_number(value) for name, value in metrics.items()):
         raise ValueError
     if not all(is_released(name, value) for name, value in metrics.items()):
@@ -122,6 +134,7 @@ def _unpack_answer(message: Message, request: Request) -> Reply:
         cases=_read_whole(answer["cases"], MOST_COUNTED),
         tensors=_unpack(message, request.returns),
         metrics={name: float(value) for name, value in metrics.items()},
+        masks=_read_masks(answer["masks"]),
     )
 
 
@@ -133,6 +146,12 @@ def _read_text(value: object, pattern: re.Pattern[str]) -> str:
 
 def _read_whole(value: object, most: int) -> int:
     if type(value) is not int or not 0 <= value <= most:  # True is an int, and no number
+        raise ValueError
+    return value
+
+
+def _read_masks(value: object) -> bytes:
+    if not isinstance(value, bytes) or len(value) > MOST_MASK_BYTES:
         raise ValueError
     return value
 

@@ -3,6 +3,8 @@
 All formats are OpenSSH's and all signatures ECDSA over SHA-384: a key outlives the release that made it.
 """
 
+import base64
+import hashlib
 from pathlib import Path
 
 from cryptography.exceptions import InvalidSignature, UnsupportedAlgorithm
@@ -83,6 +85,17 @@ def read_public_key(path: Path) -> bytes:
     except OSError as error:
         raise ConfigurationError(f"Cannot read the public key {path}: {error.strerror}. Check the path.") from error
     return say_public_key(parse_public_key(content, str(path)))
+
+
+def read_public_keys(folder: Path) -> dict[str, str]:
+    """Return the public keys NAME.pub of a folder as OpenSSH lines without comments, by name."""
+    return {path.stem: read_public_key(path).decode() for path in sorted(folder.glob("*.pub"))}
+
+
+def say_fingerprint(line: str) -> str:
+    """Return a public key, one OpenSSH line, as `ssh-keygen -l` tells it."""
+    digest = hashlib.sha256(base64.b64decode(line.split()[1])).digest()
+    return f"SHA256:{base64.b64encode(digest).decode().rstrip('=')}"
 
 
 def parse_public_key(content: bytes, where: str) -> ec.EllipticCurvePublicKey:

@@ -19,6 +19,7 @@ from prostafed.common.study.model import Model
 from prostafed.common.study.privacy import Privacy, check_noise
 from prostafed.common.study.rounds import ARMS, Arms, Round
 from prostafed.common.study.stages import Finetune, Pretrain
+from prostafed.common.study.sums import check_sums
 
 __all__ = [
     "ARMS",
@@ -54,6 +55,14 @@ class Study(Section):
     round: Round = Field(Round(), description="quorum and deadline")
     privacy: Privacy = Field(Privacy(), description="noise, and masks on updates")
     arms: Arms = Field(Arms(), description="baselines of a simulation")
+
+    @model_validator(mode="after")
+    def _sums_suffice(self) -> "Study":
+        if self.privacy.secure_aggregation and "compress" not in self.round.model_fields_set:
+            # Set here, once the study is whole: a validator before it would have to read every section by itself.
+            object.__setattr__(self, "round", self.round.model_copy(update={"compress": "fixed32"}))
+        check_sums(self.privacy, self.round, {stage.aggregate for stage in self.stage})
+        return self
 
     @model_validator(mode="after")
     def _aggregators_fit(self) -> "Study":

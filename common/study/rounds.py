@@ -37,13 +37,15 @@ class Round(Section):
         10.0,
         ge=0,
         description="an update is rejected whose norm exceeds so many times the median of those admitted in earlier "
-        "rounds of the stage, once there are five; 0 takes any",
+        "rounds of the stage, once there are five; 0 takes any. Whole numbers (fixed16, fixed32) are held to a range "
+        "at the site instead",
     )
     report_after: int = Field(3, ge=1, description="rejections of a site in a row that are reported to the coordinator")
-    compress: Literal["none", "float16", "topk"] = Field(
+    compress: Literal["none", "float16", "topk", "fixed16", "fixed32"] = Field(
         "none",
-        description="how updates travel to the server: whole, as float16 differences, or as the largest differences, "
-        "with what was left out added to the next (Stich et al. 2018)",
+        description="how updates travel to the server: whole, as float16 differences, as the largest differences, with "
+        "what was left out added to the next (Stich et al. 2018), or as whole numbers of 16 or 32 bits that are added "
+        "up as they arrive; with secure_aggregation fixed32, unless fixed16 is chosen",
     )
     top_fraction: float = Field(0.05, gt=0, le=1, description='share of the differences sent, compress = "topk" only')
 

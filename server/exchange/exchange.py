@@ -54,7 +54,7 @@ class Exchange:
     replies: list[str] = field(default_factory=list)
     rejections: list[dict[str, str]] = field(default_factory=list)
     late: list[dict[str, str]] = field(default_factory=list)  # answers to earlier exchanges that came now: not used
-    bytes_down: int = 0  # server to sites, tensors only
+    bytes_down: int = 0  # server to sites, tensors and what is said about masks
     bytes_up: int = 0
 
 
@@ -79,7 +79,7 @@ def ask_sites(
             pauses = pause(deadline)
         elif not last:
             next(pauses)
-    exchange.bytes_down = waiting.asked * count_bytes(request.tensors)
+    exchange.bytes_down = waiting.asked * (count_bytes(request.tensors) + len(request.masks))
     closed = len(exchange.replies) >= most
     for site, asked in list(waiting.sites.items()):
         waiting.reject(site, *_say_silence(asked.failure, request, terms, closed))
@@ -123,7 +123,7 @@ def _pull_all(grid: Grid, waiting: Waiting, exchange: Exchange, most: int, on_re
             else:
                 del waiting.sites[site]
                 exchange.replies.append(site)
-                exchange.bytes_up += count_bytes(reply.tensors)
+                exchange.bytes_up += count_bytes(reply.tensors) + len(reply.masks)
     return found
 
 

@@ -11,7 +11,9 @@ from typing import NoReturn
 from flwr.serverapp import Grid
 
 from prostafed.common.errors import RoundError
+from prostafed.common.exchange.kinds import UNMASKING
 from prostafed.common.exchange.messages import Reply, Request
+from prostafed.common.secagg.records import Enrolled
 from prostafed.common.shell.progress import Said, tell
 from prostafed.server.exchange.admission import RejectedError, read_cohort
 from prostafed.server.exchange.exchange import NOT_NEEDED, Exchange, OnReply, Terms, ask_sites, pause, pull_answer
@@ -54,8 +56,18 @@ class Roster:
     A site's name is that of its enrolled key; where no keys are, what a node said first is its name for the run.
     """
 
-    def __init__(self, grid: Grid, study_hash: str, deadline_s: float, patient: bool = True) -> None:
-        """`patient`: whether a site that is lost or not ready can come back; in a simulation nothing does by itself."""
+    def __init__(
+        self,
+        grid: Grid,
+        study_hash: str,
+        deadline_s: float,
+        patient: bool = True,
+        list_enrolled: Callable[[], Mapping[str, str]] = dict,
+    ) -> None:
+        """`patient`: whether a site that is lost or not ready can come back; in a simulation nothing does by itself.
+        `list_enrolled` returns the public keys, by name, of those whom sites are told they would mask with.
+        """
+        self._list_enrolled = list_enrolled
         self._grid, self._study_hash, self._deadline_s, self._patient = grid, study_hash, deadline_s, patient
         self._names: dict[int, str] = {}  # node -> site, also of nodes that have gone
         self._here: dict[str, int] = {}
@@ -63,6 +75,11 @@ class Roster:
         self.unready: dict[int, Unready] = {}  # of the nodes that are here
         self._seen: set[int] = set()
         self._overdue: dict[str, dict[str, str]] = {}  # message -> whose answer to what it would be; {} = one too many
+
+    @property
+    def enrolled(self) -> Mapping[str, str]:
+        """The hospitals that may take part, and their public keys."""
+        return self._list_enrolled()
 
     @property
     def refused(self) -> dict[str, str]:
@@ -141,7 +158,8 @@ class Roster:
         late += self._collect_late()
         place = {"stage": str(request.stage), "round": str(request.round), "action": request.action}
         for message, site in silent.items():  # one that has answered may do so twice, which nobody has to know
-            self._overdue[message] = {} if site in exchange.replies else {"site": site, **place}
+            expected = site not in exchange.replies and request.action not in UNMASKING
+            self._overdue[message] = {"site": site, **place} if expected else {}
         exchange.late = late
         return exchange
 
@@ -164,7 +182,9 @@ class Roster:
             if cohort := read_cohort(reply.metrics):
                 self.cohorts[reply.site] = cohort
 
-        hello = Request("hello", study_hash=self._study_hash)
+        enrolled = dict(self.enrolled)
+        masks = Enrolled(sites=enrolled).pack() if enrolled else b""
+        hello = Request("hello", study_hash=self._study_hash, masks=masks)
         exchange, _ = ask_sites(self._grid, asked, hello, Terms(deadline_s, close_after), on_reply)
         before = {node: self.unready.pop(node, None) for node in nodes}
         for entry in exchange.rejections:

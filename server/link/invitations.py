@@ -37,7 +37,7 @@ from prostafed.common.exchange.joining import (
 )
 from prostafed.common.shell.configuration import Section
 from prostafed.common.shell.files import holding, make_folder, write_bytes
-from prostafed.common.shell.keys import is_signed, parse_public_key, read_public_key, say_public_key, write_once
+from prostafed.common.shell.keys import is_signed, parse_public_key, read_public_keys, say_public_key, write_once
 from prostafed.server.link.certificates import name_host
 from prostafed.server.link.pki import Pki, describe_certificates
 
@@ -168,7 +168,7 @@ def _check_address(pki: Pki, address: str, now: datetime) -> str:
 
 def _list_enrolled(home: Path) -> dict[str, str]:
     """Return the public key of each enrolled site, by name."""
-    return {path.stem: read_public_key(path).decode() for path in sorted((home / "sites").glob("*.pub"))}
+    return read_public_keys(home / "sites")
 
 
 def _digest(code: str) -> str:

@@ -144,9 +144,14 @@ class Runs:
     def _start(self, order: Order, deaths: int) -> _Running:
         ticket = self.link.begin_run({"study": order.study, "run": order.name})
         given = self.scratch / f"run-{order.name}.json"
+        enrolled = str(self.home.resolve() / "sites")  # their public keys, as long as they are enrolled
         write_json(
             given,
-            {"socket": str(self.socket), "token": ticket.token, "values": {**order.values(), "run": order.name}},
+            {
+                "socket": str(self.socket),
+                "token": ticket.token,
+                "values": {**order.values(), "run": order.name, "enrolled": enrolled},
+            },
         )
         out = Path(order.out)
         log = make_folder(out / "logs") / "run.log"

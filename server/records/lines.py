@@ -93,6 +93,7 @@ class RoundLine(ExchangeLine):
     influence: dict[str, float] = {}
     cases: dict[str, int] = {}
     diverged: tuple[str, ...] = ()  # sites whose training loss has
+    dropped: Entries = ()  # of a round that is summed: who gave no answer at which exchange; site, exchange, code, text
 
 
 class EvaluationLine(ExchangeLine):

@@ -7,15 +7,19 @@ from dataclasses import asdict, dataclass, replace
 
 from prostafed.common.errors import RoundError
 from prostafed.common.exchange.messages import Request
+from prostafed.common.secagg.fixed_point import FORMS
 from prostafed.common.shell.progress import RoundDone, Said, mean_loss, tell
 from prostafed.common.study import Finetune, Pretrain
 from prostafed.common.tensors import Tensors
 from prostafed.server.aggregation.aggregator import Aggregator
+from prostafed.server.exchange.exchange import Exchange
 from prostafed.server.records.ledger import Entry
 from prostafed.server.records.lines import RoundLine
+from prostafed.server.run.masked import Asking, ask_summed
 from prostafed.server.run.metric_rows import metric_rows, of_split
 from prostafed.server.run.participants import count_rejections, draw_participants
 from prostafed.server.run.run import OpenRun
+from prostafed.server.run.summed import SummedUpdates
 from prostafed.server.run.updates import OpenUpdates, Updates
 
 FAR = 10.0  # above the first loss, in its units: cross-entropies and contrastive losses begin below it
@@ -55,14 +59,12 @@ def _try_round(run: OpenRun, plan: ReadyStage, number: int, attempt: int) -> Rou
     """Ask for one round, aggregate it where it counts, write what it gave, and return its record."""
     study, section, state, started = run.study, plan.section, run.state, time.monotonic()
     chosen = draw_participants(run.there, study.round.participants, study.seed, plan.number, number, attempt)
-    updates: Updates = OpenUpdates(state, plan.shared, plan.aggregator, study.round, len(run.there), study.seed)
-    sent = {**state.tensors, **updates.extra}
-    request = Request("train", run.name, study.hash(), plan.number, number, sent, returns=updates.returns)
-    exchange = run.sites.ask(request, chosen, updates.take, study.round.close_after)
-    aggregated = bool(exchange.replies) and len(exchange.replies) >= study.round.quorum
+    updates, exchange = _ask(run, plan, number, chosen)
+    aggregated = bool(exchange.replies) and len(exchange.replies) >= study.round.quorum and not updates.problem
     rejected = count_rejections(state.rejected, exchange)
     diagnostics: dict[str, float] = {}
-    problem = "" if aggregated else f"{len(exchange.replies)} usable replies, quorum {study.round.quorum}"
+    too_few = f"{len(exchange.replies)} usable replies, quorum {study.round.quorum}"
+    problem = "" if aggregated else updates.problem or too_few
     if aggregated:
         try:
             run.state, diagnostics = updates.finish(plan.number, number)
@@ -78,7 +80,11 @@ def _try_round(run: OpenRun, plan: ReadyStage, number: int, attempt: int) -> Rou
         attempt=attempt,
         participants=tuple(chosen),
         **asdict(exchange),
-        reported=tuple(site for site, count in rejected.items() if count and count % study.round.report_after == 0),
+        reported=tuple(
+            site
+            for site, count in rejected.items()
+            if count != state.rejected.get(site) and count % study.round.report_after == 0  # now, not in a round before
+        ),
         aggregated=aggregated,
         problem=problem,
         aggregate=section.aggregate,
@@ -94,6 +100,20 @@ def _try_round(run: OpenRun, plan: ReadyStage, number: int, attempt: int) -> Rou
     run.add_round(record, [row for each in rows for row in each])
     _tell_round(record)
     return record
+
+
+def _ask(run: OpenRun, plan: ReadyStage, number: int, chosen: list[str]) -> tuple[Updates, Exchange]:
+    """Ask `chosen` for a round and return their updates, seen one by one or summed, and what came of the exchange."""
+    study, state = run.study, run.state
+    request = Request("train", run.name, study.hash(), plan.number, number, state.tensors)
+    if study.round.compress in FORMS:
+        summed = SummedUpdates(state, plan.shared, plan.aggregator, study.round.compress)
+        request, masked = replace(request, returns=summed.returns), study.privacy.secure_aggregation
+        asking = Asking(run.sites, request, study.round.quorum, study.round.close_after, study.privacy.threshold)
+        return summed, ask_summed(asking, chosen, masked, summed)
+    updates = OpenUpdates(state, plan.shared, plan.aggregator, study.round, len(run.there), study.seed)
+    request = replace(request, tensors={**state.tensors, **updates.extra}, returns=updates.returns)
+    return updates, run.sites.ask(request, chosen, updates.take, study.round.close_after)
 
 
 def _tell_round(record: RoundLine) -> None:

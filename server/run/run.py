@@ -37,6 +37,10 @@ class Sites(Protocol):
     def refused(self) -> dict[str, str]:
         """Who is connected and cannot take part, and why."""
 
+    @property
+    def enrolled(self) -> Mapping[str, str]:
+        """The hospitals that may take part and their public keys, OpenSSH lines; none in a simulation."""
+
     def present(self) -> list[str]:
         """Return the names of the sites that are there now, sorted."""
 

@@ -27,6 +27,7 @@ class Updates(Protocol):
     extra: Tensors  # what is sent beside the global tensors
     returns: Layout  # what sites may send back
     replies: dict[str, Reply]  # that were taken, without tensors, by site
+    problem: str  # why they cannot be combined, however many there are; "" where they can
 
     def take(self, site: str, reply: Reply) -> None:
         """Add a site's reply; raises RejectedError, and leaves no trace, where it cannot be used."""
@@ -56,6 +57,7 @@ class OpenUpdates:
         self._state = aggregator.init(combined, state.memory, sites)
         self._admitted: dict[str, Admitted] = {}
         self.replies: dict[str, Reply] = {}
+        self.problem = ""
 
     def take(self, site: str, reply: Reply) -> None:
         """Admit and add a reply."""

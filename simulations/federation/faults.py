@@ -66,6 +66,9 @@ class Faults:
         return (stage, number + 1) if number < self._rounds[stage - 1] else (stage + 1, 1)
 
 
+SPOILING = ("nan", "scaled", "sign_flip")  # of the values that travel, which have to be floats
+
+
 def tamper(faults: Mapping[str, Fault], sent: Tensors, payload: Tensors, compress: str) -> Tensors:
     """Return what a site answers with: `payload`, as it travels under `compress`, spoilt as its faults say. `sent` is
     what the site started from.
@@ -80,7 +83,7 @@ def tamper(faults: Mapping[str, Fault], sent: Tensors, payload: Tensors, compres
             continue
         start = sent[name] if compress == "none" else np.zeros_like(array)  # compressed ones are differences already
         spoilt[name] = (start + factor * (array - start)).astype(array.dtype)
-    first = min(name for name, array in spoilt.items() if np.issubdtype(array.dtype, np.floating))
+    first = min(spoilt, key=lambda name: (not np.issubdtype(spoilt[name].dtype, np.floating), name))
     if "nan" in faults:
         spoilt[first] = np.full_like(spoilt[first], np.nan)
     if "wrong_shape" in faults:

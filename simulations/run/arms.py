@@ -11,8 +11,9 @@ from typing import Any
 from prostafed.common.errors import ConfigurationError
 from prostafed.common.study import Finetune, Study, parse_study
 from prostafed.common.study.split import split_patients
+from prostafed.common.study.sums import FEWEST_MASKED, FIXED
 from prostafed.common.tasks import build_task
-from prostafed.simulations.federation.faults import Fault
+from prostafed.simulations.federation.faults import SPOILING, Fault
 from prostafed.simulations.federation.hospitals import (
     Hospital,
     write_flipped_cases,
@@ -55,6 +56,12 @@ def plan_arms(study: Study, hospitals: Sequence[Hospital], folder: Path, initial
     if obstacle := _find_obstacle(study, hospitals, len(hospitals)):
         raise ConfigurationError(f"The federation cannot run this study. {obstacle}")
     compare = set(study.arms.compare)
+    spoilt = sorted({fault.kind for hospital in hospitals for fault in hospital.faults} & {*SPOILING})
+    if spoilt and study.round.compress in FIXED:
+        raise ConfigurationError(
+            f"The faults {', '.join(spoilt)} spoil floats on their way; with compress '{study.round.compress}' whole "
+            "numbers travel, under secure_aggregation masked ones. Leave them out, or use label_flip."
+        )
     federated = plan("federated", "federated", hospitals)
     for hospital, file in zip(hospitals, federated.site_files, strict=True):
         if any(fault.kind == "label_flip" for fault in hospital.faults):
@@ -91,11 +98,14 @@ def _fit(study: Study, sites: int) -> Study:
     """Return the study as so many sites can run it: with no larger quorum than there are (what a round needs is the
     federation's affair), and, for one site, with its own update in the place of a choice among several.
     """
-    if study.round.quorum <= sites and sites > 1:
+    unmasks = study.privacy.secure_aggregation and sites < FEWEST_MASKED  # it hides nothing from a simulation anyway
+    if study.round.quorum <= sites and sites > 1 and not unmasks:
         return study
 
     def fit(values: dict[str, Any]) -> None:
         values["round"]["quorum"] = min(study.round.quorum, sites)
+        if unmasks:  # the whole numbers stay, so that the arms differ in nothing else
+            values["privacy"] |= {"secure_aggregation": False, "threshold": 0}
         for stage, section in zip(values["stage"], study.stage, strict=True):
             if sites == 1 < section.fewest_sites():
                 stage |= {"aggregate": "fedavg", "aggregate_parameters": {}}
@@ -119,7 +129,9 @@ def _find_nobody(study: Study, hospital: Hospital) -> str:
 
 
 def find_few_sites(study: Study, sites: int) -> str:
-    """Return a sentence where the aggregator of a stage needs more than so many sites, "" where none does."""
+    """Return a sentence where masks, or the aggregator of a stage, need more than so many sites, "" where none does."""
+    if study.privacy.secure_aggregation and sites < FEWEST_MASKED:
+        return f"secure_aggregation needs {FEWEST_MASKED} sites, here are {sites}. Add sites, or leave it out."
     for number, stage in enumerate(study.stage, start=1):
         if stage.fewest_sites() > sites:
             return (

@@ -9,6 +9,8 @@ import pytest
 from prostafed.common.aggregation import AGGREGATORS
 from prostafed.common.errors import RoundError
 from prostafed.common.models.checkpoint import read_checkpoint, save_checkpoint
+from prostafed.common.study import Privacy, Round
+from prostafed.common.study.sums import check_sums
 from prostafed.common.tensors import Tensors
 from prostafed.server.aggregation import Aggregator, Outcome, Update, build_aggregator
 from prostafed.server.aggregation import __path__ as folder
@@ -85,6 +87,15 @@ def test_the_table_names_the_modules_there_are() -> None:
     assert {entry.module for entry in AGGREGATORS.values()} == modules
 
 
+def find_refusal(name: str) -> str:
+    """Return why a study cannot mask the updates of an aggregator, "" where it can."""
+    try:
+        check_sums(Privacy(secure_aggregation=True), Round(compress="fixed32"), [name])
+    except ValueError as error:
+        return str(error)
+    return ""
+
+
 class AggregatorContract:
     """What an entry promises, whoever added it."""
 
@@ -128,6 +139,23 @@ class AggregatorContract:
             np.testing.assert_array_equal(np.sign(moved), np.sign(wanted))
         else:
             assert same(run_round(build(name), start, alone).tensors, trained)
+
+    def test_the_mean_of_updates_serves_as_well_where_the_table_says_so(self, name: str) -> None:
+        start = make_global()
+        replies = [each for each in make_replies(name, start) if each.site != "site-1"]  # which lacks a tensor
+        mean = {
+            key: sum(each.cases * each.tensors[key].astype(np.float64) for each in replies)
+            / sum(each.cases for each in replies)
+            for key in SHAPES
+        }
+        summed = Update("sum", 1, 1, {key: array.astype(np.float32) for key, array in mean.items()})
+        if AGGREGATORS[name].single:
+            assert "masks hide it" in find_refusal(name)
+            return
+        assert not find_refusal(name)
+        one, each = run_round(build(name), start, [summed]), run_round(build(name), start, replies)
+        for key in SHAPES:
+            np.testing.assert_allclose(one.tensors[key], each.tensors[key], rtol=1e-5, atol=1e-6)
 
     def test_weights_sum_to_one(self, name: str) -> None:
         start, shift = make_global(), np.float32(0.5)

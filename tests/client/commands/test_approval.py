@@ -24,7 +24,7 @@ from prostafed.common.errors import ApprovalError, ApprovalOverError, HeldError,
 from prostafed.common.imaging.case_folder import write_case
 from prostafed.common.imaging.cases import CaseRecord
 from prostafed.common.models.checkpoint import save_checkpoint
-from prostafed.common.shell.keys import create_node_key
+from prostafed.common.shell.keys import create_node_key, say_fingerprint
 from prostafed.common.study import Study, read_study
 from prostafed.common.study.split import describe_split
 from prostafed.common.tensors import select_groups
@@ -154,6 +154,23 @@ class TestApprove:
         assert "The study was approved at" in call("approve", "tiny", "--yes").err
         audit = call("audit", "--json").json
         assert [line["event"] for line in audit["lines"]] == ["request", "approved", "request", "approved", "approved"]
+
+    def test_a_masked_study_is_approved_with_the_hospitals_it_names(self, call, site, study):
+        Path("../study.toml").write_text(STUDY + "[privacy]\nsecure_aggregation = true\n")
+        masked = read_study(Path("../study.toml"))
+        unknown = call("approve", "../study.toml", "--yes")
+        assert unknown.code == 2
+        assert "The coordinator tells the hospitals and their keys once it asks" in unknown.err
+        key = create_node_key(Path("south.key"), "south").read_text().rsplit(" ", 1)[0]
+        file_request(site.parent, masked, "fl.example.org:8000", {"south": key})
+        told = call("approve", "tiny", "--yes")
+        assert told.code == 0, told.err
+        assert "With whom updates are masked" in told.out
+        assert f"south: {say_fingerprint(key)}" in told.out
+        approval = read_approval(site, masked.hash())
+        assert approval
+        assert approval.peers == {"south": key}
+        assert call("approve", "../study.toml", "--yes").code == 0, "who was approved before is known"
 
     @pytest.mark.parametrize("named", ["nothing", "tin", "../none.toml", ""])
     def test_a_study_nobody_knows_is_a_sentence(self, call, site, study, named):

@@ -4,6 +4,7 @@ import json
 import os
 import signal
 from collections.abc import Callable, Sequence
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -21,6 +22,7 @@ from prostafed.client.gate.outbox import decide, read_outbox, require_release
 from prostafed.client.site.site_file import open_site
 from prostafed.common.errors import ApprovalError, ConfigurationError, HeldError, RoundError
 from prostafed.common.exchange.app_bundle import bundle_hash
+from prostafed.common.exchange.kinds import MESSAGE_TYPES
 from prostafed.common.exchange.messages import Reply, Request
 from prostafed.common.shell.files import holding
 
@@ -212,6 +214,9 @@ def test_outside_its_hours_a_site_says_hello_and_no_more(
     monkeypatch.setattr(resident, "is_within", lambda hours, _: hours != "20:00-06:00")
     assert link([take_in(HELLO), take_in()], 'hours = "20:00-06:00"') == ["answer", "RESTING"]
     assert link([take_in()], 'hours = "06:00-20:00"') == ["answer"]
+    for kind, said in (("keys", "RESTING"), ("shares", "RESTING"), ("agree", "answer"), ("unmask", "answer")):
+        incoming = replace(take_in(), kind=MESSAGE_TYPES[kind])  # an update that has left is not left alone
+        assert link([incoming], 'hours = "20:00-06:00"') == [said]
 
 
 def test_a_worker_that_dies_gets_the_message_once_more(link: Any) -> None:

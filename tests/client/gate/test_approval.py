@@ -18,6 +18,7 @@ from prostafed.client.gate.waiting import list_waiting
 from prostafed.common.errors import ApprovalError, ApprovalOverError, InitialError, ProstafedError
 from prostafed.common.exchange.kinds import REFUSALS
 from prostafed.common.exchange.messages import Request
+from prostafed.common.secagg.records import Call, Enrolled
 from prostafed.common.study import parse_study
 from tests.client.gate.approved import approve, day, write_keyed_site
 from tests.client.tiny_site import FINETUNE, make_study
@@ -260,3 +261,37 @@ def test_a_site_without_a_key_approves_nothing(tmp_path: Path) -> None:
     with pytest.raises(ProstafedError, match=r"the table \[server\] is missing"):
         approve(site, STUDY)
     assert not (tmp_path / "approvals" / f"{HASH}.json").exists()
+
+
+MASKED = make_study(FINETUNE, privacy={"secure_aggregation": True})
+PEERS = {"north": "ecdsa-sha2-nistp384 AAAA", "south": "ecdsa-sha2-nistp384 BBBB"}
+
+
+def ask_masked(action: str, peers: dict[str, str]) -> Request:
+    call = Call(number="0" * 64, digest="0" * 64, enrolled=peers)
+    masks = Enrolled(sites=peers).pack() if action == "hello" else call.pack()
+    return Request(action, "" if action == "hello" else "run", MASKED.hash(), 1, 1, masks=masks)
+
+
+@pytest.mark.parametrize("action", ["hello", "keys"])
+def test_whom_a_study_masks_with_waits_beside_it_and_a_newcomer_is_said(site: Path, action: str) -> None:
+    with pytest.raises(ApprovalError):
+        require_approval(site, MASKED, ask_masked(action, PEERS))
+    assert list_waiting(site.parent)[MASKED.hash()].peers == PEERS
+    approve(site, MASKED, peers=PEERS)
+    assert require_approval(site, MASKED, ask_masked(action, PEERS)).peers == PEERS
+    assert not list_waiting(site.parent), "nothing has changed"
+    more = {**PEERS, "west": "ecdsa-sha2-nistp384 CCCC"}
+    assert require_approval(site, MASKED, ask_masked(action, more)).peers == PEERS, "a person decides"
+    assert list_waiting(site.parent)[MASKED.hash()].peers == more
+
+
+@pytest.mark.parametrize("action", ["keys", "shares", "agree", "unmask"])
+def test_what_is_said_about_masks_needs_an_approval_and_counts_as_no_round(site: Path, action: str) -> None:
+    asked = Request(action, "run", MASKED.hash(), 1, 1, masks=b"{}")
+    with pytest.raises(ApprovalError):
+        require_approval(site, MASKED, asked)
+    approval = approve(site, MASKED, rounds=1)
+    for _ in range(3):
+        require_approval(site, MASKED, asked)
+    assert count_used(site, approval) == 0

@@ -110,6 +110,7 @@ HOSTILE: dict[str, list[tuple[Reply, Bounds]]] = {
         told_of(JUDGED, validation__n=12.0),
         told_of(GREETED, test__n=12.0),
     ],
+    "masks": [(replace(FIT, masks=b"{}"), BOUNDS)],
     "cells": [
         (replace(FIT, cases=9), BOUNDS),  # and their loss
         told_of(JUDGED, test__n=9.0),
@@ -386,7 +387,7 @@ TESTS: dict[str, list[Callable[[Path], None]]] = {
         *(asks_before_it_opens_a_case, stops_where_it_is_halted_meanwhile, asks_who_has_approved),
         *(writes_down_what_it_does, takes_no_noise_that_can_be_repeated),
     ],
-    "answer.answer": [holds_updates],
+    "answer._let_go": [holds_updates],
     "answer._train": [keeps_what_was_declined, wants_a_cohort],
     "answer._evaluate": [tells_of_test_patients_once],
     "local_round._conclude": [keeps_no_answer_that_may_not_leave],

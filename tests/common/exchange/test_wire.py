@@ -1,13 +1,16 @@
 """What is packed is read back the same."""
 
+from dataclasses import replace
+
 import numpy as np
 import pytest
 from flwr.app import Error, Message
 from flwr.clientapp import ClientApp
 from flwr.common.constant import ErrorCode
 
+from prostafed.common.errors import RequestError
 from prostafed.common.exchange.compression import list_slots
-from prostafed.common.exchange.messages import Refusal, Reply, Request
+from prostafed.common.exchange.messages import MOST_MASK_BYTES, Refusal, Reply, Request
 from prostafed.common.exchange.wire import pack_reply, pack_request, unpack_reply, unpack_request
 from prostafed.simulations.run.engine.grid import LocalGrid, cross_wire
 
@@ -49,6 +52,22 @@ def test_reply_round_trip() -> None:
     assert (read.site, read.study_hash, read.stage, read.round, read.cases) == ("north", "abc", 1, 2, 40)
     assert read.metrics == {"train/loss": 0.5}
     assert_same_tensors(read.tensors, TENSORS)
+
+
+@pytest.mark.parametrize("action", ["hello", "keys", "shares", "agree", "unmask"])
+def test_what_is_said_about_masks_travels_both_ways_and_brings_no_tensors(action: str) -> None:
+    asked = Request(action, "" if action == "hello" else "run", "abc", 1, 2, masks=b"\x00asked")
+    request = received(pack_request(asked, [7], 60.0)[0])
+    assert unpack_request(request).masks == b"\x00asked"
+    told = unpack_reply(received(pack_reply(Reply("north", "abc", 1, 2, masks=b"told"), request)), asked)
+    assert isinstance(told, Reply)
+    assert told.masks == b"told"
+    with pytest.raises(RequestError):
+        unpack_request(received(pack_request(replace(asked, tensors=TENSORS), [7], 60.0)[0]))
+    told_much = received(pack_reply(Reply("north", "abc", 1, 2, masks=bytes(MOST_MASK_BYTES + 1)), request))
+    assert unpack_reply(told_much, asked) == Refusal("MALFORMED")
+    with_metrics = received(pack_reply(Reply("north", "abc", 1, 2, metrics={"train/loss": 0.5}), request))
+    assert unpack_reply(with_metrics, asked) == Refusal("MALFORMED")
 
 
 def test_a_refusal_carries_its_code_only() -> None:

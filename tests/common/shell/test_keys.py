@@ -12,6 +12,8 @@ from prostafed.common.shell.keys import (
     open_node_key,
     read_private_key,
     read_public_key,
+    read_public_keys,
+    say_fingerprint,
     say_public_key,
     sign,
     write_once,
@@ -98,3 +100,18 @@ def test_a_key_with_a_password_is_refused(tmp_path: Path) -> None:
     subprocess.run([keygen, "-q", "-t", "ecdsa", "-b", "384", "-N", "secret", "-f", path], check=True)
     with pytest.raises(ConfigurationError, match="without a password"):
         read_private_key(path)
+
+
+def test_a_fingerprint_is_that_of_ssh_keygen(tmp_path: Path) -> None:
+    public = create_node_key(tmp_path / "site.key", "north")
+    keygen = shutil.which("ssh-keygen")
+    if keygen is None:
+        pytest.skip("ssh-keygen is not installed")
+    told = subprocess.run([keygen, "-l", "-f", public], capture_output=True, text=True, check=True).stdout
+    assert told.split()[1] == say_fingerprint(read_public_key(public).decode())
+
+
+def test_the_keys_of_a_folder_are_named_by_their_files(tmp_path: Path) -> None:
+    keys = {name: create_node_key(tmp_path / name, "comment") for name in ("north", "south")}
+    assert read_public_keys(tmp_path) == {name: read_public_key(path).decode() for name, path in keys.items()}
+    assert read_public_keys(tmp_path / "none") == {}

@@ -10,6 +10,7 @@ from prostafed.common.study import Finetune, Pretrain, parse_study, read_study
 MINIMAL = 'name = "tiny"\n[[stage]]\nkind = "pretrain"\nrounds = 2\n'
 TUNED = 'name = "tiny"\n[[stage]]\nkind = "finetune"\nrounds = 3\n'
 SHA = "0123456789abcdef" * 4
+MASKED = "[privacy]\nsecure_aggregation = true\n"
 IMAGENET = f'[initial]\nweights = "imagenet"\nsha256 = "{SHA}"\n'
 
 
@@ -117,6 +118,12 @@ def test_what_an_encoder_starts_from_is_part_of_the_hash(tmp_path: Path) -> None
         (MINIMAL + "[privacy]\nepsilon = 8.0\n", ["needs a unit"]),
         (MINIMAL + '[privacy]\nunit = "patient"\nepsilon = 8.0\nnoise = 1.0\n', ["one of them only"]),
         (MINIMAL + "[privacy]\nthreshold = 2\n", ["secure_aggregation"]),
+        (MINIMAL + MASKED + '[round]\ncompress = "topk"\n', ["'topk'", "masks cancel only", "'fixed32'"]),
+        (MINIMAL + MASKED + '[round]\ncompress = "none"\n', ["'none'", "masks cancel only"]),
+        (MINIMAL + MASKED + "[round]\nparticipants = 2\n", ["needs 3 sites in a round, and one takes 2"]),
+        (MINIMAL + MASKED + "[round]\nnorm_limit = 4.0\n", ["norm_limit is 4", "masks hide it"]),
+        (MINIMAL + 'aggregate = "krum"\n' + MASKED, ["'krum' needs each update by itself", "masks hide it", "fedavg"]),
+        (MINIMAL + 'aggregate = "l_dawa"\n[round]\ncompress = "fixed16"\n', ["direction", "adds up what arrives"]),
         ("name = \n", ["not valid TOML"]),
     ],
 )
@@ -139,3 +146,12 @@ def test_a_missing_file_and_a_binary_file_are_said(tmp_path: Path) -> None:
     (tmp_path / "binary.toml").write_bytes(b"\xff\xfe\x00")
     with pytest.raises(ConfigurationError, match="not UTF-8"):
         read_study(tmp_path / "binary.toml")
+
+
+@pytest.mark.parametrize(("rounds", "expected"), [("", "fixed32"), ('[round]\ncompress = "fixed16"\n', "fixed16")])
+def test_what_is_masked_travels_as_whole_numbers(tmp_path: Path, rounds: str, expected: str) -> None:
+    path = tmp_path / "study.toml"
+    path.write_text(MINIMAL + MASKED + rounds)
+    study = read_study(path)
+    assert study.round.compress == expected
+    assert parse_study(study.canonical()).hash() == study.hash()

@@ -49,6 +49,9 @@ def make_grid(answers: dict[str, Answer], kind: type[GridT] = SilentGrid) -> tup
     app = ClientApp()
 
     @app.query("hello")
+    @app.query("keys")
+    @app.query("agree")
+    @app.query("unmask")
     @app.train("round")
     @app.evaluate("round")
     def answer(message: Message, context: Context) -> Message:

@@ -10,6 +10,7 @@ from flwr.proto.node_pb2 import NodeInfo
 from prostafed.common.errors import RoundError
 from prostafed.common.exchange.messages import Refusal, Reply, Request
 from prostafed.common.exchange.wire import pack_reply
+from prostafed.common.secagg.records import Enrolled
 from prostafed.common.shell.progress import Event, Said, listening
 from prostafed.server.exchange import exchange
 from prostafed.server.exchange import roster as roster_module
@@ -328,3 +329,38 @@ def test_a_name_in_an_answer_is_that_of_the_key_or_the_answer_is_refused() -> No
         asked = roster.ask(request, ["north", "thief"], lambda site, reply: taken.append(site))
         assert [(entry["site"], entry["code"]) for entry in asked.rejections] == [("thief", "WRONG_NAME")]
     assert taken == ["north", "north"]
+
+
+@pytest.mark.usefixtures("quick")
+def test_sites_are_told_whom_they_would_mask_with() -> None:
+    told: list[bytes] = []
+
+    def answer(message: Message, request: Request) -> Message:
+        told.append(request.masks)
+        return pack_reply(replace(GOOD, site="a", stage=0, round=0, cases=0, tensors={}, metrics={}), message)
+
+    keys = {"a": "ecdsa-sha2-nistp384 AAAA"}
+    for listed in (keys, {}):
+        grid, _ = make_grid({"a": answer})
+        roster = Roster(grid, "abc", 5.0, list_enrolled=lambda listed=listed: listed)  # type: ignore[misc]
+        roster.assemble(1)
+        assert roster.enrolled == listed
+    assert Enrolled.read(told[0]).sites == keys
+    assert told[1] == b""
+
+
+@pytest.mark.usefixtures("quick")
+@pytest.mark.parametrize(("action", "said"), [("agree", []), ("unmask", []), ("keys", ["b"])])
+def test_who_was_not_needed_to_take_masks_off_is_not_late(action: str, said: list[str]) -> None:
+    def answer(site: str) -> Answer:
+        return lambda message, request: pack_reply(
+            Reply(site, request.study_hash, request.stage, request.round), message
+        )
+
+    grid, _ = make_grid({name: answer(name) for name in "ab"})
+    roster = Roster(grid, "abc", 5.0)
+    roster.assemble(2)
+    request = Request(action, "run", "abc", 1, 2)
+    first = roster.ask(request, ["a", "b"], lambda site, reply: None, 1)
+    assert first.replies == ["a"]
+    assert [entry["site"] for entry in roster.ask(request, ["a"], lambda site, reply: None).late + first.late] == said

@@ -46,6 +46,7 @@ class Sites:
         self.before, self.there, self.asked, self.times = before, there, [], 0
         self.cohorts = {"north": {"csPCa/yes": 30.0}}
         self.refused: dict[str, str] = {}
+        self.enrolled: dict[str, str] = {}
 
     def present(self) -> list[str]:
         self.times += 1
@@ -209,6 +210,15 @@ def test_one_rejected_again_and_again_is_reported_once_per_so_many_times(tmp_pat
     said = [line for line in read_ledger(tmp_path) if line.event == "reported"]
     assert [(line.site, line.stage, line.round) for line in said] == [("south", 1, 2), ("south", 2, 2)]
     assert said[0].text == "rejected 2 times in a row, last DEADLINE: no answer"
+
+
+def test_one_that_was_reported_and_is_not_there_any_more_is_not_reported_again(tmp_path: Path) -> None:
+    sites = Sites(
+        lambda request: {"south"} if request.action == "train" and sites.times < 4 else set(),
+        there=lambda time: SITES if time < 4 else ["north"],  # asked at the start and before each round
+    )
+    run(tmp_path, sites, with_round(quorum=1, report_after=2))
+    assert [list(row.reported) for row in read_rounds(tmp_path)] == [[], ["south"], [], [], []]
 
 
 def test_one_answer_ends_a_row_of_rejections(tmp_path: Path) -> None:

@@ -66,6 +66,12 @@ def test_nan_and_wrong_shape() -> None:
     assert tamper({"nan": fault("nan")}, SENT, {}, "none") == {}
 
 
+def test_whole_numbers_can_have_a_wrong_shape_and_are_else_left_alone() -> None:
+    whole = {"encoder.w": np.array([1, 2], np.uint32)}
+    assert tamper({"straggler": fault("straggler", delay_s=1.0)}, SENT, whole, "fixed32") == whole
+    assert tamper({"wrong_shape": fault("wrong_shape")}, SENT, whole, "fixed32")["encoder.w"].shape == (2, 1)
+
+
 def test_labels_are_turned_round_and_unknown_ones_stay_unknown() -> None:
     flipped = flip_labels(CaseRecord("c", "p", pirads_reads=(1, 2, 5), cspca=True, isup=3))
     assert (flipped.cspca, flipped.pirads_reads, flipped.isup) == (False, (5, 4, 1), None)

@@ -14,6 +14,7 @@ from prostafed.common.errors import ConfigurationError
 from prostafed.common.imaging.case_folder import open_case_folder
 from prostafed.common.study import ARMS, Study, parse_study
 from prostafed.common.study.split import split_patients
+from prostafed.simulations.federation.faults import Fault
 from prostafed.simulations.federation.federation_file import Federation
 from prostafed.simulations.federation.hospitals import (
     Hospital,
@@ -54,6 +55,29 @@ def test_every_arm_has_its_sites_and_a_quorum_it_can_reach(
     assert [arm.study.round.quorum for arm in arms.values()] == [2, 1, 1, 1, 2, 1, 1]
     assert [stage.aggregate for stage in arms["personal"].study.stage] == ["fedavg", "ditto"]
     assert arms["federated"].study == asked
+
+
+def test_arms_of_fewer_sites_than_masks_need_add_up_the_same_numbers_unmasked(
+    study: Study, hospitals: list[Hospital], tmp_path: Path
+) -> None:
+    three = [*hospitals, replace(hospitals[0], name="west")]
+    privacy = {"secure_aggregation": True, "threshold": 2}
+    asked = vary(study, arms={"compare": ["local", "pooled", "unseen"]}, privacy=privacy, round={})
+    arms = {arm.run: arm.study for arm in plan_arms(asked, three, tmp_path)}
+    assert arms["federated"] == asked
+    assert {each.round.compress for each in arms.values()} == {"fixed32"}
+    assert [run for run, each in arms.items() if each.privacy.secure_aggregation] == ["federated"]
+    assert arms["unseen-west"].privacy.threshold == 0
+    with pytest.raises(ConfigurationError, match="secure_aggregation needs 3 sites, here are 2"):
+        plan_arms(asked, hospitals, tmp_path / "two")
+
+
+def test_faults_that_spoil_floats_are_refused_where_whole_numbers_travel(
+    study: Study, hospitals: list[Hospital], tmp_path: Path
+) -> None:
+    spoilt = [replace(hospitals[0], faults=(Fault(kind="nan"),)), *hospitals[1:]]
+    with pytest.raises(ConfigurationError, match="The faults nan spoil floats"):
+        plan_arms(vary(study, round={"compress": "fixed32"}), spoilt, tmp_path)
 
 
 def test_an_arm_whose_sites_cannot_run_it_says_why(study: Study, hospitals: list[Hospital], tmp_path: Path) -> None:
