@@ -42,8 +42,11 @@ from prostafed.client.training.loop import Continuation, TrainingRecord, optimis
 from prostafed.client.training.machine import Machine
 from prostafed.client.training.objective import Objective, finetuning, pretraining
 from prostafed.client.training.optimisers import Optimisation
+from prostafed.client.training.sampling import Noise
 from prostafed.common.imaging.cases import CasesInMemory, Grid
 from prostafed.common.models.network import GroupBuilder, build_network
+from prostafed.common.privacy.noise import open_sources
+from prostafed.common.privacy.plan import plan_patients
 from prostafed.common.ssl import METHODS, build_method
 from prostafed.common.tasks import TASKS, build_task
 from prostafed.simulations.phantom.case import generate_case
@@ -170,12 +173,21 @@ def check_together(device: torch.device) -> dict[str, Any]:
 
 
 def measure_private(device: torch.device) -> dict[str, Any]:
-    """Return the seconds of a step with noise and of a plain one."""
+    """Return the seconds of a step of the lesion task with noise for patients, and of a plain one."""
     try:
-        from prostafed.client.training.private import PrivateTraining  # noqa: F401
-    except ImportError as error:
-        return {"skipped": f"{error}"}
-    return {"skipped": "not measured yet"}
+        from prostafed.client.training.private import optimise_privately
+    except ImportError as error:  # Opacus is not here
+        return {"skipped": str(error)}
+    job, ended = Job("finetune", "lesion", COMMON, 16, 4), list[float]()
+    feed, steps = job.feed(device), 6
+    settings = Optimisation(steps, len(feed.chosen), 1e-3, 1e-4, seed=0)
+    plan = plan_patients(len(feed.chosen), len(feed.chosen), steps, (1.0, 1.0, 1e-5))
+    told = (Continuation(Machine("float32")), lambda *_: ended.append(time.perf_counter()))
+    record = optimise_privately(job.network, job.objective, feed, settings, Noise(plan, open_sources(0)), told)
+    step_s = statistics.median(after - before for before, after in pairwise(ended))
+    plain_s = measure_job(Job("finetune", "lesion", COMMON, 16, 4), device, "float32")["step_s"]
+    figures = {"step_s": round(step_s, 4), "plain_step_s": plain_s, "ratio": round(step_s / plain_s, 1)}
+    return {**figures, "parameters": sum(each.numel() for each in job.network.parameters()), "loss": record.loss}
 
 
 def measure_speed(device: torch.device) -> dict[str, Any]:
