@@ -3,8 +3,10 @@
 from collections.abc import Iterator
 from pathlib import Path
 
-from prostafed.client.dossier.sources import LEDGER, Chain, Sources, count_files
+from prostafed.client.dossier.sources import Chain, Sources, count_files
 from prostafed.client.gate.halt import is_halted
+from prostafed.client.gate.ledger import BEGINS, list_contributions
+from prostafed.client.gate.ledger import FILE as LEDGER
 from prostafed.client.gate.opt_out import FILE as OPTED_OUT
 from prostafed.client.gate.opt_out import read_opted_out
 from prostafed.client.gate.outbox import FILE as OUTBOX
@@ -16,6 +18,7 @@ from prostafed.common.imaging.case_folder import open_case_folder
 
 APPROVAL_TEST, CHAIN_TEST = "tests/client/gate/test_approval.py", "tests/common/shell/test_chained_file.py"
 OPT_OUT_TEST, HALT_TEST = "tests/client/gate/test_opt_out.py", "tests/client/gate/test_halt.py"
+LEDGER_TEST = "tests/client/gate/test_ledger.py"
 TELLING, TOLD = "tests/client/gate/test_telling.py", "tests/client/gate/test_told.py"
 
 
@@ -45,7 +48,7 @@ def answer_patients(sources: Sources) -> Iterator[Fact]:
     except DataError:
         said = None
     yield Fact("patients", "Indexed", said, "the folder of cases" if said else "")
-    trained = [line for line in sources.ledger.of(sources.run) if isinstance(line.get("patients"), int)]
+    trained = [line for line in sources.ledger.of(sources.run) if line.get("event") == BEGINS]
     most = max((int(line["patients"]) for line in trained), default=None)
     known = None if most is None else f"{most} patients at most in a round"
     yield Fact("patients", "Trained on in this run", known, LEDGER if known else "")
@@ -66,7 +69,21 @@ def answer_patients(sources: Sources) -> Iterator[Fact]:
     yield Fact(
         "patients", "Patients who object, kept by the site", objecting, f"memory/{OPTED_OUT}" if objecting else ""
     )
-    yield Fact("patients", "What they contributed to before", None, "")
+    before = _say_contributed(sources) if objecting else None
+    yield Fact("patients", "What they contributed to before", before, LEDGER if before else "", LEDGER_TEST)
+
+
+def _say_contributed(sources: Sources) -> str | None:
+    """Return how much those who object contributed to before; who they are and to which rounds, the site's own command
+    says.
+    """
+    if sources.ledger.lines is None or sources.ledger.wrong:
+        return None
+    parts = [part for each in read_opted_out(sources.site.memory) for part in list_contributions(sources.folder, each)]
+    studies, trained = {part["study"] for part in parts}, [part for part in parts if part["rounds"]]
+    of_this = sum(part["run"] == sources.run for part in trained)
+    many = f"{len(studies)} {'study' if len(studies) == 1 else 'studies'}"
+    return f"{many}; stages of this run trained on them: {of_this}. prostafed-site ledger --patient lists them"
 
 
 def _count_objecting(memory: Path) -> str | None:

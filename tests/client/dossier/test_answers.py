@@ -1,6 +1,7 @@
 """A hospital's dossier, from files as its programs write them."""
 
 import json
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -12,8 +13,12 @@ from prostafed.client.cli import app
 from prostafed.client.dossier.answers import make_dossier
 from prostafed.client.gate.approval_file import FOLDER
 from prostafed.client.gate.audit import record
+from prostafed.client.gate.ledger import COHORTS, Limit, Use, begin, evaluate
+from prostafed.client.gate.ledger import leave as leave_round
 from prostafed.common.dossier.record import Dossier
 from prostafed.common.errors import ConfigurationError
+from prostafed.common.privacy.accounting import account
+from prostafed.common.privacy.plan import plan_patients, repeat
 from prostafed.common.shell.chained_file import add_line
 from prostafed.common.study import Study
 from tests.client.gate.approved import SERVER, approve
@@ -114,6 +119,67 @@ def test_no_noise_is_no_bound(site_file: Path) -> None:
     said = say(make_dossier(site_file, RUN), "noise")
     assert said["Epsilon accounted"] == "no bound: the weights left without noise"
     assert said["Epsilon audited, a lower bound"] == "not known"
+
+
+PLAN = plan_patients(60, 20, 1, (2.0, 1.0, 1e-5))
+PEOPLE = [f"p{number:02}" for number in range(60)]
+
+
+def use_patients(site_file: Path, study: Study, audited: float | None = None) -> None:
+    """Two rounds with noise, the second without three patients, an evaluation, and a round of another run."""
+    use = Use(study.hash(), RUN, 1, 1, "d", {"shared": PLAN})
+    for number, patients in ((1, PEOPLE), (2, PEOPLE[3:])):
+        begin(site_file.parent, replace(use, round=number), patients, Limit(0.0, 1e-5))
+        leave_round(site_file.parent, replace(use, round=number), audited)
+    evaluate(site_file.parent, replace(use, plans={}), [*PEOPLE, "q"], ("validation",))
+    begin(site_file.parent, replace(use, run="another"), PEOPLE[3:], Limit(0.0, 1e-5))
+
+
+def test_epsilon_is_told_of_each_cohort_of_the_run_and_over_all(site_file: Path, study: Study) -> None:
+    use_patients(site_file, study)
+    dossier = make_dossier(site_file, RUN)
+    said, one, two, three = say(dossier, "noise"), *(account([repeat(PLAN, many)], 1e-5) for many in (1, 2, 3))
+    assert said["Epsilon accounted, 57 patients"] == f"{two:.3g} at delta 1e-05; 2 rounds of training"
+    assert said["Epsilon accounted, fewer than 5 patients"] == f"{one:.3g} at delta 1e-05; 1 round of training"
+    assert said["Over all studies here, 57 patients"] == f"{three:.3g} at delta 1e-05; 3 rounds of training"
+    assert said["Epsilon audited, a lower bound"] == "not audited: no canaries were planted"
+    assert say(dossier, "patients")["Trained on in this run"] == "60 patients at most in a round"
+    assert not [name for name in PEOPLE if name in json.dumps(dossier.as_json())]
+
+
+def test_a_round_without_noise_has_no_bound(site_file: Path, study: Study) -> None:
+    begin(site_file.parent, Use(study.hash(), RUN, 1, 1, "d", {}), PEOPLE, Limit(0.0, 1e-5))
+    said = say(make_dossier(site_file, RUN), "noise")
+    assert said["Epsilon accounted, 60 patients"].startswith("no bound: the weights left without noise")
+
+
+def test_what_canaries_show_is_beside_it(site_file: Path, study: Study) -> None:
+    use_patients(site_file, study, audited=0.25)
+    said, two = say(make_dossier(site_file, RUN), "noise"), account([repeat(PLAN, 2)], 1e-5)
+    assert said["Epsilon audited, a lower bound"] == f"canaries show 0.25 at least, accounted are {two:.3g}"
+    leave_round(site_file.parent, Use(study.hash(), "another", 1, 1, "d", {"shared": PLAN}), 99.0)
+    assert "BROKEN" in say(make_dossier(site_file, "another"), "noise")["Epsilon audited, a lower bound"]
+    assert "BROKEN" not in say(make_dossier(site_file, RUN), "noise")["Epsilon audited, a lower bound"]
+
+
+def test_a_ledger_whose_cohort_was_changed_tells_no_epsilon(site_file: Path, study: Study) -> None:
+    use_patients(site_file, study)
+    next((site_file.parent / COHORTS).iterdir()).write_text("[]")
+    dossier = make_dossier(site_file, RUN)
+    assert say(dossier, "records")["Ledger"].startswith("broken")
+    labels = say(dossier, "noise").keys()
+    assert not [label for label in labels if label.startswith(("Epsilon accounted, ", "Over all"))]
+    assert say(dossier, "noise")["Epsilon audited, a lower bound"] == "not known"
+
+
+def test_what_who_objects_contributed_to_is_counted(site_file: Path, study: Study) -> None:
+    use_patients(site_file, study)
+    memory = site_file.parent / "memory"
+    memory.mkdir()
+    (memory / "opted_out.json").write_text(json.dumps({"p00": "2026-11-27T00:00:00+00:00"}))
+    said = say(make_dossier(site_file, RUN), "patients")["What they contributed to before"]
+    assert said.startswith("1 study; stages of this run trained on them: 1.")
+    assert "p00" not in said
 
 
 def test_a_broken_chain_is_told(site_file: Path, study: Study) -> None:
