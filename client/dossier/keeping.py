@@ -3,8 +3,10 @@
 from collections.abc import Iterator
 from pathlib import Path
 
-from prostafed.client.dossier.sources import LEDGER, Chain, Sources, count_files
+from prostafed.client.dossier.sources import Chain, Sources, count_files
 from prostafed.client.gate.halt import is_halted
+from prostafed.client.gate.ledger import BEGINS, list_contributions
+from prostafed.client.gate.ledger import FILE as LEDGER
 from prostafed.client.gate.opt_out import FILE as OPTED_OUT
 from prostafed.client.gate.opt_out import read_opted_out
 from prostafed.client.gate.outbox import FILE as OUTBOX
@@ -16,6 +18,7 @@ from prostafed.common.imaging.case_folder import open_case_folder
 
 APPROVAL_TEST, CHAIN_TEST = "tests/client/gate/test_approval.py", "tests/common/shell/test_chained_file.py"
 OPT_OUT_TEST, HALT_TEST = "tests/client/gate/test_opt_out.py", "tests/client/gate/test_halt.py"
+LEDGER_TEST = "tests/client/gate/test_ledger.py"
 TELLING, TOLD = "tests/client/gate/test_telling.py", "tests/client/gate/test_told.py"
 
 
@@ -45,10 +48,10 @@ def answer_patients(sources: Sources) -> Iterator[Fact]:
     except DataError:
         said = None
     yield Fact("patients", "Indexed", said, "the folder of cases" if said else "")
-    trained = [line for line in sources.ledger.of(sources.run) if isinstance(line.get("patients"), int)]
+    trained = [line for line in sources.ledger.of(sources.run) if line.get("event") == BEGINS]
     most = max((int(line["patients"]) for line in trained), default=None)
     known = None if most is None else f"{most} patients at most in a round"
-    yield Fact("patients", "Trained on in this run", known, LEDGER if known else "")
+    yield Fact("patients", "Trained on in this run", known, LEDGER if known else "", LEDGER_TEST)
     try:
         rows = read_manifest(sources.site.manifest).studies
         objected: str | None = f"{sum(row.opt_out == 1 for row in rows)} studies"
@@ -66,7 +69,9 @@ def answer_patients(sources: Sources) -> Iterator[Fact]:
     yield Fact(
         "patients", "Patients who object, kept by the site", objecting, f"memory/{OPTED_OUT}" if objecting else ""
     )
-    yield Fact("patients", "What they contributed to before", None, "")
+    contributed = _count_contributions(sources)
+    source = LEDGER if contributed else ""
+    yield Fact("patients", "What they contributed to this run before", contributed, source, LEDGER_TEST)
 
 
 def _count_objecting(memory: Path) -> str | None:
@@ -75,6 +80,25 @@ def _count_objecting(memory: Path) -> str | None:
         return str(len(read_opted_out(memory))) if (memory / OPTED_OUT).exists() else None
     except DataError:
         return None
+
+
+def _count_contributions(sources: Sources) -> str | None:
+    """Return how many of those who object were trained on in the run, and in how many rounds that left."""
+    try:
+        objecting = read_opted_out(sources.site.memory)
+    except DataError:
+        return None
+    if not objecting or sources.ledger.lines is None or sources.ledger.wrong:
+        return None
+    rounds = [_count_rounds(sources, patient) for patient in objecting]
+    trained = [left for trained, left in rounds if trained]
+    return f"{len(trained)} of {len(objecting)} were trained on, in {max(trained, default=0)} rounds that left"
+
+
+def _count_rounds(sources: Sources, patient: str) -> tuple[int, int]:
+    """Return how many rounds of the run were trained on a patient, and how many of them left."""
+    found = [each for each in list_contributions(sources.folder, patient) if each["run"] == sources.run]
+    return sum(len(each["rounds"]) for each in found), sum(len(each["left"]) for each in found)
 
 
 def answer_retention(sources: Sources) -> Iterator[Fact]:

@@ -1,7 +1,7 @@
 """Everything that a hospital's files say of one run."""
 
 import json
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -10,6 +10,8 @@ from prostafed.client.attack.own import FOLDER as ATTACKS
 from prostafed.client.gate.approval_file import Approval, read_approval
 from prostafed.client.gate.audit import FILE as AUDIT
 from prostafed.client.gate.audit import read_audit
+from prostafed.client.gate.ledger import FILE as LEDGER
+from prostafed.client.gate.ledger import read_ledger
 from prostafed.client.gate.outbox import FILE as OUTBOX
 from prostafed.client.site.site_file import Site, read_site_file
 from prostafed.common.errors import ApprovalError, CheckpointError, ConfigurationError
@@ -18,7 +20,6 @@ from prostafed.common.shell.rotating import list_parts, read_rotating
 from prostafed.common.study import RUN_NAME, Study, parse_study
 
 Line = Mapping[str, Any]
-LEDGER = "ledger.jsonl"
 
 
 @dataclass(frozen=True)
@@ -72,7 +73,8 @@ def read_sources(site_file: Path, run: str) -> Sources:
     folder = site_file.parent
     lines, wrong = read_audit(folder)
     audit = Chain(AUDIT, tuple(lines) if lines or wrong else None, wrong)
-    outbox, ledger = (_read_chain(folder, name) for name in (OUTBOX, LEDGER))
+    outbox = _read_chain(folder / OUTBOX, lambda: read_rotating(folder / OUTBOX)[0])
+    ledger = _read_chain(folder / LEDGER, lambda: read_ledger(folder))
     kept = bool(RUN_NAME.fullmatch(run)) and (site.memory / run).is_dir()
     known = [line for chain in (outbox, audit, ledger) for line in chain.of(run)]
     if not known and not kept:
@@ -103,14 +105,13 @@ def count_files(folders: Sequence[Path]) -> tuple[int, int]:
     return len(files), sum(path.stat().st_size for path in files)
 
 
-def _read_chain(folder: Path, name: str) -> Chain:
-    path = folder / name
+def _read_chain(path: Path, read: Callable[[], Sequence[Line]]) -> Chain:
     if not list_parts(path):
-        return Chain(name, None)
+        return Chain(path.name, None)
     try:
-        return Chain(name, tuple(read_rotating(path)[0]))
+        return Chain(path.name, tuple(read()))
     except CheckpointError as error:
-        return Chain(name, (), str(error))
+        return Chain(path.name, (), str(error))
 
 
 def _read_approval(site_file: Path, digest: str) -> tuple[Approval | None, str]:

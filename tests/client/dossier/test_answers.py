@@ -10,10 +10,13 @@ from typer.testing import CliRunner
 
 from prostafed.client.cli import app
 from prostafed.client.dossier.answers import make_dossier
+from prostafed.client.gate import ledger
 from prostafed.client.gate.approval_file import FOLDER
 from prostafed.client.gate.audit import record
 from prostafed.common.dossier.record import Dossier
 from prostafed.common.errors import ConfigurationError
+from prostafed.common.privacy.accounting import account
+from prostafed.common.privacy.plan import NoisePlan
 from prostafed.common.shell.chained_file import add_line
 from prostafed.common.study import Study
 from tests.client.gate.approved import SERVER, approve
@@ -110,10 +113,78 @@ def test_refusals_are_counted_by_code(site_file: Path) -> None:
     assert say(make_dossier(site_file, RUN), "refused")["Refusals, by code"] == "RESTING 1"
 
 
-def test_no_noise_is_no_bound(site_file: Path) -> None:
+ACCOUNTED, AUDITED = "Epsilon accounted in this run, for any patient", "Epsilon audited in this run, a lower bound"
+
+
+def use(study: Study, number: int = 1, plan: NoisePlan | None = None, run: str = RUN) -> ledger.Use:
+    """A round of the run, of one phase."""
+    return ledger.Use(study.hash(), run, 1, number, "ab", {"shared": plan} if plan else {})
+
+
+def test_without_a_ledger_epsilon_is_not_known(site_file: Path) -> None:
     said = say(make_dossier(site_file, RUN), "noise")
-    assert said["Epsilon accounted"] == "no bound: the weights left without noise"
-    assert said["Epsilon audited, a lower bound"] == "not known"
+    assert (said[ACCOUNTED], said[AUDITED]) == ("not known", "not known")
+
+
+def test_no_noise_is_no_bound(site_file: Path, study: Study) -> None:
+    ledger.begin(site_file.parent, use(study), ["case0", "case1"], ledger.Limit(0, 1e-5))
+    said = say(make_dossier(site_file, RUN), "noise")
+    assert said[ACCOUNTED] == "no bound: a round had no noise"
+    assert say(make_dossier(site_file, RUN), "patients")["Trained on in this run"] == "2 patients at most in a round"
+
+
+def test_epsilon_is_that_of_the_accountant_over_all_rounds_of_the_run(site_file: Path, study: Study) -> None:
+    plan = NoisePlan("patient", 40, 0.2, 30, 1.0, 2.0, 1e-3)
+    folder, nobody = site_file.parent, ledger.Limit(0, 1e-5)
+    for number in (1, 2):
+        ledger.begin(folder, use(study, number, plan), ["case0"], nobody)
+        ledger.leave(folder, use(study, number, plan), audited=0.25 * number)
+    ledger.begin(folder, use(study, plan=plan, run="another"), ["case0"], nobody)
+    said = say(make_dossier(site_file, RUN), "noise")
+    expected = account([plan, plan], 1e-3)
+    assert said[ACCOUNTED] == f"epsilon {expected:.3g} at delta 0.001"
+    assert said[AUDITED] == f"epsilon 0.5 at least, where {expected:.3g} is accounted"
+    over_all = said["Over all studies, for the patient it cost most"]
+    assert over_all == f"epsilon {account([plan] * 3, 1e-5):.3g} at delta 1e-05"
+
+
+def test_noise_that_is_broken_is_said_to_be(site_file: Path, study: Study) -> None:
+    plan = NoisePlan("patient", 40, 0.2, 30, 1.0, 2.0, 1e-3)
+    ledger.begin(site_file.parent, use(study, plan=plan), ["case0"], ledger.Limit(0, 1e-5))
+    ledger.leave(site_file.parent, use(study, plan=plan), audited=9.0)
+    assert say(make_dossier(site_file, RUN), "noise")[AUDITED].endswith(": the noise is broken")
+
+
+def test_a_changed_cohort_breaks_the_ledger(site_file: Path, study: Study) -> None:
+    ledger.begin(site_file.parent, use(study), ["case0"], ledger.Limit(0, 1e-5))
+    next((site_file.parent / "cohorts").iterdir()).write_text('["case1"]')
+    dossier = make_dossier(site_file, RUN)
+    assert say(dossier, "records")["Ledger"].startswith("broken")
+    assert say(dossier, "noise")[ACCOUNTED] == "not known"
+
+
+def test_masks_are_counted_by_round(site_file: Path, study: Study) -> None:
+    for number, kind in ((1, "shares"), (1, "train"), (2, "train"), (3, "shares")):
+        leave(site_file, study, round=number, kind=kind)
+    said = say(make_dossier(site_file, RUN), "masks")
+    assert said["Updates that left after masks were agreed on"] == "of 2 rounds 1"
+    assert said["The study asks for"].startswith("no masks")
+
+
+def test_what_those_who_object_contributed_to_is_counted(site_file: Path, study: Study) -> None:
+    label = "What they contributed to this run before"
+    folder = site_file.parent
+    for number in (1, 2):
+        ledger.begin(folder, use(study, number), ["case0", "case1"], ledger.Limit(0, 1e-5))
+    ledger.leave(folder, use(study, 1))
+    ledger.begin(folder, use(study, run="another"), ["case0"], ledger.Limit(0, 1e-5))
+    ledger.leave(folder, use(study, run="another"))
+    (folder / "memory").mkdir()
+    objecting = dict.fromkeys(("case0", "case9"), "2026-11-27T00:00:00+00:00")
+    (folder / "memory" / "opted_out.json").write_text(json.dumps(objecting))
+    dossier = make_dossier(site_file, RUN)
+    assert say(dossier, "patients")[label] == "1 of 2 were trained on, in 1 rounds that left"
+    assert "case0" not in json.dumps(dossier.as_json())
 
 
 def test_a_broken_chain_is_told(site_file: Path, study: Study) -> None:
@@ -126,7 +197,7 @@ def test_a_broken_chain_is_told(site_file: Path, study: Study) -> None:
     said = say(make_dossier(site_file, RUN), "records")
     assert said["Outbox"].startswith("broken")
     assert said["Audit"].startswith("broken")
-    assert said["Ledger"] == "not known"
+    assert said["Ledger"] == "not known"  # there is none
 
 
 def test_every_test_that_is_named_exists(site_file: Path, study: Study) -> None:
