@@ -50,10 +50,12 @@ class TinyFederation:
     hospitals: tuple[Hospital, ...]
 
     def write_sites(self, folder: Path) -> tuple[Path, ...]:
-        """Write a site folder per hospital, with its own memory and one thread: one order of sums on every engine."""
+        """Write a site folder per hospital, with its own memory and one thread: one order of sums on every engine.
+        No noise that can be repeated: they also stand for hospitals of a deployment.
+        """
         files = tuple(write_site_folder(folder / hospital.name, hospital) for hospital in self.hospitals)
         for file in files:
-            file.write_text("threads = 1\n" + file.read_text())
+            file.write_text("threads = 1\n" + file.read_text().replace("noise_seed = 0\n", ""))
         return files
 
 

@@ -78,7 +78,7 @@ class Deployment:
         public_key = Path(self.ask("prostafed-site", "key", site_file.parent / "site.key")["public_key"])
         authority = json.dumps(str(self.home / "pki" / "ca.crt"))
         server = f'[server]\naddress = "{LOOPBACK}:{self.port}"\nroot_certificates = {authority}\nkey = "site.key"\n'
-        site_file.write_text(site_file.read_text() + server)
+        site_file.write_text(site_file.read_text().replace("noise_seed = 0\n", "") + server)  # no simulation any more
         return public_key
 
     def approve(self, site_file: Path, study_file: Path) -> None:

@@ -81,7 +81,8 @@ def test_as_scipy_and_monai_say(seed: int) -> None:
     np.testing.assert_allclose(distance_to(b, SPACING), expected, atol=1e-9)
     one, other = (torch.from_numpy(mask)[None, None].float() for mask in (a, b))
     monai = compute_hausdorff_distance(one, other, include_background=True, percentile=95, spacing=SPACING)
-    assert hausdorff_95(a, b, SPACING) == pytest.approx(monai.item(), abs=1e-5)
+    # MONAI interpolates the percentile in float32, whose last digits count times the gap between two distances.
+    assert hausdorff_95(a, b, SPACING) == pytest.approx(monai.item(), abs=1e-4)
     monai = compute_surface_dice(one, other, [1.6], include_background=True, spacing=SPACING)
     assert surface_dice(a, b, SPACING, 1.6) == pytest.approx(monai.item(), abs=1e-6)
 

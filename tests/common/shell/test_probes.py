@@ -74,6 +74,7 @@ def test_http_serves_nothing_else(serve: Callable[[str], int]) -> None:
 
 
 def test_silent_clients_hold_nobody_up(serve: Callable[[str], int], monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(probes._Handler, "timeout", 60.0)  # a busy machine is not to outlast them
     port = serve("http")
     with ExitStack() as silent:
         for _ in range(probes._AT_ONCE - 1):
