@@ -69,7 +69,8 @@ def begin(folder: Path, use: Use, patients: Sequence[str], limit: Limit) -> None
         lines = read_chained(path)
         left = {line["of"] for line in lines if line["event"] == LEFT}
         for line in reversed(lines):
-            if line["number"] not in left and {key: line.get(key) for key in said} == said:
+            fits = line["event"] == BEGINS and line["number"] not in left
+            if fits and {key: line.get(key) for key in said} == said:
                 return
         if broken := next((line for line in lines if line["event"] == LEFT and not line.get("holds", True)), None):
             raise BudgetError(
