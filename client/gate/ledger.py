@@ -70,7 +70,8 @@ def begin(folder: Path, use: Use, patients: Sequence[str], limit: Limit) -> None
         lines = read_chained(path)
         left = {line["of"] for line in lines if line["event"] == LEFT}
         for line in reversed(lines):
-            if line["number"] not in left and {key: line.get(key) for key in said} == said:
+            fits = line["event"] == BEGINS and line["number"] not in left
+            if fits and {key: line.get(key) for key in said} == said:
                 return
         ours = version("prostafed")  # what another release has got wrong, this one may do right
         if broken := next((line for line in lines if not line.get("holds", True) and line["release"] == ours), None):

@@ -7,6 +7,7 @@ import json
 import os
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
+from functools import lru_cache
 from pathlib import Path
 from typing import Any
 
@@ -14,6 +15,7 @@ from prostafed.common.errors import CheckpointError
 from prostafed.common.shell.files import append_bytes, write_bytes
 
 _BLOCK = 1 << 16  # bytes read at once from the end of a file
+_REMEMBERED = 10_000  # lines: who reads a growing file again and again has to work out the new ones alone
 
 
 @dataclass(frozen=True)
@@ -169,10 +171,16 @@ def _decode(content: bytes, path: Path) -> str:
 
 def _parse(line: str, path: Path) -> dict[str, Any]:
     try:
-        return dict(json.loads(line))
+        return dict(_read_object(line))
     except (TypeError, ValueError) as error:
         raise CheckpointError(f"{path} holds a line that is no JSON object. Restore the file from a copy.") from error
 
 
+@lru_cache(maxsize=_REMEMBERED)
+def _read_object(line: str) -> dict[str, Any]:
+    return dict(json.loads(line))
+
+
+@lru_cache(maxsize=_REMEMBERED)
 def _digest(line: str) -> str:
     return hashlib.sha256(line.encode()).hexdigest()

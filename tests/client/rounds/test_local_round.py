@@ -26,6 +26,7 @@ from prostafed.client.training import step as stepper
 from prostafed.client.training.loop import TrainingRecord
 from prostafed.client.training.optimisers import Tuning, pack_states
 from prostafed.client.training.rules.rule import RuleOutput
+from prostafed.common.errors import DivergedError
 from prostafed.common.exchange.compression import decode
 from prostafed.common.shell.leaving import Interrupted, leave_on_sigterm
 from prostafed.common.shell.progress import Event, Step, listening
@@ -300,6 +301,35 @@ def test_a_personal_network_is_kept_predicts_and_leaves_the_shared_one_alone(tmp
     predicting = read_tensors(load_network(open_job(place, ask(study, 2, answers[-1])), 2))
     assert same(predicting, kept.personal)
     assert not same({name: predicting[name] for name in answers[-1]}, answers[-1])
+
+
+@pytest.mark.parametrize("privacy", [{"unit": "patient", "noise": 2.0}, {"unit": "site", "noise": 2.0}])
+def test_where_noise_hides_patients_nothing_that_leaves_tells_how_a_personal_network_fares(
+    privacy: dict[str, Any], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """One patient can make it diverge, and it has no noise: the answer is the same, and it stays as it was."""
+    study, run = make_study(DITTO, privacy=privacy), local_round.run_phase
+    places = [open_site(tmp_path / name, study, "[privacy]\nminimum_cohort = 1\nnoise_seed = 0") for name in "ab"]
+    expected = work.answer(places[0], ask(study))
+
+    def diverge(job: Any, phase: Any, continuation: Any) -> TrainingRecord:
+        record = run(job, phase, continuation)
+        if phase.name == local_round.PERSONAL:
+            raise DivergedError("It ran away.")
+        return record
+
+    monkeypatch.setattr(local_round, "run_phase", diverge)
+    reply = work.answer(places[1], ask(study))
+    assert same(reply.tensors, expected.tensors)
+    assert (reply.cases, reply.metrics) == (expected.cases, expected.metrics)
+    kept, begun = recall(folder_of(places[1]), 1, study.hash()), recall(folder_of(places[0]), 1, study.hash())
+    assert kept is not None
+    assert begun is not None
+    assert same({name: kept.personal[name] for name in reply.tensors}, initial(study))
+    assert not same(kept.personal, begun.personal)
+    plain = open_site(tmp_path / "plain", make_study(DITTO))
+    with pytest.raises(DivergedError, match="ran away"):
+        work.answer(plain, ask(plain.study))
 
 
 def test_a_strong_pull_holds_the_personal_network_to_the_global_one(tmp_path: Path) -> None:
