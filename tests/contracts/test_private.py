@@ -1,11 +1,13 @@
 """Every method and task that noise for patients is allowed for takes private steps, and nothing else of it moves."""
 
+import math
 from pathlib import Path
 from typing import Any
 
 import pytest
 
 from prostafed.client.rounds import answer as work
+from prostafed.client.training import private
 from prostafed.common.ssl import METHODS
 from prostafed.common.tasks import TASKS
 from tests.client.tiny_site import ask, draw_masks, make_study, open_site
@@ -17,10 +19,21 @@ TASK = [{"kind": "finetune", "task": name, **ROUND} for name in TASKS]
 
 
 @pytest.mark.parametrize("stage", [*METHOD, *TASK], ids=lambda stage: str(stage.get("method", stage.get("task"))))
-def test_a_private_round_gives_an_update(stage: dict[str, Any], tmp_path: Path) -> None:
+def test_a_private_round_gives_an_update(
+    stage: dict[str, Any], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    losses, add = list[float](), private._StepTaker._add_unit
+
+    def add_unit(*given: Any) -> float:
+        losses.append(add(*given))
+        return losses[-1]
+
+    monkeypatch.setattr(private._StepTaker, "_add_unit", add_unit)
     study = make_study(stage, privacy={"unit": "patient", "noise": 1.0})
     places = [open_site(tmp_path / name, study, SETTINGS, draw_masks) for name in ("north", "again")]
     reply, again = (work.answer(place, ask(study)) for place in places)
+    assert losses, "noise alone would be an update, too"
+    assert all(map(math.isfinite, losses))
     sent = ask(study).tensors
     assert reply.tensors.keys() == sent.keys()
     assert any(reply.tensors[name].tobytes() != sent[name].tobytes() for name in sent)
