@@ -23,7 +23,7 @@ def ledger(
 ) -> None:
     """Show what patients were used for here and what it cost them in privacy. Exit 1: the ledger was changed."""
     from prostafed.client.commands.show import say_contribution
-    from prostafed.client.gate.ledger import list_contributions, read_ledger, sum_up
+    from prostafed.client.gate.ledger import find_audit, list_contributions, read_ledger, say_audit, sum_up
     from prostafed.client.site.site_file import read_site_file
 
     site, folder = read_site_file(site_file), site_file.resolve().parent
@@ -50,13 +50,9 @@ def ledger(
         f"{each.evaluations} evaluations; epsilon {say_epsilon(each.epsilon)}"
         for each in spent
     ]
-    audits = [line for line in lines if "audited" in line]
-    lines_shown += [
-        f"run {line['run']}, line {line['number']}: canaries show epsilon {line['audited']:.3g} at least, accounted "
-        f"are {line['accounted']:.3g}{'' if line['holds'] else ': THE NOISE IS BROKEN'}"
-        for line in audits[-1:]
-    ]
-    told["audited"] = audits
+    audit = find_audit(lines)
+    lines_shown.append(f"Epsilon audited, in the last run with canaries: {say_audit(audit)}")
+    told["audited"] = audit
     limit = f"Budget: epsilon {budget:g}" if budget else "Budget: none is set (epsilon_budget)"
     end = f"{limit}, at delta {delta:g}. Metrics have no noise, and are not in epsilon. {count}"
     told |= {"cohorts": rows, "budget": budget, "delta": delta}

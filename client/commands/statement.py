@@ -90,6 +90,7 @@ def say_privacy(study: Study, cost: "NoiseCost | None" = None) -> list[str]:
         f"What patients here have spent already, by the ledger, is at most {spent}. "
         + (f"Your budget is {cost.budget:g}." if cost.budget else "You have set no budget (epsilon_budget).")
     )
+    lines.append(f"Epsilon audited here, a lower bound, in the last run with canaries: {cost.audited}.")
     if privacy.delta * cost.patients > 0.1:
         lines.append(f"Delta is large for {cost.patients} patients: it should be far below {1 / cost.patients:.1g}.")
     lines.append(

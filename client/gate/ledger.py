@@ -11,6 +11,7 @@ import math
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from datetime import UTC, datetime
+from importlib.metadata import version
 from pathlib import Path
 from typing import Any
 
@@ -71,7 +72,8 @@ def begin(folder: Path, use: Use, patients: Sequence[str], limit: Limit) -> None
         for line in reversed(lines):
             if line["number"] not in left and {key: line.get(key) for key in said} == said:
                 return
-        if broken := next((line for line in lines if line["event"] == LEFT and not line.get("holds", True)), None):
+        ours = version("prostafed")  # what another release has got wrong, this one may do right
+        if broken := next((line for line in lines if not line.get("holds", True) and line["release"] == ours), None):
             raise BudgetError(
                 f"The canaries of the run {broken['run']} show an epsilon of {broken['audited']:.3g} at least, and its "
                 f"noise was to keep to {broken['accounted']:.3g}: the noise is broken. Nothing was trained. Ask for "
@@ -98,6 +100,7 @@ def leave(folder: Path, use: Use, audited: float | None = None) -> None:
                 delta = next(iter(use.plans.values())).delta
                 accounted = _cost([line for line in lines if line["event"] == BEGINS and line["run"] == use.run], delta)
                 found |= {"audited": audited, "accounted": accounted, "holds": audited <= accounted}
+                found |= {"release": version("prostafed")}
             _add(path, found)
 
 
@@ -146,17 +149,32 @@ def list_contributions(folder: Path, patient: str) -> list[dict[str, Any]]:
     return [{name: _once(value) for name, value in entry.items()} for entry in found.values()]
 
 
-def sum_up(folder: Path, delta: float) -> list[Spent]:
-    """Return what all patients were used for and what it cost, those with the same history together, dearest first."""
+def sum_up(folder: Path, delta: float, run: str = "") -> list[Spent]:
+    """Return what all patients were used for and what it cost them, those with the same history together, dearest
+    first; of one `run`, or of all.
+    """
     lines = read_ledger(folder)
     spent = []
-    for numbers, patients in _group(folder, lines).items():
+    for numbers, patients in _group(folder, [line for line in lines if run in ("", line["run"])]).items():
         of_them = [lines[number - 1] for number in numbers]
         begun = [line for line in of_them if line["event"] == BEGINS]
         studies = tuple(sorted({line["study"] for line in of_them}))
         cost = _cost(begun, delta)
         spent.append(Spent(tuple(sorted(patients)), studies, len(begun), len(of_them) - len(begun), cost))
     return sorted(spent, key=lambda each: (-each.epsilon, each.patients))
+
+
+def find_audit(lines: Sequence[Mapping[str, Any]], run: str = "") -> Mapping[str, Any] | None:
+    """Return the line with what canaries showed last: `audited`, beside what is `accounted`; of a `run`, or of any."""
+    return next((line for line in reversed(lines) if "audited" in line and run in ("", line["run"])), None)
+
+
+def say_audit(line: Mapping[str, Any] | None) -> str:
+    """Return in words what canaries showed."""
+    if line is None:
+        return "not audited: no canaries were planted"
+    broken = "" if line["holds"] else ": THE NOISE IS BROKEN"
+    return f"canaries show {line['audited']:.3g} at least, accounted are {line['accounted']:.3g}{broken}"
 
 
 def _check(folder: Path, lines: list[dict[str, Any]], use: Use, patients: frozenset[str], limit: Limit) -> None:

@@ -2,7 +2,7 @@
 
 from dataclasses import dataclass
 
-from prostafed.client.gate.ledger import sum_up
+from prostafed.client.gate.ledger import find_audit, read_ledger, say_audit, sum_up
 from prostafed.client.rounds.job import Job, open_job
 from prostafed.client.rounds.workplace import Workplace
 from prostafed.client.training.sampling import Noise
@@ -26,6 +26,7 @@ class NoiseCost:
     patients: int  # who are trained on
     spent: float  # by the patient of the ledger who spent most
     budget: float  # 0: none
+    audited: str  # what canaries showed last at this site
 
 
 def plan_round(job: Job) -> Plans:
@@ -67,6 +68,7 @@ def cost_noise(place: Workplace) -> NoiseCost | None:
         patients=len({place.cases.records[index].patient_id for index in place.splits["train"]}),
         spent=max((each.epsilon for each in sum_up(place.folder, site.delta)), default=0.0),
         budget=site.epsilon_budget,
+        audited=say_audit(find_audit(read_ledger(place.folder))),
     )
 
 

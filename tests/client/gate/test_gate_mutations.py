@@ -5,12 +5,9 @@ call of the gate in what answers requests. One is taken out at a time, in this p
 its function must fail. A check that nobody has named a test for fails as well.
 """
 
-import ast
-import importlib
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from dataclasses import replace
 from pathlib import Path
-from types import CodeType, ModuleType
 from typing import Any
 
 import numpy as np
@@ -21,8 +18,12 @@ from prostafed.client.gate import (
     allowance,
     approval,
     approval_file,
+    canaries,
     checks,
     halt,
+    ledger,
+    masks,
+    noise,
     opt_out,
     outbox,
     release,
@@ -35,35 +36,52 @@ from prostafed.common.errors import (
     AlreadyToldError,
     ApprovalError,
     ApprovalOverError,
+    BudgetError,
+    CheckpointError,
     ConfigurationError,
     DataError,
     DeclinedError,
     HaltedError,
     HeldError,
     InitialError,
+    MaskError,
 )
 from prostafed.common.exchange.arrays import Layout, Slot
 from prostafed.common.exchange.messages import Refusal, Reply, Request
 from prostafed.common.imaging.case_folder import open_case_folder
+from prostafed.common.secagg.records import AllAgreed, AllShares, Parts, Survivors
 from prostafed.common.study import Data
+from prostafed.common.tensors import hash_tensors
+from tests.client.gate import test_ledger, test_masks, test_opt_out
 from tests.client.gate.approved import approve, day, write_keyed_site
 from tests.client.gate.hospital import STUDY, ask_round, make_hospital, put
-from tests.client.tiny_site import GRID, initial, write_site
+from tests.client.gate.test_opt_out import object_to, someone
+from tests.client.tiny_site import BYOL, FINETUNE, GRID, ask, initial, make_study, write_site
+from tests.client.training import test_private
+from tests.mutations import Kind, Point, Test, fails, list_points, taking_out
 
-GATE = (admission, allowance, approval, approval_file, checks, halt, opt_out, outbox, release, told)
+OF_RECORDS = (canaries, ledger, masks, noise)
+GATE = (admission, allowance, approval, approval_file, checks, halt, opt_out, outbox, release, told, *OF_RECORDS)
 CALLERS = {  # functions outside of the gate's modules that call it
     "client.app": ("handle",),
-    "client.rounds.answer": ("answer", "_train", "_evaluate"),
-    "client.rounds.local_round": ("_conclude",),
-    "client.gate.release": ("release",),
-    "client.gate.approval": ("require_approval",),
-    "client.gate.outbox": ("require_release",),
+    "client.rounds.answer": ("answer", "_answer", "_let_go", "_require_same", "_train", "_evaluate", "_check_splits"),
+    "client.rounds.local_round": ("train_round", "_conclude"),
+    "client.training.private": ("optimise_privately", "_check"),
 }
-CALLS = {
-    *("require_going", "require_approval", "record_request", "note_left", "record_answer", "require_undeclined"),
-    *("require_cohort", "require_release", "check_answer", "check_update", "_check_splits", "_require_time"),
-    *("_require_initial", "_use"),
-}
+KIND = Kind(
+    calls=frozenset(
+        (
+            *("require_going", "require_approval", "record_request", "note_left", "record_answer"),
+            *("require_undeclined", "require_cohort", "require_release", "check_answer", "check_update"),
+            *("_check_splits", "_require_time", "_require_initial", "_use", "_require_same", "keep_scores"),
+            *("begin", "leave", "evaluate", "_check", "read_cohort"),  # of the ledger
+            *("check_sum", "_check_peers", "_check_digest", "_find_cases", "_sign", "_keep", "_tidy"),  # of masks
+            *("apply_masks", "write_json"),
+        )
+    ),
+    around={"_let_go": 1, "make_summand": 1, "add_noise": 0, "mix": 0, "mask_once": 0, "agree": 0},
+    returned=lambda function: function.startswith("check_") and function != "check_answer",
+)
 
 # What each check of `release` keeps in
 PAYLOAD = Layout({"encoder.w": Slot(("float32",), (3,)), "values.w": Slot(("float32",), (9,), shorter=True)}, 20)
@@ -359,7 +377,221 @@ def keeps_no_answer_that_may_not_leave(folder: Path) -> None:
     assert not list(folder.rglob("answer-*"))
 
 
-TESTS: dict[str, list[Callable[[Path], None]]] = {
+def writes_down_whom_it_uses(folder: Path) -> None:
+    site_file = make_hospital(folder / "north")
+    put(site_file, ask_round())
+    put(site_file, replace(ask_round(), action="evaluate", splits=("validation",)))
+    assert [line["event"] for line in ledger.read_ledger(folder / "north")] == ["begins", "left", "evaluated"]
+
+
+def declines_once_noise_is_broken(folder: Path) -> None:
+    ledger.begin(folder, test_ledger.USE, ["p1"], test_ledger.FREE)
+    ledger.leave(folder, test_ledger.USE, audited=1e6)
+    with pytest.raises(BudgetError, match="the noise is broken"):
+        ledger.begin(folder, replace(test_ledger.USE, round=2), ["p1"], test_ledger.FREE)
+
+
+def adds_noise_to_a_sites_update(folder: Path) -> None:
+    """It is clipped to almost nothing, so that what has left is almost what came."""
+    study = make_study({**FINETUNE, "epochs": 1}, privacy={"unit": "site", "noise": 1.0, "clip": 1e-9})
+    answer, sent = put(make_hospital(folder / "north", study=study), ask(study), study), initial(study)
+    assert isinstance(answer, Reply)
+    assert all(np.allclose(answer.tensors[name], sent[name], rtol=0, atol=1e-7) for name in sent)
+
+
+def audits_its_noise(folder: Path) -> None:
+    study = make_study({**FINETUNE, "epochs": 1}, privacy={"unit": "patient", "noise": 2.0})
+    put(make_hospital(folder / "north", "canaries = 8", study=study), ask(study), study)
+    assert "audited" in ledger.read_ledger(folder / "north")[-1]
+
+
+SUMMED = make_study({**FINETUNE, "epochs": 1}, round={"compress": "fixed32"})
+
+
+def ask_sum(cases: int = 9) -> Request:
+    """Ask for a part of a sum without masks, the site being counted with so many cases."""
+    parts = Parts(number="7a" * 32, digest=hash_tensors(initial(SUMMED)), cases={"north": cases, "south": 8})
+    return replace(ask(SUMMED), masks=parts.pack())
+
+
+def sums_whole_numbers(folder: Path) -> None:
+    answer = put(make_hospital(folder / "north", study=SUMMED), ask_sum(), SUMMED)
+    assert isinstance(answer, Reply), answer
+    assert {array.dtype.name for array in answer.tensors.values()} == {"uint32"}
+
+
+def holds_what_is_summed(folder: Path) -> None:
+    refuses(make_hospital(folder / "north", "hold = true", study=SUMMED), ask_sum(), "HELD", study=SUMMED)
+
+
+def trains_for_no_sum_that_counts_it_otherwise(folder: Path) -> None:
+    refuses(make_hospital(folder / "north", study=SUMMED), ask_sum(8), "WRONG_MASKS", study=SUMMED)
+    assert not (folder / "north" / ledger.FILE).exists()
+
+
+def evaluates_without_who_objects_meanwhile(folder: Path) -> None:
+    from prostafed.client.rounds import answer as work
+
+    site_file, seen = make_hospital(folder / "north"), list[int]()
+    patient, assess = someone(site_file), work._assess_splits
+    with pytest.MonkeyPatch.context() as patch:
+
+        def assess_and_object(job: Any) -> Reply:
+            told = assess(job)
+            if not seen:
+                object_to(site_file, patient, removed=False)
+            seen.append(len(job.chosen))
+            return told
+
+        patch.setattr(work, "_assess_splits", assess_and_object)
+        put(site_file, replace(ask_round(), action="evaluate", splits=("validation",)))
+    assert seen == [9, 8]
+
+
+def holds_nothing_of_who_objects_meanwhile(folder: Path) -> None:
+    from prostafed.client.rounds import answer as work
+
+    site_file, train = make_hospital(folder / "north", "hold = true"), work._train
+    patient = someone(site_file)
+    with pytest.MonkeyPatch.context() as patch:
+
+        def train_and_object(job: Any) -> Reply:
+            reply = train(job)
+            if patient not in opt_out.read_opted_out(job.workplace.site.memory):
+                object_to(site_file, patient, removed=False)
+            return reply
+
+        patch.setattr(work, "_train", train_and_object)
+        refuses(site_file, ask_round(), "HELD")
+    assert [each.line["cases"] for each in outbox.read_outbox(folder / "north")] == [8]
+
+
+def evaluates_what_may_be(folder: Path) -> None:
+    site_file, asked = make_hospital(folder / "north"), replace(ask_round(), action="evaluate")
+    for splits in ((), ("train", "train"), ("everybody",), ("test",)):
+        refuses(site_file, replace(asked, splits=splits), "UNKNOWN_REQUEST")
+    study = make_study(BYOL)
+    approve(site_file, study)
+    refuses(site_file, replace(ask(study), action="evaluate", splits=("train",)), "UNKNOWN_REQUEST", study=study)
+
+
+def masks_for_what_was_asked_and_nothing_else(folder: Path) -> None:
+    """Held against the request once more as the update leaves, whatever was checked before it was trained."""
+    server = test_masks.Server(folder)
+    mixed = server.shares()
+    desk = test_masks.open_desk(folder, "train", mixed.pack())
+    reply = Reply("north", test_masks.MASKED.hash(), 1, 1, test_masks.CASES, test_masks.TRAINED)
+    with pytest.raises(MaskError, match="weights are not those"):
+        masks.make_summand(desk, reply, "0" * 64)
+    changed = mixed.shares[0].model_copy(update={"signature": mixed.shares[1].signature})
+    others = AllShares(**server.tried, shares=(changed, *mixed.shares[1:]))
+    with pytest.raises(MaskError, match="not signed"):
+        masks.check_sum(test_masks.open_desk(folder, "train", others.pack()), test_masks.DIGEST)
+    masks.check_sum(desk, test_masks.DIGEST)
+    with pytest.raises(MaskError, match="Other sites that mask together"):
+        masks.make_summand(test_masks.open_desk(folder, "train", others.pack()), reply, test_masks.DIGEST)
+
+
+def masks_what_leaves(folder: Path) -> None:
+    server = test_masks.Server(folder)
+    left = server.train("north", server.shares()).tensors["encoder.w"]
+    values = left.view(np.int32) / 2**31
+    assert np.abs(values).max() > 0.1, "0.01 of a third of the cases is what would be seen"
+
+
+def signs_later_and_once(folder: Path) -> None:
+    """A site that was not waited for when the survivors signed signs as it is asked for its shares."""
+    server = test_masks.Server(folder)
+    mixed = server.shares()
+    for site in test_masks.SITES:
+        server.train(site, mixed)
+    told = Survivors(**server.tried, survivors=test_masks.SITES).pack()
+    agreed = [test_masks.Agreed.read(server.ask("agree", told, site)) for site in ("east", "south")]
+    server.ask("unmask", AllAgreed(**server.tried, agreed=tuple(agreed)).pack(), "north")
+    assert (folder / "north" / "memory" / "run" / "stage-1" / "masks" / "signed.json").is_file()
+
+
+def takes_no_secrets_of_another_session(folder: Path) -> None:
+    server = test_masks.Server(folder)
+    server.keys()
+    (path,) = (folder / "north" / "memory" / "run" / "stage-1" / "masks").glob("round-*.json")
+    kept = path.read_text().replace('"session": "', '"session": "00')
+    path.write_text(kept)
+    with pytest.raises(CheckpointError, match="is damaged"):
+        server.keys()
+
+
+def says_where_secrets_are_damaged(folder: Path) -> None:
+    test_masks.test_damaged_secrets_are_said_to_be("{}", folder)
+
+
+def masks_where_the_study_does(folder: Path) -> None:
+    test_masks.test_a_study_without_masks_answers_none_of_it("shares", folder)
+
+
+def counts_itself(folder: Path) -> None:
+    test_masks.test_a_round_that_counts_the_site_otherwise_is_not_trained({"south": 5}, folder)
+
+
+def hides_patients_or_says_that_it_cannot(folder: Path) -> None:
+    test_private.test_what_cannot_be_hidden_is_refused()
+
+
+def keeps_weights_that_are_not_finite(folder: Path) -> None:
+    test_private.test_weights_that_are_not_finite_end_the_round()
+
+
+OF_MASKS: dict[str, list[Test]] = {
+    "answer_masks": [masks_where_the_study_does],
+    "check_sum": [
+        test_masks.test_other_weights_than_the_keys_were_asked_for_are_not_trained,
+        *(masks_for_what_was_asked_and_nothing_else, counts_itself),
+    ],
+    "make_summand": [
+        test_masks.test_cases_that_were_not_trained_on_are_not_counted,
+        test_masks.test_another_update_in_the_same_session_is_refused,
+        *(masks_for_what_was_asked_and_nothing_else, masks_what_leaves),
+    ],
+    "_find_cases": [counts_itself, test_masks.test_other_weights_than_the_keys_were_asked_for_are_not_trained],
+    "_check_digest": [test_masks.test_other_weights_than_the_keys_were_asked_for_are_not_trained],
+    "_offer": [
+        test_masks.test_what_was_said_is_said_again_by_another_process,
+        test_masks.test_secrets_are_the_owners_and_go_with_the_round,
+    ],
+    "_share": [
+        test_masks.test_keys_are_held_against_those_a_person_approved,
+        test_masks.test_what_was_said_is_said_again_by_another_process,
+    ],
+    "_check_peers": [test_masks.test_keys_are_held_against_those_a_person_approved],
+    "_sign": [
+        test_masks.test_one_list_a_round_in_whatever_session_it_is_asked_for,
+        test_masks.test_a_list_that_was_signed_is_remembered_when_the_rounds_secrets_are_gone,
+        test_masks.test_what_was_said_is_said_again_by_another_process,
+    ],
+    "_open": [signs_later_and_once],
+    "_read_signed": [test_masks.test_a_damaged_list_of_sums_signs_nothing],
+    "_recall": [test_masks.test_secrets_are_the_owners_and_go_with_the_round],
+    "_find": [takes_no_secrets_of_another_session, says_where_secrets_are_damaged],
+}
+
+TESTS: dict[str, list[Test]] = {
+    **{f"masks.{name}": tests for name, tests in OF_MASKS.items()},
+    "ledger.begin": [
+        declines_once_noise_is_broken,
+        test_ledger.test_the_round_that_would_exceed_the_budget_is_declined_before_it_starts,
+    ],
+    "ledger.read_ledger": [test_ledger.test_a_changed_line_and_a_changed_cohort_show],
+    "ledger.read_cohort": [test_ledger.test_a_changed_line_and_a_changed_cohort_show],
+    "ledger._check": [test_ledger.test_the_round_that_would_exceed_the_budget_is_declined_before_it_starts],
+    "private.optimise_privately": [hides_patients_or_says_that_it_cannot, keeps_weights_that_are_not_finite],
+    "private._check": [hides_patients_or_says_that_it_cannot],
+    "answer.answer": [evaluates_without_who_objects_meanwhile],
+    "answer._require_same": [evaluates_without_who_objects_meanwhile],
+    "answer._answer": [
+        *(holds_updates, holds_what_is_summed, sums_whole_numbers, trains_for_no_sum_that_counts_it_otherwise),
+    ],
+    "answer._check_splits": [evaluates_what_may_be],
+    "local_round.train_round": [audits_its_noise],
     "release.check_update": [keeps_updates_in],
     **{f"checks.check_{name}": [keeps_answers_in] for name in HOSTILE},
     "release.check_answer": [keeps_answers_in],
@@ -377,101 +609,49 @@ TESTS: dict[str, list[Callable[[Path], None]]] = {
     "admission.require_cohort": [wants_a_cohort],
     "allowance.list_update": [knows_prefixes],
     "halt.require_going": [stops_where_it_is_halted],
+    "halt.halt": [stops_where_it_is_halted],
     "halt.go_on": [stops_where_it_is_halted],
     "outbox.require_release": [holds_updates, keeps_what_was_declined],
     "outbox.require_undeclined": [keeps_what_was_declined],
     "outbox.decide": [holds_updates],
     "told.tell_once": [tells_of_test_patients_once],
+    "opt_out.keep_opted_out": [test_opt_out.test_who_objects_is_kept_until_the_manifest_says_otherwise],
     "opt_out.read_opted_out": [trains_without_who_objects],
     "app.handle": [
         *(asks_before_it_opens_a_case, stops_where_it_is_halted_meanwhile, asks_who_has_approved),
         *(writes_down_what_it_does, takes_no_noise_that_can_be_repeated),
     ],
-    "answer._let_go": [holds_updates],
-    "answer._train": [keeps_what_was_declined, wants_a_cohort],
-    "answer._evaluate": [tells_of_test_patients_once],
-    "local_round._conclude": [keeps_no_answer_that_may_not_leave],
+    "answer._let_go": [holds_updates, holds_nothing_of_who_objects_meanwhile],
+    "answer._train": [keeps_what_was_declined, wants_a_cohort, writes_down_whom_it_uses],
+    "answer._evaluate": [tells_of_test_patients_once, writes_down_whom_it_uses],
+    "local_round._conclude": [keeps_no_answer_that_may_not_leave, adds_noise_to_a_sites_update],
 }
 
 
-def is_check(node: ast.AST, function: str) -> bool:
-    """Return whether a statement is a point at which something is refused, or the gate called."""
-    match node:
-        case ast.Raise(exc=ast.expr()):
-            return True
-        case ast.Expr(value=ast.Call(func=ast.Name(id=name))):
-            return name in CALLS
-        case ast.Return(value=ast.expr()) if function.startswith("check_") and function != "check_answer":
-            return ast.unparse(node) != "return ''"
-    return False
+def list_all_points() -> Iterator[Point]:
+    for module in GATE:
+        yield from list_points(module.__name__.removeprefix("prostafed."), KIND)
+    for name, functions in CALLERS.items():
+        yield from list_points(name, KIND, functions)
 
 
-def list_points() -> Iterator[tuple[str, str, int]]:
-    """Yield each point: module, function, and which of its checks."""
-    modules = {each.__name__.removeprefix("prostafed."): None for each in GATE} | CALLERS
-    for name, functions in modules.items():
-        tree = ast.parse(Path(importlib.import_module(f"prostafed.{name}").__file__ or "").read_text(encoding="utf-8"))
-        for node in tree.body:
-            if isinstance(node, ast.FunctionDef) and (functions is None or node.name in functions or name in GATES):
-                count = sum(is_check(inner, node.name) for inner in ast.walk(node))
-                yield from ((name, node.name, number) for number in range(count))
+POINTS = list(list_all_points())
 
 
-GATES = {each.__name__.removeprefix("prostafed.") for each in GATE}
-POINTS = list(list_points())
-
-
-class TakeOut(ast.NodeTransformer):
-    """Takes the `number`-th check out of a function: a problem becomes none, any other statement nothing."""
-
-    def __init__(self, function: str, number: int) -> None:
-        self.function, self.left = function, number
-
-    def generic_visit(self, node: ast.AST) -> ast.AST:
-        if is_check(node, self.function):
-            self.left -= 1
-            if self.left == -1:
-                empty = ast.Return(ast.Constant("")) if isinstance(node, ast.Return) else ast.Pass()
-                return ast.copy_location(empty, node)
-        return super().generic_visit(node)
-
-
-def mutate(module: ModuleType, function: str, number: int) -> CodeType:
-    """Return the code of a function without one of its checks."""
-    tree = ast.parse(Path(module.__file__ or "").read_text(encoding="utf-8"))
-    (node,) = (each for each in tree.body if isinstance(each, ast.FunctionDef) and each.name == function)
-    node.decorator_list = []
-    alone = ast.Module([TakeOut(function, number).visit(node)], [])
-    code = compile(ast.fix_missing_locations(alone), f"<{function} without check {number}>", "exec")
-    return next(each for each in code.co_consts if isinstance(each, CodeType) and each.co_name == function)
-
-
-def fails(test: Callable[[Path], None], folder: Path) -> bool:
-    folder.mkdir()
-    try:
-        test(folder)
-    except BaseException as error:  # pytest's own are no Exceptions
-        if isinstance(error, KeyboardInterrupt):
-            raise
-        return True
-    return False
+def find_tests(module: str, function: str) -> list[Test]:
+    return TESTS.get(f"{module.rpartition('.')[2]}.{function}", [])
 
 
 @pytest.mark.parametrize("test", list(dict.fromkeys(each for tests in TESTS.values() for each in tests)))
-def test_the_gate_keeps(test: Callable[[Path], None], tmp_path: Path) -> None:
+def test_the_gate_keeps(test: Test, tmp_path: Path) -> None:
     test(tmp_path)
 
 
-@pytest.mark.parametrize(("module", "function", "number"), POINTS)
-def test_without_a_check_a_test_fails(module: str, function: str, number: int, tmp_path: Path) -> None:
-    found = importlib.import_module(f"prostafed.{module}")
-    changed, tests = getattr(found, function), TESTS.get(f"{module.rpartition('.')[2]}.{function}", [])
-    code = changed.__code__
-    changed.__code__ = mutate(found, function, number)
-    try:
+@pytest.mark.parametrize("point", POINTS, ids=lambda point: "-".join(map(str, point)))
+def test_without_a_check_a_test_fails(point: Point, tmp_path: Path) -> None:
+    tests = find_tests(*point[:2])
+    with taking_out(point, KIND):
         assert any(fails(test, tmp_path / str(place)) for place, test in enumerate(tests))
-    finally:
-        changed.__code__ = code
 
 
 def test_every_named_test_is_of_a_check() -> None:

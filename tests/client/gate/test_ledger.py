@@ -12,6 +12,7 @@ import numpy as np
 import pytest
 
 from prostafed.client.gate import ledger
+from prostafed.client.gate.canaries import audit_run, draw_lots, keep_scores
 from prostafed.client.gate.ledger import Limit, Use, begin, evaluate, leave, list_contributions, read_ledger, sum_up
 from prostafed.client.rounds import answer as work
 from prostafed.client.training import private
@@ -169,3 +170,23 @@ def work_place(site_file: Path, study: Any) -> Any:
     from prostafed.client.rounds.workplace import open_workplace
 
     return open_workplace(site_file, study.canonical())
+
+
+def test_noise_that_was_broken_in_another_release_stops_nothing(tmp_path: Path, monkeypatch: Any) -> None:
+    begin(tmp_path, USE, ["p1"], FREE)
+    leave(tmp_path, USE, audited=99.0)
+    with pytest.raises(BudgetError, match="the noise is broken"):
+        begin(tmp_path, replace(USE, round=2), ["p1"], FREE)
+    monkeypatch.setattr(ledger, "version", lambda name: "another")
+    begin(tmp_path, replace(USE, round=2), ["p1"], FREE)
+
+
+def test_the_more_often_canaries_are_looked_at_the_less_doubt_each_look_has(tmp_path: Path) -> None:
+    lots = draw_lots(tmp_path, "run", 400)
+    scores = [float(lot) for lot in lots]
+    found = []
+    for number in range(1, 4):
+        keep_scores(tmp_path, "run", f"1/{number}/d", scores)
+        found.append(audit_run(tmp_path, "run", 1e-9))
+        assert audit_run(tmp_path, "run", 1e-9) == found[-1], "the same look again"
+    assert found[0] > found[1] > found[2] > 1

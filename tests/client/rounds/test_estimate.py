@@ -41,6 +41,36 @@ def test_the_steps_are_those_that_a_round_takes(tmp_path: Path, name: str) -> No
     assert cost.round_s == pytest.approx(cost.steps * cost.step_s)
 
 
+PRIVATE = {
+    "patient": (FINETUNE, {"unit": "patient", "noise": 2.0}),
+    "epsilon": (FINETUNE, {"unit": "patient", "epsilon": 20.0}),
+    "fedrep": ({**FINETUNE, "mode": "alternate", "head_epochs": 1}, {"unit": "patient", "noise": 2.0}),
+    "ditto": ({**FINETUNE, "aggregate": "ditto"}, {"unit": "patient", "noise": 2.0}),
+    "site": (FINETUNE, {"unit": "site", "noise": 2.0}),
+}
+
+
+@pytest.mark.parametrize("name", PRIVATE)
+def test_with_noise_the_steps_are_those_of_the_plan(tmp_path: Path, name: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    """9 patients in batches of 4 on average: 2 epochs are round(2 * 9 / 4) = 4 private steps, and 6 plain ones."""
+    from prostafed.client.training import private
+
+    stage, privacy = PRIVATE[name]
+    study = make_study({**stage, "batch_size": 4}, privacy=privacy)
+    place = open_site(tmp_path, study, "[privacy]\nminimum_cohort = 1")
+    taken, add = list[int](), private._StepTaker._add_unit
+    with monkeypatch.context() as patch:
+        patch.setattr(private._StepTaker, "_add_unit", lambda *given: taken.append(given[1]) or add(*given))
+        cost = estimate_stage(place, 1)
+    phases_ = {"site": 0, "fedrep": 2}.get(name, 1)
+    assert len(taken) == 2 * 4 * phases_, "the expected batch, to warm up and to be timed"
+    told: list[Event] = []
+    with listening(told.append):
+        answer(place, ask(study))
+    plan_steps = {"site": 6, "fedrep": 4 + 2, "ditto": 4 + 6}.get(name, 4)
+    assert cost.steps == len([each for each in told if isinstance(each, Step)]) == plan_steps
+
+
 def test_a_step_is_timed_after_one_that_warms_up(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     study, clock = make_study(FINETUNE), [100.0, 107.0]
 
