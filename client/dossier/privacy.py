@@ -6,10 +6,12 @@ from collections.abc import Iterator
 from prostafed.client.dossier.sources import Sources
 from prostafed.client.gate.ledger import FILE as LEDGER
 from prostafed.client.gate.ledger import find_audit, say_audit, sum_up
+from prostafed.client.gate.outbox import FILE as OUTBOX
 from prostafed.common.dossier.record import Fact
 from prostafed.common.dossier.words import say_masks, say_privacy
 
 LEDGER_TEST, AUDIT_TEST = "tests/client/gate/test_ledger.py", "tests/common/privacy/test_audit.py"
+MASKS_TEST = "tests/client/gate/test_masks.py"
 NO_BOUND = "no bound: the weights left without noise"
 MOST_COHORTS = 5  # that are listed, the dearest
 
@@ -38,6 +40,15 @@ def answer_masks(sources: Sources) -> Iterator[Fact]:
     """Yield whether the coordinator sees an update of the site alone."""
     study, source = sources.study, sources.approved_in
     yield Fact("masks", "The study asks for", say_masks(study.privacy) if study else None, source if study else "")
+    if sources.outbox.lines is None:
+        yield Fact("masks", "Updates that left under masks", None, "")
+        return
+    left = [line for line in sources.outbox.of(sources.run) if line.get("event") == "left"]
+    sent, agreed = (
+        {(line["stage"], line["round"]) for line in left if line.get("kind") == kind} for kind in ("train", "shares")
+    )
+    said = f"{len(sent & agreed)} of {len(sent)} rounds"
+    yield Fact("masks", "Updates that left after masks were agreed on", said, OUTBOX, MASKS_TEST)
 
 
 def _answer_epsilon(sources: Sources, label: str, delta: float, run: str = "") -> Iterator[Fact]:

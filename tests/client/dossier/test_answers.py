@@ -182,6 +182,14 @@ def test_what_who_objects_contributed_to_is_counted(site_file: Path, study: Stud
     assert "p00" not in said
 
 
+def test_masks_are_counted_by_round(site_file: Path, study: Study) -> None:
+    for number, kind in ((1, "shares"), (1, "train"), (2, "train"), (3, "shares")):
+        leave(site_file, study, round=number, kind=kind)
+    said = say(make_dossier(site_file, RUN), "masks")
+    assert said["Updates that left after masks were agreed on"] == "1 of 2 rounds"
+    assert said["The study asks for"].startswith("no masks")
+
+
 def test_a_broken_chain_is_told(site_file: Path, study: Study) -> None:
     leave(site_file, study)
     leave(site_file, study, round=2)
