@@ -51,7 +51,7 @@ def answer_patients(sources: Sources) -> Iterator[Fact]:
     trained = [line for line in sources.ledger.of(sources.run) if line.get("event") == BEGINS]
     most = max((int(line["patients"]) for line in trained), default=None)
     known = None if most is None else f"{most} patients at most in a round"
-    yield Fact("patients", "Trained on in this run", known, LEDGER if known else "", LEDGER_TEST)
+    yield Fact("patients", "Trained on in this run", known, LEDGER if known else "")
     try:
         rows = read_manifest(sources.site.manifest).studies
         objected: str | None = f"{sum(row.opt_out == 1 for row in rows)} studies"
@@ -69,9 +69,21 @@ def answer_patients(sources: Sources) -> Iterator[Fact]:
     yield Fact(
         "patients", "Patients who object, kept by the site", objecting, f"memory/{OPTED_OUT}" if objecting else ""
     )
-    contributed = _count_contributions(sources)
-    source = LEDGER if contributed else ""
-    yield Fact("patients", "What they contributed to this run before", contributed, source, LEDGER_TEST)
+    before = _say_contributed(sources) if objecting else None
+    yield Fact("patients", "What they contributed to before", before, LEDGER if before else "", LEDGER_TEST)
+
+
+def _say_contributed(sources: Sources) -> str | None:
+    """Return how much those who object contributed to before; who they are and to which rounds, the site's own command
+    says.
+    """
+    if sources.ledger.lines is None or sources.ledger.wrong:
+        return None
+    parts = [part for each in read_opted_out(sources.site.memory) for part in list_contributions(sources.folder, each)]
+    studies, trained = {part["study"] for part in parts}, [part for part in parts if part["rounds"]]
+    of_this = sum(part["run"] == sources.run for part in trained)
+    many = f"{len(studies)} {'study' if len(studies) == 1 else 'studies'}"
+    return f"{many}; stages of this run trained on them: {of_this}. prostafed-site ledger --patient lists them"
 
 
 def _count_objecting(memory: Path) -> str | None:
@@ -80,25 +92,6 @@ def _count_objecting(memory: Path) -> str | None:
         return str(len(read_opted_out(memory))) if (memory / OPTED_OUT).exists() else None
     except DataError:
         return None
-
-
-def _count_contributions(sources: Sources) -> str | None:
-    """Return how many of those who object were trained on in the run, and in how many rounds that left."""
-    try:
-        objecting = read_opted_out(sources.site.memory)
-    except DataError:
-        return None
-    if not objecting or sources.ledger.lines is None or sources.ledger.wrong:
-        return None
-    rounds = [_count_rounds(sources, patient) for patient in objecting]
-    trained = [left for trained, left in rounds if trained]
-    return f"{len(trained)} of {len(objecting)} were trained on, in {max(trained, default=0)} rounds that left"
-
-
-def _count_rounds(sources: Sources, patient: str) -> tuple[int, int]:
-    """Return how many rounds of the run were trained on a patient, and how many of them left."""
-    found = [each for each in list_contributions(sources.folder, patient) if each["run"] == sources.run]
-    return sum(len(each["rounds"]) for each in found), sum(len(each["left"]) for each in found)
 
 
 def answer_retention(sources: Sources) -> Iterator[Fact]:

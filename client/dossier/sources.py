@@ -73,8 +73,8 @@ def read_sources(site_file: Path, run: str) -> Sources:
     folder = site_file.parent
     lines, wrong = read_audit(folder)
     audit = Chain(AUDIT, tuple(lines) if lines or wrong else None, wrong)
-    outbox = _read_chain(folder / OUTBOX, lambda: read_rotating(folder / OUTBOX)[0])
-    ledger = _read_chain(folder / LEDGER, lambda: read_ledger(folder))
+    outbox = _read_chain(OUTBOX, folder, lambda: read_rotating(folder / OUTBOX)[0])
+    ledger = _read_chain(LEDGER, folder, lambda: read_ledger(folder))
     kept = bool(RUN_NAME.fullmatch(run)) and (site.memory / run).is_dir()
     known = [line for chain in (outbox, audit, ledger) for line in chain.of(run)]
     if not known and not kept:
@@ -105,13 +105,13 @@ def count_files(folders: Sequence[Path]) -> tuple[int, int]:
     return len(files), sum(path.stat().st_size for path in files)
 
 
-def _read_chain(path: Path, read: Callable[[], Sequence[Line]]) -> Chain:
-    if not list_parts(path):
-        return Chain(path.name, None)
+def _read_chain(name: str, folder: Path, read: Callable[[], Sequence[Line]]) -> Chain:
+    if not list_parts(folder / name):
+        return Chain(name, None)
     try:
-        return Chain(path.name, tuple(read()))
+        return Chain(name, tuple(read()))
     except CheckpointError as error:
-        return Chain(path.name, (), str(error))
+        return Chain(name, (), str(error))
 
 
 def _read_approval(site_file: Path, digest: str) -> tuple[Approval | None, str]:

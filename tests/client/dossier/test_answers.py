@@ -1,6 +1,7 @@
 """A hospital's dossier, from files as its programs write them."""
 
 import json
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -10,13 +11,14 @@ from typer.testing import CliRunner
 
 from prostafed.client.cli import app
 from prostafed.client.dossier.answers import make_dossier
-from prostafed.client.gate import ledger
 from prostafed.client.gate.approval_file import FOLDER
 from prostafed.client.gate.audit import record
+from prostafed.client.gate.ledger import COHORTS, Limit, Use, begin, evaluate
+from prostafed.client.gate.ledger import leave as leave_round
 from prostafed.common.dossier.record import Dossier
 from prostafed.common.errors import ConfigurationError
 from prostafed.common.privacy.accounting import account
-from prostafed.common.privacy.plan import NoisePlan
+from prostafed.common.privacy.plan import plan_patients, repeat
 from prostafed.common.shell.chained_file import add_line
 from prostafed.common.study import Study
 from tests.client.gate.approved import SERVER, approve
@@ -113,78 +115,79 @@ def test_refusals_are_counted_by_code(site_file: Path) -> None:
     assert say(make_dossier(site_file, RUN), "refused")["Refusals, by code"] == "RESTING 1"
 
 
-ACCOUNTED, AUDITED = "Epsilon accounted in this run, for any patient", "Epsilon audited in this run, a lower bound"
-
-
-def use(study: Study, number: int = 1, plan: NoisePlan | None = None, run: str = RUN) -> ledger.Use:
-    """A round of the run, of one phase."""
-    return ledger.Use(study.hash(), run, 1, number, "ab", {"shared": plan} if plan else {})
-
-
-def test_without_a_ledger_epsilon_is_not_known(site_file: Path) -> None:
+def test_no_noise_is_no_bound(site_file: Path) -> None:
     said = say(make_dossier(site_file, RUN), "noise")
-    assert (said[ACCOUNTED], said[AUDITED]) == ("not known", "not known")
+    assert said["Epsilon accounted"] == "no bound: the weights left without noise"
+    assert said["Epsilon audited, a lower bound"] == "not known"
 
 
-def test_no_noise_is_no_bound(site_file: Path, study: Study) -> None:
-    ledger.begin(site_file.parent, use(study), ["case0", "case1"], ledger.Limit(0, 1e-5))
+PLAN = plan_patients(60, 20, 1, (2.0, 1.0, 1e-5))
+PEOPLE = [f"p{number:02}" for number in range(60)]
+
+
+def use_patients(site_file: Path, study: Study, audited: float | None = None) -> None:
+    """Two rounds with noise, the second without three patients, an evaluation, and a round of another run."""
+    use = Use(study.hash(), RUN, 1, 1, "d", {"shared": PLAN})
+    for number, patients in ((1, PEOPLE), (2, PEOPLE[3:])):
+        begin(site_file.parent, replace(use, round=number), patients, Limit(0.0, 1e-5))
+        leave_round(site_file.parent, replace(use, round=number), audited)
+    evaluate(site_file.parent, replace(use, plans={}), [*PEOPLE, "q"], ("validation",))
+    begin(site_file.parent, replace(use, run="another"), PEOPLE[3:], Limit(0.0, 1e-5))
+
+
+def test_epsilon_is_told_of_each_cohort_of_the_run_and_over_all(site_file: Path, study: Study) -> None:
+    use_patients(site_file, study)
+    dossier = make_dossier(site_file, RUN)
+    said, one, two, three = say(dossier, "noise"), *(account([repeat(PLAN, many)], 1e-5) for many in (1, 2, 3))
+    assert said["Epsilon accounted, 57 patients"] == f"{two:.3g} at delta 1e-05; 2 rounds of training"
+    assert said["Epsilon accounted, fewer than 5 patients"] == f"{one:.3g} at delta 1e-05; 1 round of training"
+    assert said["Over all studies here, 57 patients"] == f"{three:.3g} at delta 1e-05; 3 rounds of training"
+    assert said["Epsilon audited, a lower bound"] == "not audited: no canaries were planted"
+    assert say(dossier, "patients")["Trained on in this run"] == "60 patients at most in a round"
+    assert not [name for name in PEOPLE if name in json.dumps(dossier.as_json())]
+
+
+def test_a_round_without_noise_has_no_bound(site_file: Path, study: Study) -> None:
+    begin(site_file.parent, Use(study.hash(), RUN, 1, 1, "d", {}), PEOPLE, Limit(0.0, 1e-5))
     said = say(make_dossier(site_file, RUN), "noise")
-    assert said[ACCOUNTED] == "no bound: a round had no noise"
-    assert say(make_dossier(site_file, RUN), "patients")["Trained on in this run"] == "2 patients at most in a round"
+    assert said["Epsilon accounted, 60 patients"].startswith("no bound: the weights left without noise")
 
 
-def test_epsilon_is_that_of_the_accountant_over_all_rounds_of_the_run(site_file: Path, study: Study) -> None:
-    plan = NoisePlan("patient", 40, 0.2, 30, 1.0, 2.0, 1e-3)
-    folder, nobody = site_file.parent, ledger.Limit(0, 1e-5)
-    for number in (1, 2):
-        ledger.begin(folder, use(study, number, plan), ["case0"], nobody)
-        ledger.leave(folder, use(study, number, plan), audited=0.25 * number)
-    ledger.begin(folder, use(study, plan=plan, run="another"), ["case0"], nobody)
-    said = say(make_dossier(site_file, RUN), "noise")
-    expected = account([plan, plan], 1e-3)
-    assert said[ACCOUNTED] == f"epsilon {expected:.3g} at delta 0.001"
-    assert said[AUDITED] == f"epsilon 0.5 at least, where {expected:.3g} is accounted"
-    over_all = said["Over all studies, for the patient it cost most"]
-    assert over_all == f"epsilon {account([plan] * 3, 1e-5):.3g} at delta 1e-05"
+def test_what_canaries_show_is_beside_it(site_file: Path, study: Study) -> None:
+    use_patients(site_file, study, audited=0.25)
+    said, two = say(make_dossier(site_file, RUN), "noise"), account([repeat(PLAN, 2)], 1e-5)
+    assert said["Epsilon audited, a lower bound"] == f"canaries show 0.25 at least, accounted are {two:.3g}"
+    leave_round(site_file.parent, Use(study.hash(), "another", 1, 1, "d", {"shared": PLAN}), 99.0)
+    assert "BROKEN" in say(make_dossier(site_file, "another"), "noise")["Epsilon audited, a lower bound"]
+    assert "BROKEN" not in say(make_dossier(site_file, RUN), "noise")["Epsilon audited, a lower bound"]
 
 
-def test_noise_that_is_broken_is_said_to_be(site_file: Path, study: Study) -> None:
-    plan = NoisePlan("patient", 40, 0.2, 30, 1.0, 2.0, 1e-3)
-    ledger.begin(site_file.parent, use(study, plan=plan), ["case0"], ledger.Limit(0, 1e-5))
-    ledger.leave(site_file.parent, use(study, plan=plan), audited=9.0)
-    assert say(make_dossier(site_file, RUN), "noise")[AUDITED].endswith(": the noise is broken")
-
-
-def test_a_changed_cohort_breaks_the_ledger(site_file: Path, study: Study) -> None:
-    ledger.begin(site_file.parent, use(study), ["case0"], ledger.Limit(0, 1e-5))
-    next((site_file.parent / "cohorts").iterdir()).write_text('["case1"]')
+def test_a_ledger_whose_cohort_was_changed_tells_no_epsilon(site_file: Path, study: Study) -> None:
+    use_patients(site_file, study)
+    next((site_file.parent / COHORTS).iterdir()).write_text("[]")
     dossier = make_dossier(site_file, RUN)
     assert say(dossier, "records")["Ledger"].startswith("broken")
-    assert say(dossier, "noise")[ACCOUNTED] == "not known"
+    labels = say(dossier, "noise").keys()
+    assert not [label for label in labels if label.startswith(("Epsilon accounted, ", "Over all"))]
+    assert say(dossier, "noise")["Epsilon audited, a lower bound"] == "not known"
+
+
+def test_what_who_objects_contributed_to_is_counted(site_file: Path, study: Study) -> None:
+    use_patients(site_file, study)
+    memory = site_file.parent / "memory"
+    memory.mkdir()
+    (memory / "opted_out.json").write_text(json.dumps({"p00": "2026-11-27T00:00:00+00:00"}))
+    said = say(make_dossier(site_file, RUN), "patients")["What they contributed to before"]
+    assert said.startswith("1 study; stages of this run trained on them: 1.")
+    assert "p00" not in said
 
 
 def test_masks_are_counted_by_round(site_file: Path, study: Study) -> None:
     for number, kind in ((1, "shares"), (1, "train"), (2, "train"), (3, "shares")):
         leave(site_file, study, round=number, kind=kind)
     said = say(make_dossier(site_file, RUN), "masks")
-    assert said["Updates that left after masks were agreed on"] == "of 2 rounds 1"
+    assert said["Updates that left after masks were agreed on"] == "1 of 2 rounds"
     assert said["The study asks for"].startswith("no masks")
-
-
-def test_what_those_who_object_contributed_to_is_counted(site_file: Path, study: Study) -> None:
-    label = "What they contributed to this run before"
-    folder = site_file.parent
-    for number in (1, 2):
-        ledger.begin(folder, use(study, number), ["case0", "case1"], ledger.Limit(0, 1e-5))
-    ledger.leave(folder, use(study, 1))
-    ledger.begin(folder, use(study, run="another"), ["case0"], ledger.Limit(0, 1e-5))
-    ledger.leave(folder, use(study, run="another"))
-    (folder / "memory").mkdir()
-    objecting = dict.fromkeys(("case0", "case9"), "2026-11-27T00:00:00+00:00")
-    (folder / "memory" / "opted_out.json").write_text(json.dumps(objecting))
-    dossier = make_dossier(site_file, RUN)
-    assert say(dossier, "patients")[label] == "1 of 2 were trained on, in 1 rounds that left"
-    assert "case0" not in json.dumps(dossier.as_json())
 
 
 def test_a_broken_chain_is_told(site_file: Path, study: Study) -> None:
@@ -197,7 +200,7 @@ def test_a_broken_chain_is_told(site_file: Path, study: Study) -> None:
     said = say(make_dossier(site_file, RUN), "records")
     assert said["Outbox"].startswith("broken")
     assert said["Audit"].startswith("broken")
-    assert said["Ledger"] == "not known"  # there is none
+    assert said["Ledger"] == "not known"
 
 
 def test_every_test_that_is_named_exists(site_file: Path, study: Study) -> None:
