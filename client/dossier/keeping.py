@@ -111,7 +111,7 @@ def answer_records(sources: Sources) -> Iterator[Fact]:
 
 def answer_stopping(sources: Sources) -> Iterator[Fact]:
     """Yield how the hospital stops it."""
-    how = "prostafed-site withdraw ends the approval; from the next request on the study is refused"
+    how = "prostafed-site halt stops all at once; withdraw ends the approval from the next request on"
     yield Fact("stopping", "By withdrawing", how, "the program", APPROVAL_TEST)
     halted = is_halted(sources.folder)
     yield Fact("stopping", "Halted now", "yes: nothing leaves" if halted else "no", "the file `halted`", HALT_TEST)

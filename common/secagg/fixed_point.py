@@ -85,7 +85,8 @@ def _to_whole(name: str, sent: Array, trained: Array, share: Fraction, rule: str
         if not np.abs(change).max(initial=0.0) <= most:  # so written, it holds for NaN as well
             raise DivergedError(
                 f"{name} changed by {np.abs(change).max():.3g} in this round; rule {rule} carries {most:.3g} at most. "
-                "Nothing was sent. If training did not run away, ask for fixed32 or a lower learning_rate."
+                "Nothing was sent. If training did not run away, the study needs a lower learning_rate, fixed32 in the "
+                "place of fixed16 or, where noise for a site is that large, a lower clip."
             )
         out[block] = np.rint(change * (weight / step)).astype(form.signed).view(form.dtype)
     return whole

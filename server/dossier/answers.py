@@ -26,7 +26,7 @@ from prostafed.server.records.lines import EvaluationLine, RoundLine
 from prostafed.server.records.read import RunFolder, read_run
 
 ROUNDS, EVALUATIONS, LEDGER = "rounds.jsonl", "evaluations.jsonl", "ledger.jsonl"
-WITHDRAW = "prostafed-site withdraw, from the next request on"
+WITHDRAW = "prostafed-site halt, at once; prostafed-site withdraw, from the next request on"
 ADMISSION, LEDGER_TEST = "tests/server/exchange/test_admission.py", "tests/server/records/test_ledger.py"
 
 
