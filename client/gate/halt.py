@@ -31,6 +31,7 @@ def require_going(folder: Path) -> None:
 def halt(folder: Path, by: str, reason: str = "") -> None:
     """Let nothing leave from now on; again is no error. The file is there before the audit says so."""
     at = datetime.now(UTC).isoformat(timespec="seconds")
+    (folder / FILE).touch()  # an empty one halts as well, and fits on a full disk
     write_json(folder / FILE, {"at": at, "by": by, "reason": reason})
     record(folder, "halted", by=by, reason=reason)
 

@@ -23,6 +23,7 @@ from prostafed.common.shell.files import holding, make_folder, write_bytes
 
 FILE, COHORTS = "ledger.jsonl", "cohorts"
 BEGINS, LEFT, EVALUATED = "begins", "left", "evaluated"
+ROUNDING = 1.01  # of what a study promises: the noise is solved for anew where a patient has gone meanwhile
 
 
 @dataclass(frozen=True)
@@ -39,10 +40,13 @@ class Use:
 
 @dataclass(frozen=True)
 class Limit:
-    """What the site allows all studies together: epsilon at delta; 0: anything."""
+    """What the site allows all studies together, epsilon at delta, and what the study itself promises over all its
+    rounds and runs; 0: anything.
+    """
 
     epsilon: float
     delta: float
+    of_study: float = 0.0
 
 
 @dataclass(frozen=True)
@@ -63,9 +67,7 @@ def begin(folder: Path, use: Use, patients: Sequence[str], limit: Limit) -> None
     Raises BudgetError where a patient's epsilon would exceed the limit, CheckpointError where the ledger is damaged.
     """
     path = folder / FILE
-    plans = {phase: write_plan(plan) for phase, plan in use.plans.items()}
-    said = {"event": BEGINS, **{name: value for name, value in vars(use).items() if name != "plans"}}
-    said |= {"cohort": _keep_cohort(folder, patients), "patients": len(set(patients)), "plans": plans or "no noise"}
+    said = _describe(folder, use, patients)
     with holding(path.with_suffix(".lock"), wait=True):
         lines = read_chained(path)
         left = {line["of"] for line in lines if line["event"] == LEFT}
@@ -82,19 +84,21 @@ def begin(folder: Path, use: Use, patients: Sequence[str], limit: Limit) -> None
             )
         if limit.epsilon:
             _check(folder, lines, use, frozenset(patients), limit)
+        if limit.of_study and use.plans:
+            _check_study(folder, [line for line in lines if line["number"] in left], use, frozenset(patients), limit)
         _add(path, said)
 
 
-def leave(folder: Path, use: Use, audited: float | None = None) -> None:
-    """Write down that the answer of the round begun last for `use` is kept to leave, unless that was written; with it
-    the epsilon that the run's canaries show, where it has some, beside that of its rounds so far.
+def leave(folder: Path, use: Use, patients: Sequence[str], audited: float | None = None) -> None:
+    """Write down that the answer of the round begun last for this very use is kept to leave, unless that was written;
+    with it the epsilon that the run's canaries show, where it has some, beside that of its rounds so far.
     """
     path = folder / FILE
-    asked = {name: value for name, value in vars(use).items() if name != "plans"}
+    said = _describe(folder, use, patients)
     with holding(path.with_suffix(".lock"), wait=True):
         lines = read_chained(path)
         left = {line["of"] for line in lines if line["event"] == LEFT}
-        begun = [line for line in lines if line["event"] == BEGINS and {key: line[key] for key in asked} == asked]
+        begun = [line for line in lines if {key: line.get(key) for key in said} == said]
         if begun and begun[-1]["number"] not in left:
             found: dict[str, Any] = {"event": LEFT, "of": begun[-1]["number"], "run": use.run}
             if audited is not None:
@@ -111,7 +115,8 @@ def evaluate(folder: Path, use: Use, patients: Sequence[str], splits: Sequence[s
     said = {"event": EVALUATED, **{name: value for name, value in vars(use).items() if name != "plans"}}
     said |= {"cohort": _keep_cohort(folder, patients), "patients": len(set(patients)), "splits": list(splits)}
     with holding(path.with_suffix(".lock"), wait=True):
-        _add(path, {**said, "metrics": "without noise"})
+        if not any({key: line.get(key) for key in said} == said for line in read_chained(path)):
+            _add(path, {**said, "metrics": "without noise"})
 
 
 def read_ledger(folder: Path) -> list[dict[str, Any]]:
@@ -195,6 +200,38 @@ def _check(folder: Path, lines: list[dict[str, Any]], use: Use, patients: frozen
                 f"Round {use.round} of stage {use.stage} would bring patients to epsilon = {cost:.3g}, by the ledger, "
                 f"and the site's epsilon_budget is {limit.epsilon:g}. Nothing was trained. See prostafed-site ledger."
             )
+
+
+def _check_study(folder: Path, left: list[dict[str, Any]], use: Use, patients: frozenset[str], limit: Limit) -> None:
+    """Raise BudgetError where what has left, with `use`, is more than the study promises: a coordinator can have a
+    round trained again and again, each time with other noise.
+    """
+    plans = tuple(use.plans.values())
+    of_study = [line for line in left if line["event"] == BEGINS and line["study"] == use.study]
+    histories = [numbers for numbers, group in _group(folder, of_study).items() if group & patients]
+    numbered = {line["number"]: line for line in of_study}
+    for numbers in {(), *histories}:
+        before = [read_plan(plan) for number in numbers for plan in numbered[number]["plans"].values()]
+        cost = account([*before, *plans], plans[0].delta, plans[0].unit)
+        if cost > limit.of_study * ROUNDING:
+            raise BudgetError(
+                f"The study promises epsilon = {limit.of_study:g} over all its rounds, and round {use.round} of stage "
+                f"{use.stage}, trained in whatever run, would bring it to {cost:.3g}. Nothing was trained. A study "
+                "that is to be run again needs another seed, and an approval of its own."
+            )
+
+
+def _describe(folder: Path, use: Use, patients: Sequence[str]) -> dict[str, Any]:
+    """Return the line of a use that begins; its cohort is kept. Raises CheckpointError where the ledger has gone."""
+    if not (folder / FILE).exists() and any((folder / COHORTS).glob("*.json")):
+        raise CheckpointError(
+            f"{folder / FILE} is missing, and {folder / COHORTS} is there: what was spent is not known. Restore it "
+            f"from a copy; where there never was one, remove {folder / COHORTS}."
+        )
+    plans = {phase: write_plan(plan) for phase, plan in use.plans.items()}
+    said = {"event": BEGINS, **{name: value for name, value in vars(use).items() if name != "plans"}}
+    cohort = _keep_cohort(folder, patients)
+    return {**said, "cohort": cohort, "patients": len(set(patients)), "plans": plans or "no noise"}
 
 
 def _cost(begun: Sequence[Mapping[str, Any]], delta: float, more: tuple[NoisePlan, ...] = ()) -> float:

@@ -1,9 +1,10 @@
 """A site's part in rounds that are summed: its update as whole numbers, under masks where the study asks for them.
 
 What a session needs lies in masks/ of the stage's folder, for its owner alone, and is on the disk before anything is
-said: a worker that was killed says the same again. It is removed once a later round begins. What stays is signed.json,
-the survivors this site has signed in each round: one list a round, in however many sessions, weights or tries it is
-asked for. A server with two lists could subtract one sum from the other, and see what a single site has sent.
+said: a worker that was killed says the same again. It is removed once a later round begins. What stays is
+memory/signed: the survivors this site has signed in each round of a study. One list a round, in however many runs,
+sessions, weights or tries it is asked for: a server with two lists could subtract one sum from the other, and see what
+a single site has sent.
 """
 
 import json
@@ -39,12 +40,12 @@ from prostafed.common.secagg.records import (
     find_session,
 )
 from prostafed.common.secagg.steps import Party, agree, begin, find_masks, make_shares, mask_once, mix, open_shares
-from prostafed.common.shell.files import make_folder, write_bytes, write_json
+from prostafed.common.shell.files import holding, make_folder, write_bytes, write_json
 from prostafed.common.shell.keys import open_node_key, read_private_key
 from prostafed.common.study import Study
 from prostafed.common.tensors import Tensors, hash_tensors
 
-FOLDER, SIGNED, KEY = "masks", "signed.json", "site.key"
+FOLDER, SIGNED, KEY = "masks", "signed", "site.key"
 MOST_SESSIONS = 20  # of a round whose secrets are kept
 
 
@@ -193,14 +194,17 @@ def _sign(desk: Desk, party: Party, survivors: tuple[str, ...]) -> Agreed:
     """Sign a list of survivors, in the session and for the round; raises MaskError for another one of the round."""
     party = agree(party, survivors, desk.threshold, desk.identity)
     assert party.agreed is not None, "it was signed"
-    place, number = desk.folder / FOLDER / SIGNED, str(desk.request.round)
-    signed = _read_signed(place)
-    if signed.setdefault(number, list(survivors)) != list(survivors):
-        raise MaskError(
-            f"In this round the sum of {', '.join(signed[number])} was agreed on before; with another sum beside it "
-            "one site's update could be told. Nothing was signed. The round needs the same sites again."
-        )
-    write_json(place, signed)
+    asked, number = desk.request, str(desk.request.round)
+    place = make_folder(desk.site.memory / SIGNED) / f"{asked.study_hash}-stage-{asked.stage}.json"
+    with holding(place.with_suffix(".lock"), wait=True):
+        signed = _read_signed(place)
+        if signed.setdefault(number, list(survivors)) != list(survivors):
+            raise MaskError(
+                f"In this round the sum of {', '.join(signed[number])} was agreed on before, in this run of the study "
+                "or another; with another sum beside it one site's update could be told. Nothing was signed. The round "
+                "needs the same sites again."
+            )
+        write_json(place, signed)
     _keep(desk, party)
     return party.agreed
 

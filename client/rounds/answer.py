@@ -114,7 +114,8 @@ def _train(job: Job) -> Reply:
     plans = plan_round(job)
     reply = find_answer(job.folder, request, job.key)
     if reply is None:
-        limit = ledger.Limit(place.site.privacy.epsilon_budget, place.site.privacy.delta)
+        rules, promised = place.site.privacy, place.study.privacy.epsilon or 0.0
+        limit = ledger.Limit(rules.epsilon_budget, rules.delta, promised)
         ledger.begin(place.folder, _use(job, plans), _list_trained(job), limit)
         tidy(job.folder, request.round)
         hides_patients = place.study.privacy.unit == "patient"
@@ -122,7 +123,7 @@ def _train(job: Job) -> Reply:
         noise = open_noise(job, plans, lots)
         reply = train_round(job, job.machine, noise) if job.machine.ranks == 1 else train_together(job)
     audited = audit_run(place.folder, request.run, place.study.privacy.delta) if plans else None
-    ledger.leave(place.folder, _use(job, plans), audited)
+    ledger.leave(place.folder, _use(job, plans), _list_trained(job), audited)
     return reply
 
 
@@ -136,8 +137,10 @@ def _list_trained(job: Job) -> list[str]:
     which may come from any of its training patients.
     """
     place = job.workplace
-    chosen = place.splits["train"] if place.study.privacy.unit == "site" else job.chosen
-    return [place.cases.records[index].patient_id for index in chosen]
+    of_site = place.study.privacy.unit == "site"
+    chosen = place.splits["train"] if of_site else job.chosen
+    gone = place.opted_out if of_site else ()  # what it keeps may come from who objects since
+    return [*(place.cases.records[index].patient_id for index in chosen), *gone]
 
 
 def _evaluate(job: Job) -> Reply:
@@ -196,6 +199,9 @@ def _check_splits(job: Job) -> None:
         raise RequestError(f"Stage {stage} is self-supervised: there is nothing to evaluate.")
     if not asked or sorted(asked) != sorted(set(asked) & set(SPLITS)):
         raise RequestError(f"The request names the splits {asked}; they are among {list(SPLITS)}, each once.")
+    rules = job.workplace.site.privacy
+    if "train" in asked and (rules.epsilon_budget or job.workplace.study.privacy.unit != "none"):
+        raise RequestError("The request asks for training patients, and metrics of them have no noise.")
     if "test" in asked and number != job.stage.rounds:
         raise RequestError(
             f"The request asks for test patients in round {number}; they are for the last one, {job.stage.rounds}."

@@ -23,6 +23,7 @@ from prostafed.common.shell.files import make_folder, write_bytes
 from prostafed.common.study import RUN_NAME
 from prostafed.common.tensors import Tensors
 
+_ENDINGS, _TAKEN = (".json", ".lock", ".key", ".pub"), ("told", "signed")  # what lies beside the runs
 _ROUND_FILE = re.compile(r"round-(\d+)\.safetensors")
 
 logger = logging.getLogger("prostafed.site")
@@ -42,9 +43,10 @@ class Memory:
 
 def stage_folder(memory: Path, run: str, stage: int) -> Path:
     """Return the folder of a run's stage; raises ConfigurationError for a run name that could leave `memory`."""
-    if not RUN_NAME.fullmatch(run):
+    if not RUN_NAME.fullmatch(run) or run.endswith(_ENDINGS) or run in _TAKEN:
         raise ConfigurationError(
-            f"The run's name {run!r} is not usable as a folder: letters, digits, '.', '_' and '-' only."
+            f"The run's name {run!r} is not usable as a folder: letters, digits, '.', '_' and '-' only, and no name of "
+            "a file or folder that the site keeps there."
         )
     return memory / run / f"stage-{stage}"
 

@@ -38,7 +38,7 @@ def folder(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     """A site that has used patients in two rounds, and told of others."""
     path = write_site(tmp_path / "north", "[privacy]\nminimum_cohort = 1\nepsilon_budget = 9.0").parent
     begin(path, USE, ["p1", "p2"], FREE)
-    leave(path, USE)
+    leave(path, USE, ["p1", "p2"])
     begin(path, replace(USE, round=2), ["p1"], FREE)
     evaluate(path, replace(USE, plans={}), ["p3"], ("test",))
     monkeypatch.chdir(path)
@@ -65,7 +65,7 @@ class TestLedger:
         assert "without bound: a round had no noise" in call("ledger").out
 
     def test_what_canaries_showed_last_is_beside_it(self, call: Call, folder: Path) -> None:
-        leave(folder, replace(USE, round=2), 0.5)
+        leave(folder, replace(USE, round=2), ["p1"], 0.5)
         assert "canaries show 0.5 at least, accounted are" in call("ledger").out
         assert call("ledger", "--json").json["audited"]["holds"] is True
 
@@ -126,7 +126,7 @@ class TestTheStatement:
 
     def test_what_canaries_showed(self, tmp_path: Path) -> None:
         place, _, _ = self.cost(tmp_path / "north", noise=2.0)
-        leave(place.folder, USE, 0.5)
+        leave(place.folder, replace(USE, plans={"shared": PLAN}), ["p1"], 0.5)
         said = " ".join(say_privacy(place.study, cost_noise(place)))
         assert "canaries show 0.5 at least" in said
 

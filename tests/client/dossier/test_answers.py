@@ -130,7 +130,7 @@ def use_patients(site_file: Path, study: Study, audited: float | None = None) ->
     use = Use(study.hash(), RUN, 1, 1, "d", {"shared": PLAN})
     for number, patients in ((1, PEOPLE), (2, PEOPLE[3:])):
         begin(site_file.parent, replace(use, round=number), patients, Limit(0.0, 1e-5))
-        leave_round(site_file.parent, replace(use, round=number), audited)
+        leave_round(site_file.parent, replace(use, round=number), patients, audited)
     evaluate(site_file.parent, replace(use, plans={}), [*PEOPLE, "q"], ("validation",))
     begin(site_file.parent, replace(use, run="another"), PEOPLE[3:], Limit(0.0, 1e-5))
 
@@ -157,7 +157,7 @@ def test_what_canaries_show_is_beside_it(site_file: Path, study: Study) -> None:
     use_patients(site_file, study, audited=0.25)
     said, two = say(make_dossier(site_file, RUN), "noise"), account([repeat(PLAN, 2)], 1e-5)
     assert said["Epsilon audited, a lower bound"] == f"canaries show 0.25 at least, accounted are {two:.3g}"
-    leave_round(site_file.parent, Use(study.hash(), "another", 1, 1, "d", {"shared": PLAN}), 99.0)
+    leave_round(site_file.parent, Use(study.hash(), "another", 1, 1, "d", {"shared": PLAN}), PEOPLE[3:], 99.0)
     assert "BROKEN" in say(make_dossier(site_file, "another"), "noise")["Epsilon audited, a lower bound"]
     assert "BROKEN" not in say(make_dossier(site_file, RUN), "noise")["Epsilon audited, a lower bound"]
 

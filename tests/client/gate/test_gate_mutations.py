@@ -45,6 +45,7 @@ from prostafed.common.errors import (
     HeldError,
     InitialError,
     MaskError,
+    StorageError,
 )
 from prostafed.common.exchange.arrays import Layout, Slot
 from prostafed.common.exchange.messages import Refusal, Reply, Request
@@ -281,6 +282,23 @@ def stops_where_it_is_halted(folder: Path) -> None:
         halt.go_on(folder / "north", "jane")
 
 
+def halts_on_a_full_disk_and_says_why_on_another(folder: Path) -> None:
+    def full(*_: Any) -> None:
+        raise StorageError("full")
+
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(halt, "write_json", full)
+        with pytest.raises(StorageError):
+            halt.halt(folder, "jane")
+    assert halt.is_halted(folder)
+    halt.halt(folder, "jane", "a recall")
+    assert "by jane: a recall" in halt.say_halt(folder)
+
+
+def tells_nothing_of_who_noise_hides(folder: Path) -> None:
+    test_ledger.test_metrics_of_training_patients_do_not_leave_where_noise_hides_them(folder)
+
+
 def stops_where_it_is_halted_meanwhile(folder: Path) -> None:
     from prostafed.client import app
 
@@ -386,7 +404,7 @@ def writes_down_whom_it_uses(folder: Path) -> None:
 
 def declines_once_noise_is_broken(folder: Path) -> None:
     ledger.begin(folder, test_ledger.USE, ["p1"], test_ledger.FREE)
-    ledger.leave(folder, test_ledger.USE, audited=1e6)
+    ledger.leave(folder, test_ledger.USE, ["p1"], audited=1e6)
     with pytest.raises(BudgetError, match="the noise is broken"):
         ledger.begin(folder, replace(test_ledger.USE, round=2), ["p1"], test_ledger.FREE)
 
@@ -508,7 +526,7 @@ def signs_later_and_once(folder: Path) -> None:
     told = Survivors(**server.tried, survivors=test_masks.SITES).pack()
     agreed = [test_masks.Agreed.read(server.ask("agree", told, site)) for site in ("east", "south")]
     server.ask("unmask", AllAgreed(**server.tried, agreed=tuple(agreed)).pack(), "north")
-    assert (folder / "north" / "memory" / "run" / "stage-1" / "masks" / "signed.json").is_file()
+    assert list((folder / "north" / "memory" / "signed").glob("*-stage-1.json"))
 
 
 def takes_no_secrets_of_another_session(folder: Path) -> None:
@@ -582,6 +600,8 @@ TESTS: dict[str, list[Test]] = {
     ],
     "ledger.read_ledger": [test_ledger.test_a_changed_line_and_a_changed_cohort_show],
     "ledger.read_cohort": [test_ledger.test_a_changed_line_and_a_changed_cohort_show],
+    "ledger._check_study": [test_ledger.test_a_round_trained_again_and_again_ends_at_what_the_study_promises],
+    "ledger._describe": [test_ledger.test_a_ledger_that_has_gone_is_no_empty_one],
     "ledger._check": [test_ledger.test_the_round_that_would_exceed_the_budget_is_declined_before_it_starts],
     "private.optimise_privately": [hides_patients_or_says_that_it_cannot, keeps_weights_that_are_not_finite],
     "private._check": [hides_patients_or_says_that_it_cannot],
@@ -590,7 +610,7 @@ TESTS: dict[str, list[Test]] = {
     "answer._answer": [
         *(holds_updates, holds_what_is_summed, sums_whole_numbers, trains_for_no_sum_that_counts_it_otherwise),
     ],
-    "answer._check_splits": [evaluates_what_may_be],
+    "answer._check_splits": [evaluates_what_may_be, tells_nothing_of_who_noise_hides],
     "local_round.train_round": [audits_its_noise],
     "release.check_update": [keeps_updates_in],
     **{f"checks.check_{name}": [keeps_answers_in] for name in HOSTILE},
@@ -609,7 +629,7 @@ TESTS: dict[str, list[Test]] = {
     "admission.require_cohort": [wants_a_cohort],
     "allowance.list_update": [knows_prefixes],
     "halt.require_going": [stops_where_it_is_halted],
-    "halt.halt": [stops_where_it_is_halted],
+    "halt.halt": [stops_where_it_is_halted, halts_on_a_full_disk_and_says_why_on_another],
     "halt.go_on": [stops_where_it_is_halted],
     "outbox.require_release": [holds_updates, keeps_what_was_declined],
     "outbox.require_undeclined": [keeps_what_was_declined],

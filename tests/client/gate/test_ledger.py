@@ -16,7 +16,7 @@ from prostafed.client.gate.canaries import audit_run, draw_lots, keep_scores
 from prostafed.client.gate.ledger import Limit, Use, begin, evaluate, leave, list_contributions, read_ledger, sum_up
 from prostafed.client.rounds import answer as work
 from prostafed.client.training import private
-from prostafed.common.errors import BudgetError, CheckpointError
+from prostafed.common.errors import BudgetError, CheckpointError, RequestError
 from prostafed.common.privacy.accounting import account
 from prostafed.common.privacy.plan import plan_patients
 from tests.client.tiny_site import FINETUNE, ask, make_study, open_site, write_site
@@ -28,7 +28,7 @@ FREE, SILENT = Limit(0.0, 1e-5), {"unit": "patient", "noise": 2.0}
 
 def test_patients_with_the_same_history_are_summed_up_together(tmp_path: Path) -> None:
     begin(tmp_path, USE, ["p1", "p2", "p1"], FREE)
-    leave(tmp_path, USE)
+    leave(tmp_path, USE, ["p1", "p2", "p1"])
     begin(tmp_path, replace(USE, round=2), ["p1", "p2", "p3"], FREE)
     evaluate(tmp_path, replace(USE, plans={}), ["p4"], ("validation",))
     found = sum_up(tmp_path, 1e-5)
@@ -47,8 +47,8 @@ def test_a_round_is_counted_once_until_something_of_it_left(tmp_path: Path) -> N
     for _ in range(3):
         begin(tmp_path, USE, ["p1"], FREE)
     assert len(read_ledger(tmp_path)) == 1
-    leave(tmp_path, USE)
-    leave(tmp_path, USE)
+    leave(tmp_path, USE, ["p1"])
+    leave(tmp_path, USE, ["p1"])
     assert len(read_ledger(tmp_path)) == 2
     begin(tmp_path, USE, ["p1"], FREE)
     assert len(read_ledger(tmp_path)) == 3, "trained anew after it left, it costs again"
@@ -70,7 +70,7 @@ def test_the_round_that_would_exceed_the_budget_is_declined_before_it_starts(tmp
 
 def test_what_a_patient_contributed_to_is_listed(tmp_path: Path) -> None:
     begin(tmp_path, USE, ["p1"], FREE)
-    leave(tmp_path, USE)
+    leave(tmp_path, USE, ["p1"])
     begin(tmp_path, replace(USE, round=2), ["p1"], FREE)
     evaluate(tmp_path, replace(USE, stage=2), ["p1"], ("test",))
     about = {"study": USE.study, "run": "run"}
@@ -83,7 +83,7 @@ def test_what_a_patient_contributed_to_is_listed(tmp_path: Path) -> None:
 
 def test_a_changed_line_and_a_changed_cohort_show(tmp_path: Path) -> None:
     begin(tmp_path, USE, ["p1", "p2"], FREE)
-    leave(tmp_path, USE)
+    leave(tmp_path, USE, ["p1", "p2"])
     (cohort,) = (tmp_path / ledger.COHORTS).iterdir()
     whole, path = cohort.read_text(), tmp_path / ledger.FILE
     cohort.write_text('["p1"]')
@@ -174,7 +174,7 @@ def work_place(site_file: Path, study: Any) -> Any:
 
 def test_noise_that_was_broken_in_another_release_stops_nothing(tmp_path: Path, monkeypatch: Any) -> None:
     begin(tmp_path, USE, ["p1"], FREE)
-    leave(tmp_path, USE, audited=99.0)
+    leave(tmp_path, USE, ["p1"], audited=99.0)
     with pytest.raises(BudgetError, match="the noise is broken"):
         begin(tmp_path, replace(USE, round=2), ["p1"], FREE)
     monkeypatch.setattr(ledger, "version", lambda name: "another")
@@ -190,3 +190,37 @@ def test_the_more_often_canaries_are_looked_at_the_less_doubt_each_look_has(tmp_
         found.append(audit_run(tmp_path, "run", 1e-9))
         assert audit_run(tmp_path, "run", 1e-9) == found[-1], "the same look again"
     assert found[0] > found[1] > found[2] > 1
+
+
+def test_what_left_is_marked_on_its_own_line_however_often_who_is_trained_on_changes(tmp_path: Path) -> None:
+    begin(tmp_path, USE, ["p1", "p2"], FREE)  # and is interrupted
+    for cohort in (["p1"], ["p1", "p2"], ["p1", "p2"], ["p1"]):
+        begin(tmp_path, USE, cohort, FREE)
+        leave(tmp_path, USE, cohort)
+    lines = read_ledger(tmp_path)
+    assert [line["event"] for line in lines].count(ledger.BEGINS) == 4, "one of each release"
+    assert [line["event"] for line in lines].count(ledger.LEFT) == 4
+
+
+def test_a_round_trained_again_and_again_ends_at_what_the_study_promises(tmp_path: Path) -> None:
+    twice = Limit(0.0, 1e-5, account([PLAN, PLAN], 1e-5))
+    for run in ("one", "two"):
+        begin(tmp_path, replace(USE, run=run), ["p1"], twice)
+        leave(tmp_path, replace(USE, run=run), ["p1"])
+    with pytest.raises(BudgetError, match="The study promises epsilon"):
+        begin(tmp_path, replace(USE, run="three"), ["p1", "p2"], twice)
+    begin(tmp_path, replace(USE, study="b" * 64, run="three"), ["p1"], twice)
+
+
+def test_a_ledger_that_has_gone_is_no_empty_one(tmp_path: Path) -> None:
+    begin(tmp_path, USE, ["p1"], FREE)
+    (tmp_path / ledger.FILE).unlink()
+    with pytest.raises(CheckpointError, match="what was spent is not known"):
+        begin(tmp_path, USE, ["p1"], FREE)
+
+
+def test_metrics_of_training_patients_do_not_leave_where_noise_hides_them(tmp_path: Path) -> None:
+    study = make_study(FINETUNE, privacy=SILENT)
+    place = open_site(tmp_path / "north", study, "[privacy]\nminimum_cohort = 1\nnoise_seed = 0")
+    with pytest.raises(RequestError, match="metrics of them have no noise"):
+        work.answer(place, replace(ask(study), action="evaluate", splits=("train",)))

@@ -120,3 +120,9 @@ def test_leftovers_are_removed_and_what_is_of_use_is_not(tmp_path: Path) -> None
     assert sorted(path.name for path in tmp_path.iterdir()) == ["partial-00003.pt", "round-00002.safetensors"]
     tidy(tmp_path)
     assert [path.name for path in tmp_path.iterdir()] == ["round-00002.safetensors"]
+
+
+@pytest.mark.parametrize("run", ["opted_out.json", "sides.lock", "site.key", "told", "signed", "../run"])
+def test_no_run_lies_where_the_site_keeps_something_else(run: str, tmp_path: Path) -> None:
+    with pytest.raises(ConfigurationError, match="not usable as a folder"):
+        stage_folder(tmp_path, run, 1)
