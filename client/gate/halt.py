@@ -12,7 +12,7 @@ from pathlib import Path
 
 from prostafed.client.gate.audit import record
 from prostafed.common.errors import ConfigurationError, HaltedError
-from prostafed.common.shell.files import remove, write_json
+from prostafed.common.shell.files import make_empty, remove, write_json
 
 FILE = "halted"
 
@@ -31,7 +31,7 @@ def require_going(folder: Path) -> None:
 def halt(folder: Path, by: str, reason: str = "") -> None:
     """Let nothing leave from now on; again is no error. The file is there before the audit says so."""
     at = datetime.now(UTC).isoformat(timespec="seconds")
-    (folder / FILE).touch()  # an empty one halts as well, and fits on a full disk
+    make_empty(folder / FILE)  # an empty one halts as well, and fits on a full disk
     write_json(folder / FILE, {"at": at, "by": by, "reason": reason})
     record(folder, "halted", by=by, reason=reason)
 

@@ -100,6 +100,11 @@ def write_bytes(path: Path, content: bytes, mode: int = 0o644) -> None:
         temporary.write_bytes(content)
 
 
+def make_empty(path: Path) -> None:
+    """Make an empty file, which a full disk takes as well, unless there is one."""
+    path.touch()
+
+
 def write_text(path: Path, text: str) -> None:
     """Write `text` as UTF-8, atomically; raises StorageError."""
     write_bytes(path, text.encode("utf-8"))
