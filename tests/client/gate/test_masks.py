@@ -44,22 +44,25 @@ def open_desk(folder: Path, action: str, said: bytes, site: str = "north", **fie
     assert isinstance(study, Study)
     number = fields.pop("number", 1)
     assert isinstance(number, int)
+    peers, run = fields.pop("peers", None), str(fields.pop("run", "run"))
     tensors = SENT if action == "train" else {}
-    request = Request(action, "run", study.hash(), 1, number, tensors, masks=said)
-    peers = fields.pop("peers", None)
+    request = Request(action, run, study.hash(), 1, number, tensors, masks=said)
     place = Site(name=site, memory=folder / site / "memory")
-    return Desk(folder / site / "memory" / "run" / "stage-1", place, study, request, CASES, peers)  # type: ignore[arg-type]
+    return Desk(folder / site / "memory" / run / "stage-1", place, study, request, CASES, peers)  # type: ignore[arg-type]
 
 
 class Server:
     """Asks three sites step by step, and remembers what they said."""
 
-    def __init__(self, folder: Path, number: int = 1, session: str = "7a", trained: Tensors = TRAINED) -> None:
-        self.folder, self.round, self.trained = folder, number, trained
+    def __init__(
+        self, folder: Path, number: int = 1, session: str = "7a", trained: Tensors = TRAINED, run: str = "run"
+    ) -> None:
+        self.folder, self.round, self.trained, self.run = folder, number, trained, run
         self.tried = {"number": session * 32, "digest": DIGEST}
 
     def ask(self, action: str, said: bytes, site: str, peers: Mapping[str, str] | None = None) -> bytes:
-        return answer_masks(open_desk(self.folder, action, said, site, number=self.round, peers=peers)).masks
+        desk = open_desk(self.folder, action, said, site, number=self.round, peers=peers, run=self.run)
+        return answer_masks(desk).masks
 
     def keys(self) -> AllKeys:
         call = Call(**self.tried, enrolled={}).pack()
@@ -71,7 +74,7 @@ class Server:
         return AllShares(**self.tried, shares=tuple(Shares.read(self.ask("shares", among, site)) for site in SITES))
 
     def train(self, site: str, mixed: AllShares) -> Reply:
-        desk = open_desk(self.folder, "train", mixed.pack(), site, number=self.round)
+        desk = open_desk(self.folder, "train", mixed.pack(), site, number=self.round, run=self.run)
         check_sum(desk, DIGEST)
         reply = Reply(site, MASKED.hash(), 1, self.round, CASES, self.trained, {"train/loss": 0.5})
         return make_summand(desk, reply, DIGEST)
@@ -116,9 +119,10 @@ def test_many_sessions_of_a_round_leave_the_last_ones(tmp_path: Path) -> None:
     assert len(list((tmp_path / "north" / "memory" / "run" / "stage-1" / "masks").glob("round-*.json"))) == 20
 
 
-def test_one_list_a_round_in_whatever_session_it_is_asked_for(tmp_path: Path) -> None:
-    for session, survivors in (("7a", SITES), ("7b", ("east", "north")), ("7c", SITES)):
-        server = Server(tmp_path, session=session)
+@pytest.mark.parametrize("other", ["run", "another"])
+def test_one_list_a_round_in_whatever_session_and_run_it_is_asked_for(other: str, tmp_path: Path) -> None:
+    for session, survivors, run in (("7a", SITES, "run"), ("7b", ("east", "north"), other), ("7c", SITES, other)):
+        server = Server(tmp_path, session=session, run=run)
         mixed = server.shares()
         for site in SITES:
             server.train(site, mixed)
