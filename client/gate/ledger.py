@@ -223,9 +223,10 @@ def _check_study(folder: Path, left: list[dict[str, Any]], use: Use, patients: f
 
 def _describe(folder: Path, use: Use, patients: Sequence[str]) -> dict[str, Any]:
     """Return the line of a use that begins; its cohort is kept. Raises CheckpointError where the ledger has gone."""
-    if not (folder / FILE).exists() and any((folder / COHORTS).glob("*.json")):
+    path = folder / FILE
+    if not (path.exists() and path.stat().st_size) and any((folder / COHORTS).glob("*.json")):
         raise CheckpointError(
-            f"{folder / FILE} is missing, and {folder / COHORTS} is there: what was spent is not known. Restore it "
+            f"{path} is missing or empty, and {folder / COHORTS} is there: what was spent is not known. Restore it "
             f"from a copy; where there never was one, remove {folder / COHORTS}."
         )
     plans = {phase: write_plan(plan) for phase, plan in use.plans.items()}
